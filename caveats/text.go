@@ -1,0 +1,81 @@
+package caveats
+
+import (
+	"errors"
+	"unicode"
+	"unicode/utf8"
+)
+
+// MaxLen is the length limit of a caveat's text in bytes.
+const MaxLen = 512
+
+// maxWord is the length limit of an identity, an audience or an action, in bytes.
+const maxWord = 128
+
+// Why a text is no caveat. To a bearer both are the code unknown_caveat; a
+// developer is told which.
+var (
+	// ErrUnknown: nothing here is known under this name.
+	ErrUnknown = errors.New("unknown caveat")
+	// ErrSyntax: the text is not written as a caveat is, or the name is known
+	// and its argument is wrong.
+	ErrSyntax = errors.New("malformed caveat")
+)
+
+// flaw is what is wrong with a text. It is an [ErrSyntax]. A constant flaw
+// costs no allocation, so refusing rubbish is as cheap as accepting.
+type flaw string
+
+func (f flaw) Error() string        { return string(f) }
+func (f flaw) Is(target error) bool { return target == ErrSyntax }
+
+// plain accepts what any caveat's text is made of: valid UTF-8 that shows all
+// of itself, with single spaces between words and none at the ends.
+func plain(s string) error {
+	for i := 0; i < len(s); {
+		if c := s[i]; c < utf8.RuneSelf {
+			if c < ' ' || c == 0x7f {
+				return flaw("control character")
+			}
+			if c == ' ' && (i == 0 || i == len(s)-1 || s[i-1] == ' ') {
+				return flaw("leading, trailing or double space")
+			}
+			i++
+			continue
+		}
+		r, size := utf8.DecodeRuneInString(s[i:])
+		if r == utf8.RuneError && size == 1 {
+			return flaw("not UTF-8")
+		}
+		if hidden(r) {
+			return flaw("control character, line separator or bidirectional control")
+		}
+		i += size
+	}
+	return nil
+}
+
+// hidden reports a character that would let a caveat read as something it is
+// not: controls (general category Cc), the line and paragraph separators, and
+// the twelve characters with Unicode's Bidi_Control property.
+func hidden(r rune) bool {
+	switch {
+	case unicode.IsControl(r),
+		r == '\u2028', r == '\u2029',
+		r == '\u061c', r == '\u200e', r == '\u200f',
+		'\u202a' <= r && r <= '\u202e',
+		'\u2066' <= r && r <= '\u2069':
+		return true
+	}
+	return false
+}
+
+// printable reports whether s is printable ASCII without space.
+func printable(s string) bool {
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] >= 0x7f {
+			return false
+		}
+	}
+	return true
+}

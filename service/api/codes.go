@@ -1,0 +1,59 @@
+package api
+
+// Codes of a decision, in the order of precedence: with several refusals the
+// first of them is the answer's.
+const (
+	CodeOK            = "ok"
+	CodeMalformed     = "malformed"
+	CodeTooLarge      = "too_large"
+	CodeInvalid       = "invalid"
+	CodeStale         = "stale"
+	CodeRevoked       = "revoked"
+	CodeUnknownCaveat = "unknown_caveat"
+	CodeExpired       = "expired"
+	CodeNotYetValid   = "not_yet_valid"
+	CodeWrongAudience = "wrong_audience"
+	CodeRefused       = "refused"
+	CodeReplayed      = "replayed"
+)
+
+// Codes of problems that are not about a token.
+const (
+	CodeBadRequest       = "bad_request"        // 400, with field
+	CodeBadCredentials   = "bad_credentials"    // 401: unknown user or wrong password or code, one answer for all
+	CodeNoToken          = "no_token"           // 401: no credential was sent
+	CodeForbidden        = "forbidden"          // 403
+	CodeSuspended        = "suspended"          // 403, only after the right password
+	CodeSignupOff        = "signup_off"         // 403
+	CodeBareRootRequired = "bare_root_required" // 403
+	CodeNotFound         = "not_found"          // 404
+	CodeMethodNotAllowed = "method_not_allowed" // 405
+	CodeNameTaken        = "name_taken"         // 409
+	CodeBranchLimit      = "branch_limit"       // 409
+	CodeBodyTooLarge     = "body_too_large"     // 413
+	CodeUnsupportedMedia = "unsupported_media"  // 415
+	CodeRateLimited      = "rate_limited"       // 429, Retry-After
+	CodeInternal         = "internal"           // 500
+	CodeBusy             = "busy"               // 503, Retry-After: the hashing pool is full
+	CodeUnavailable      = "unavailable"        // 503: the database
+)
+
+// Problem is RFC 9457's application/problem+json. Code is stable; Detail is
+// for people. Field names the body's offending field, as a JSON pointer.
+type Problem struct {
+	Type      string `json:"type"` // always "about:blank"
+	Title     string `json:"title"`
+	Status    int    `json:"status"`
+	Code      string `json:"code"`
+	Detail    string `json:"detail,omitempty"`
+	Field     string `json:"field,omitempty"`
+	RequestID string `json:"request_id,omitempty"`
+}
+
+// Error makes a problem usable as an error on the client's side.
+func (p *Problem) Error() string {
+	if p.Detail == "" {
+		return p.Code + ": " + p.Title
+	}
+	return p.Code + ": " + p.Detail
+}

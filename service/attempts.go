@@ -1,0 +1,93 @@
+package service
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/maypok86/otter/v2"
+	"golang.org/x/time/rate"
+
+	"macaroond/service/api"
+)
+
+// Limits bound how often a password or code may be tried, and names be asked
+// for. Only failures count, so that nobody is kept out by logging in often.
+// Each is a token bucket: a burst, and one more per interval.
+type Limits struct {
+	AccountAddress Rate // one account from one address
+	Account        Rate // one account from everywhere
+	Address        Rate // one address (IPv6: its /64), all accounts
+	Signup         Rate // sign-ups from one address, taken or not
+}
+
+// Rate is a token bucket.
+type Rate struct {
+	Burst    int
+	Interval time.Duration // until one more is allowed
+}
+
+func (r Rate) limiter() *rate.Limiter { return rate.NewLimiter(rate.Every(r.Interval), r.Burst) }
+
+// DefaultLimits suit a service that people log in to by hand.
+var DefaultLimits = Limits{
+	AccountAddress: Rate{10, 10 * time.Second},
+	Account:        Rate{100, 2 * time.Second},
+	Address:        Rate{100, time.Second},
+	Signup:         Rate{20, 10 * time.Second},
+}
+
+// attempts keeps the buckets: bounded in number, the least used forgotten
+// first.
+type attempts struct {
+	limits  Limits
+	buckets *otter.Cache[string, *rate.Limiter]
+}
+
+func newAttempts(l Limits) *attempts {
+	return &attempts{l, otter.Must(&otter.Options[string, *rate.Limiter]{MaximumSize: 100_000})}
+}
+
+func (a *attempts) bucket(key string, r Rate) *rate.Limiter {
+	l, _ := a.buckets.ComputeIfAbsent(key, func() (*rate.Limiter, bool) { return r.limiter(), false })
+	return l
+}
+
+// network is the part of an address that one subscriber has.
+func network(ip string) string {
+	addr, err := netip.ParseAddr(ip)
+	if err != nil || addr.Unmap().Is4() {
+		return ip
+	}
+	p, _ := addr.Prefix(64)
+	return p.String()
+}
+
+// try says whether an attempt may be made now; fail counts it. The check and
+// the count are apart, so up to a pool's worth of attempts may overshoot.
+func (a *attempts) try(now time.Time, account, ip string) (fail func(), err error) {
+	net := network(ip)
+	buckets := [...]*rate.Limiter{
+		a.bucket("both\x00"+account+"\x00"+net, a.limits.AccountAddress),
+		a.bucket("account\x00"+account, a.limits.Account),
+		a.bucket("address\x00"+net, a.limits.Address),
+	}
+	for i, b := range buckets {
+		if b.TokensAt(now) < 1 {
+			wait := [...]Rate{a.limits.AccountAddress, a.limits.Account, a.limits.Address}[i].Interval
+			return nil, &Error{Code: api.CodeRateLimited, Detail: "too many failed attempts", RetryAfter: max(wait, time.Second)}
+		}
+	}
+	return func() {
+		for _, b := range buckets {
+			b.AllowN(now, 1)
+		}
+	}, nil
+}
+
+// signup counts one sign-up.
+func (a *attempts) signup(now time.Time, ip string) error {
+	if !a.bucket("signup\x00"+network(ip), a.limits.Signup).AllowN(now, 1) {
+		return &Error{Code: api.CodeRateLimited, Detail: "too many sign-ups from this address", RetryAfter: max(a.limits.Signup.Interval, time.Second)}
+	}
+	return nil
+}

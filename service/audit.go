@@ -1,0 +1,115 @@
+package service
+
+import (
+	"context"
+	"time"
+
+	"macaroond/service/api"
+	"macaroond/service/token"
+	"macaroond/storage"
+)
+
+// Audit event types: stable words.
+const (
+	EventEpochCreated   = "epoch_created"
+	EventEpochRetired   = "epoch_retired"
+	EventRestored       = "restored"
+	EventSignup         = "signup"
+	EventUserAdded      = "user_added"
+	EventUserSuspended  = "user_suspended"
+	EventUserResumed    = "user_resumed"
+	EventPasswordSet    = "password_set"
+	EventLogin          = "login"
+	EventLoginFailed    = "login_failed"
+	EventRecovered      = "recovered"
+	EventRecoveryFailed = "recovery_failed"
+	EventDeviceRenamed  = "device_renamed"
+	EventDeviceRevoked  = "device_revoked"
+	EventBranchRevoked  = "branch_revoked"
+	EventServiceAdded   = "service_added"
+	EventServiceRemoved = "service_removed"
+	EventServiceRefused = "service_refused"
+	EventAdminRefused   = "admin_refused"
+	EventBackup         = "backup"
+)
+
+// ActorOperator is whoever runs commands on the server.
+const ActorOperator = "operator"
+
+// Source is where a request came from, for the audit and for limits.
+type Source struct{ ClientIP string }
+
+func (s *Service) event(kind string, actor string, src Source) storage.Event {
+	return storage.Event{Time: s.now(), Type: kind, Actor: actor, ClientIP: src.ClientIP}
+}
+
+// note writes an event that belongs to no other change. A failure is logged:
+// what was refused stays refused.
+func (s *Service) note(ctx context.Context, ev storage.Event) {
+	if err := s.store.AppendAudit(context.WithoutCancel(ctx), ev); err != nil {
+		s.log.Error("audit entry lost", "type", ev.Type, "error", err)
+	}
+}
+
+// Audit is one page of the audit, oldest first.
+func (s *Service) Audit(ctx context.Context, after int64, limit int) (api.Audit, error) {
+	entries, err := s.store.Audit(ctx, after, limit)
+	if err != nil {
+		return api.Audit{}, err
+	}
+	out := api.Audit{Entries: []api.AuditEntry{}, Next: after}
+	for _, e := range entries {
+		out.Entries = append(out.Entries, AuditEntry(e))
+		out.Next = e.Seq
+	}
+	return out, nil
+}
+
+// AuditEntry is an entry as it goes over the wire.
+func AuditEntry(e storage.AuditEntry) api.AuditEntry {
+	out := api.AuditEntry{
+		Seq: e.Seq, Time: api.At(e.Time), Type: e.Type, Actor: e.Actor,
+		User: e.UserID, Device: e.DeviceID, ClientIP: e.ClientIP, Detail: e.Detail, Hash: hexOf(e.Hash[:]),
+	}
+	if e.RootKeyID != nil {
+		out.RootKeyID = token.RootKeyID(*e.RootKeyID).String()
+	}
+	return out
+}
+
+// VerifyAudit walks the whole chain and gives the number of entries and the
+// latest hash. progress is called now and then. The error names the first
+// entry that does not fit.
+func VerifyAudit(ctx context.Context, store storage.Store, progress func(entries int64)) (n int64, last string, err error) {
+	const page = 1000
+	var after int64
+	var prev [32]byte
+	for {
+		entries, err := store.Audit(ctx, after, page)
+		if err != nil {
+			return n, "", err
+		}
+		for i, e := range entries {
+			if (n > 0 || i > 0) && (e.Prev != prev || e.Seq != after+1) {
+				return n, "", refuse(api.CodeInvalid, "entry %d does not follow entry %d: entries were changed, dropped or reordered", e.Seq, after)
+			}
+			if storage.ChainHash(e.Prev, e.Seq, e.Event) != e.Hash {
+				return n, "", refuse(api.CodeInvalid, "entry %d was changed", e.Seq)
+			}
+			prev, after = e.Hash, e.Seq
+		}
+		n += int64(len(entries))
+		progress(n)
+		if len(entries) < page {
+			return n, hexOf(prev[:]), nil
+		}
+	}
+}
+
+func apiTime(t time.Time) *api.Time {
+	if t.IsZero() {
+		return nil
+	}
+	at := api.At(t)
+	return &at
+}

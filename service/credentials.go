@@ -1,0 +1,176 @@
+package service
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"slices"
+
+	"macaroond/caveats"
+	"macaroond/service/api"
+	"macaroond/service/token"
+	"macaroond/storage"
+)
+
+// credentials are the service credentials in memory: there are few, and every
+// verdict asks for one.
+type credentials struct{ byID map[string]storage.Service }
+
+func newCredentials(list []storage.Service) *credentials {
+	c := &credentials{byID: make(map[string]storage.Service, len(list))}
+	for _, s := range list {
+		c.byID[s.ID] = s
+	}
+	return c
+}
+
+// secretPrefix lets a leak scanner know a service secret.
+const secretPrefix = "mds_"
+
+func newSecret() (secret string, hash [32]byte) {
+	var b [32]byte
+	rand.Read(b[:])
+	secret = secretPrefix + base64.RawURLEncoding.EncodeToString(b[:])
+	return secret, sha256.Sum256([]byte(secret))
+}
+
+// AuthenticateService checks a service credential. The secret is 256 random
+// bits, so one SHA-256 is enough (a slow hash guards guessable passwords), and
+// its hashes are compared in constant time.
+func (s *Service) AuthenticateService(ctx context.Context, id, secret string, src Source) (storage.Service, error) {
+	got := sha256.Sum256([]byte(secret))
+	svc := s.services.Load().byID[id]
+	good := 0
+	for _, want := range svc.Secrets {
+		good |= subtle.ConstantTimeCompare(got[:], want[:])
+	}
+	if good != 1 {
+		ev := s.event(EventServiceRefused, "", src)
+		ev.UserID = svc.ID
+		if fail, err := s.attempts.try(s.now(), "service "+id, src.ClientIP); err == nil {
+			fail()
+			s.note(ctx, ev) // the audit of a flood is bounded by the limiter
+		}
+		return storage.Service{}, refuse(api.CodeBadCredentials, "the service id or secret is wrong")
+	}
+	return svc, nil
+}
+
+// Serves reports whether the credential may judge tokens for the audience.
+func Serves(svc storage.Service, audience string) bool { return slices.Contains(svc.Serves, audience) }
+
+// rights that a service credential can have.
+var knownRights = []string{"mint"}
+
+// AddService makes a service credential; its secret is in the answer and
+// nowhere else.
+func (s *Service) AddService(ctx context.Context, in api.ServiceIn, actor string, src Source) (api.Service, error) {
+	out, rec, err := NewServiceCredential(in, s.Settings().Audience)
+	if err != nil {
+		return api.Service{}, err
+	}
+	rec.CreatedAt = s.now()
+	ev := s.event(EventServiceAdded, actor, src)
+	ev.UserID = rec.ID
+	if err := s.store.AddService(ctx, rec, ev); err != nil {
+		return api.Service{}, err
+	}
+	if err := s.CatchUp(ctx); err != nil {
+		s.log.Warn("a new service is known a little later", "error", err)
+	}
+	out.CreatedAt = api.At(rec.CreatedAt)
+	return out, nil
+}
+
+// NewServiceCredential checks what is asked for and draws an id and a secret.
+// ownAudience is the authority's, which nobody else may serve.
+func NewServiceCredential(in api.ServiceIn, ownAudience string) (api.Service, storage.Service, error) {
+	fail := func(err error) (api.Service, storage.Service, error) {
+		return api.Service{}, storage.Service{}, err
+	}
+	name, err := shownName("/name", in.Name)
+	if err != nil {
+		return fail(err)
+	}
+	for _, list := range []struct {
+		field string
+		names []string
+		check func(string) bool
+	}{
+		{"/serves", in.Serves, func(a string) bool { _, err := caveats.Audience(a); return err == nil && a != ownAudience }},
+		{"/calls", in.Calls, func(a string) bool { _, err := caveats.Audience(a); return err == nil }},
+		{"/actions", in.Actions, func(a string) bool { _, err := caveats.Allow(a); return err == nil }},
+		{"/rights", in.Rights, func(r string) bool { return slices.Contains(knownRights, r) }},
+	} {
+		if len(list.names) > 100 {
+			return fail(badField(list.field, "at most 100"))
+		}
+		for _, n := range list.names {
+			if !list.check(n) {
+				return fail(badField(list.field, "%q cannot be given", n))
+			}
+		}
+	}
+	secret, hash := newSecret()
+	rec := storage.Service{
+		ID: token.NewID(token.ServicePrefix), Name: name,
+		Serves: unique(in.Serves), Calls: unique(in.Calls), Actions: unique(in.Actions), Rights: unique(in.Rights),
+		Secrets: [][32]byte{hash},
+	}
+	out := serviceOut(rec)
+	out.Secret = secret
+	return out, rec, nil
+}
+
+func unique(in []string) []string {
+	out := append([]string{}, in...)
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+func serviceOut(r storage.Service) api.Service {
+	return api.Service{
+		ID: r.ID, Name: r.Name, Serves: unique(r.Serves), Calls: unique(r.Calls),
+		Actions: unique(r.Actions), Rights: unique(r.Rights), CreatedAt: api.At(r.CreatedAt),
+	}
+}
+
+// Services lists the live service credentials, without secrets.
+func (s *Service) Services(ctx context.Context) (api.Services, error) {
+	list, err := s.store.Services(ctx)
+	if err != nil {
+		return api.Services{}, err
+	}
+	out := api.Services{Services: []api.Service{}}
+	for _, r := range list {
+		out.Services = append(out.Services, serviceOut(r))
+	}
+	return out, nil
+}
+
+// RemoveService ends a credential: its next request is refused.
+func (s *Service) RemoveService(ctx context.Context, id, actor string, src Source) error {
+	ev := s.event(EventServiceRemoved, actor, src)
+	ev.UserID = id
+	if err := s.store.RemoveService(ctx, id, ev); err != nil {
+		return err
+	}
+	s.forgetService(id)
+	return nil
+}
+
+// forgetService takes a credential out of memory without waiting for the
+// follower.
+func (s *Service) forgetService(id string) {
+	s.follow.Lock()
+	defer s.follow.Unlock()
+	next := &credentials{byID: map[string]storage.Service{}}
+	for k, v := range s.services.Load().byID {
+		if k != id {
+			next.byID[k] = v
+		}
+	}
+	s.services.Store(next)
+}

@@ -1,0 +1,99 @@
+package service
+
+import (
+	"context"
+
+	"macaroond/service/api"
+	"macaroond/storage"
+)
+
+// Reasons for which a device is revoked: stable words, shown on the list.
+const (
+	ReasonLogout   = "logout"
+	ReasonOwner    = "owner"    // by its user, from a device
+	ReasonToken    = "token"    // somebody presented its root to be revoked
+	ReasonOperator = "operator" // by a command or an administrator
+)
+
+// Devices lists the caller's devices, newest first; revoked ones stay for a
+// while.
+func (s *Service) Devices(ctx context.Context, c *Caller) (api.Devices, error) {
+	list, err := s.store.Devices(ctx, c.User)
+	if err != nil {
+		return api.Devices{}, err
+	}
+	out := api.Devices{Devices: []api.Device{}}
+	for _, d := range list {
+		out.Devices = append(out.Devices, s.deviceOut(d, c.Device))
+	}
+	return out, nil
+}
+
+func (s *Service) deviceOut(d storage.Device, current string) api.Device {
+	out := DeviceOut(d)
+	out.Current = d.ID == current
+	return out
+}
+
+// RenameDevice renames one of the caller's devices.
+func (s *Service) RenameDevice(ctx context.Context, c *Caller, id, name string, src Source) (api.Device, error) {
+	name, err := shownName("/name", name)
+	if err != nil {
+		return api.Device{}, err
+	}
+	ev := s.event(EventDeviceRenamed, c.User, src)
+	ev.UserID, ev.DeviceID = c.User, id
+	d, err := s.store.RenameDevice(ctx, c.User, id, name, ev)
+	if err != nil {
+		return api.Device{}, err
+	}
+	return s.deviceOut(d, c.Device), nil
+}
+
+// RevokeDevice drops one device of the caller's.
+func (s *Service) RevokeDevice(ctx context.Context, c *Caller, id string, src Source) error {
+	return s.RevokeDevices(ctx, storage.RevokeDevices{UserID: c.User, DeviceID: id, Reason: ReasonOwner}, c.User, src)
+}
+
+// RevokeAllDevices drops all of the caller's devices, or all but the one that asks.
+func (s *Service) RevokeAllDevices(ctx context.Context, c *Caller, butThis bool, src Source) error {
+	in := storage.RevokeDevices{UserID: c.User, Reason: ReasonOwner}
+	if butThis {
+		in.Except = c.Device
+	}
+	return s.RevokeDevices(ctx, in, c.User, src)
+}
+
+// Logout drops the caller's own device.
+func (s *Service) Logout(ctx context.Context, c *Caller, src Source) error {
+	return s.RevokeDevices(ctx, storage.RevokeDevices{UserID: c.User, DeviceID: c.Device, Reason: ReasonLogout}, c.User, src)
+}
+
+// RevokeDevices drops root keys: they are durably on the list, and in memory,
+// when it returns nil.
+func (s *Service) RevokeDevices(ctx context.Context, in storage.RevokeDevices, actor string, src Source) error {
+	ev := s.event(EventDeviceRevoked, actor, src)
+	ev.UserID, ev.Detail = in.UserID, in.Reason
+	entries, err := s.store.RevokeDevices(ctx, in, ev)
+	s.revoked(entries...)
+	return err
+}
+
+// revoked puts what was just stored into memory, without waiting for the
+// follower to read it again.
+func (s *Service) revoked(entries ...storage.Revocation) {
+	if len(entries) == 0 {
+		return
+	}
+	s.list.Add(entries...)
+	for _, e := range entries {
+		grain := "device"
+		switch e.Grain {
+		case storage.GrainBranch:
+			grain = "branch"
+		case storage.GrainEpoch:
+			grain = "epoch"
+		}
+		s.metrics.revocations.WithLabelValues(grain).Inc()
+	}
+}

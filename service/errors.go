@@ -1,0 +1,67 @@
+package service
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"macaroond/service/api"
+	"macaroond/storage"
+)
+
+// Error is a refusal that the asker may read: a stable code (package api) and
+// one sentence with nothing secret in it.
+type Error struct {
+	Code       string
+	Detail     string
+	Field      string        // JSON pointer into the body, for api.CodeBadRequest
+	RetryAfter time.Duration // for what may be tried again
+	Err        error         // for the log only
+}
+
+func (e *Error) Error() string {
+	if e.Err != nil {
+		return fmt.Sprintf("%s: %s (%v)", e.Code, e.Detail, e.Err)
+	}
+	return e.Code + ": " + e.Detail
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+func refuse(code, format string, args ...any) *Error {
+	return &Error{Code: code, Detail: fmt.Sprintf(format, args...)}
+}
+
+func badField(field, format string, args ...any) *Error {
+	return &Error{Code: api.CodeBadRequest, Field: field, Detail: fmt.Sprintf(format, args...)}
+}
+
+// AsError is the one table from what can go wrong below to what is said of it.
+// What it does not know is api.CodeInternal: logged, never shown.
+func AsError(err error) *Error {
+	var own *Error
+	if errors.As(err, &own) {
+		return own
+	}
+	var down *storage.UnavailableError
+	if errors.As(err, &down) {
+		return &Error{Code: api.CodeUnavailable, Detail: down.Reason, RetryAfter: time.Second, Err: down.Err}
+	}
+	for _, row := range storageErrors {
+		if errors.Is(err, row.err) {
+			return &Error{Code: row.code, Detail: row.detail, Err: err}
+		}
+	}
+	return &Error{Code: api.CodeInternal, Detail: "something went wrong here", Err: err}
+}
+
+var storageErrors = []struct {
+	err          error
+	code, detail string
+}{
+	{storage.ErrNotFound, api.CodeNotFound, "there is no such thing"},
+	{storage.ErrNameTaken, api.CodeNameTaken, "the name is taken"},
+	{storage.ErrSuspended, api.CodeSuspended, "the account is suspended"},
+	{storage.ErrBranchLimit, api.CodeBranchLimit, "too many branches of this device are revoked already; its owner can revoke this one, or the device"},
+	{storage.ErrCodeUnknown, api.CodeBadCredentials, "the name or the code is wrong"},
+}

@@ -1,0 +1,115 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// FollowInterval is how often the table is asked for changes made by other
+// processes and nodes. What this process revokes is in memory before it is
+// answered; what another revokes is within this and one query.
+const FollowInterval = 100 * time.Millisecond
+
+// CatchUp reads what is new in the table: revocations by sequence, and epochs
+// and services when the revision has moved. It is the one way by which this
+// node learns of anything, and may be called at any time.
+func (s *Service) CatchUp(ctx context.Context) error {
+	f := &s.follow
+	f.Lock()
+	defer f.Unlock()
+	asOf := s.now() // before the read: what is committed later is not covered
+	state, err := s.store.State(ctx)
+	if err != nil {
+		return err
+	}
+	after := f.state.Sequence
+	if state.Generation != f.state.Generation {
+		after = 0 // another history: all of it is new. What was revoked in the former stays so.
+	}
+	if state.Generation != f.state.Generation || state.Revision != f.state.Revision {
+		if err := s.reload(ctx); err != nil {
+			return err
+		}
+	}
+	if state.Sequence > after || f.state.Generation != state.Generation {
+		for entry, err := range s.store.Revocations(ctx, after) {
+			if err != nil {
+				return err
+			}
+			if !s.list.Add(entry) {
+				return fmt.Errorf("revocation %d is of a grain that this release does not know: run the newer release", entry.Seq)
+			}
+		}
+	}
+	f.state = state
+	s.list.SetAsOf(asOf)
+	return nil
+}
+
+// reload reads what the revision covers.
+func (s *Service) reload(ctx context.Context) error {
+	epochs, err := s.store.Epochs(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.keyring.Load(epochs); err != nil {
+		return err
+	}
+	services, err := s.store.Services(ctx)
+	if err != nil {
+		return err
+	}
+	s.services.Store(newCredentials(services))
+	s.names.clear()
+	return nil
+}
+
+// Run follows the table and keeps the house until the context ends. It returns
+// when everything it started has ended.
+func (s *Service) Run(ctx context.Context) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.keepHouse(ctx)
+	}()
+	defer func() { <-done }()
+	tick := time.NewTicker(FollowInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		err := s.CatchUp(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		s.follow.Lock()
+		if failed := err != nil; failed != s.follow.failed {
+			s.follow.failed = failed
+			if failed {
+				s.log.Error("the table of revocations cannot be read; tokens are refused as stale when this lasts", "error", err, "max_staleness", s.Settings().MaxStaleness.String())
+			} else {
+				s.log.Info("the table of revocations is read again")
+			}
+		}
+		s.follow.Unlock()
+	}
+}
+
+// Ready says what keeps the authority from answering, by name; empty is ready.
+func (s *Service) Ready(ctx context.Context) map[string]string {
+	trouble := map[string]string{}
+	if _, err := s.store.State(ctx); err != nil {
+		trouble["database"] = AsError(err).Detail
+	}
+	if age := s.now().Sub(s.list.AsOf()); age > s.Settings().MaxStaleness {
+		trouble["revocations"] = "the list is older than max_staleness"
+	}
+	if s.keyring.Signing() == 0 {
+		trouble["keys"] = "there is no signing epoch"
+	}
+	return trouble
+}

@@ -1,0 +1,132 @@
+package service
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"macaroond/storage"
+)
+
+// Housekeeping: what has had its time goes, what was seen is written down.
+const (
+	seenInterval  = 15 * time.Second
+	sweepInterval = time.Minute
+	expireLimit   = 5000 // rows a table and transaction
+	// settle is how long nothing expires after a start: a clock that was wrong
+	// at boot has been set by then, and a revocation kept longer harms nobody.
+	settle = 10 * time.Minute
+)
+
+// keepHouse runs until the context ends, and then writes down what was seen.
+func (s *Service) keepHouse(ctx context.Context) {
+	seen, sweep := time.NewTicker(seenInterval), time.NewTicker(sweepInterval)
+	defer seen.Stop()
+	defer sweep.Stop()
+	clock := expiryClock{start: s.now()}
+	for {
+		select {
+		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+			s.flushSeen(last)
+			cancel()
+			return
+		case <-seen.C:
+			s.flushSeen(ctx)
+		case <-s.seen.full:
+			s.flushSeen(ctx)
+		case <-sweep.C:
+			now := s.now()
+			trusted := clock.trusted(now)
+			s.metrics.clockJumped.Set(b2f(clock.jumped))
+			if trusted {
+				s.Sweep(ctx, now)
+			}
+		}
+	}
+}
+
+// Sweep deletes what has had its time at now.
+func (s *Service) Sweep(ctx context.Context, now time.Time) {
+	in := storage.Expire{Now: now, Limit: expireLimit}
+	if keep := s.Settings().AuditRetention; keep > 0 {
+		in.AuditBefore = now.Add(-keep)
+	}
+	for ctx.Err() == nil {
+		n, err := s.store.Expire(ctx, in)
+		if err != nil {
+			s.log.Error("expired rows stay for now", "error", err)
+			return
+		}
+		if max(n.Revocations, n.RootKeys, n.Devices, n.Epochs, n.Audit) < expireLimit {
+			break
+		}
+	}
+	s.list.Sweep(now)
+}
+
+// expiryClock decides whether the wall clock may make revocations expire. A
+// wall clock set wrongly ahead would otherwise delete live revocations, and
+// setting it right again would bring revoked tokens back. The wall clock is
+// believed while it agrees with the monotonic one, counted from the start.
+type expiryClock struct {
+	start  time.Time // with its monotonic reading
+	jumped bool
+}
+
+func (c *expiryClock) trusted(now time.Time) bool {
+	elapsed := now.Sub(c.start) // monotonic
+	wall := now.Round(0).Sub(c.start.Round(0))
+	drift := (wall - elapsed).Abs()
+	c.jumped = drift > storage.ClockSkew
+	return elapsed >= settle && !c.jumped
+}
+
+// seenDevices collects when devices were last seen, between two writes. It is
+// bounded: a full one asks to be written, and drops what does not fit.
+type seenDevices struct {
+	mu   sync.Mutex
+	at   map[string]time.Time
+	full chan struct{}
+}
+
+const maxSeen = 8192
+
+func newSeenDevices() *seenDevices {
+	return &seenDevices{at: map[string]time.Time{}, full: make(chan struct{}, 1)}
+}
+
+// mark is called only for tokens that were accepted.
+func (d *seenDevices) mark(device string, at time.Time) {
+	d.mu.Lock()
+	if _, there := d.at[device]; there || len(d.at) < maxSeen {
+		d.at[device] = at
+	} else {
+		select {
+		case d.full <- struct{}{}:
+		default:
+		}
+	}
+	d.mu.Unlock()
+}
+
+func (s *Service) flushSeen(ctx context.Context) {
+	s.seen.mu.Lock()
+	batch := s.seen.at
+	if len(batch) == 0 {
+		s.seen.mu.Unlock()
+		return
+	}
+	s.seen.at = make(map[string]time.Time, min(len(batch), maxSeen))
+	s.seen.mu.Unlock()
+	if err := s.store.TouchDevices(ctx, batch); err != nil {
+		s.log.Warn("last-seen times lost", "devices", len(batch), "error", err)
+	}
+}
+
+func b2f(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,97 @@
+package keyring
+
+import (
+	"crypto/hkdf"
+	"crypto/rand"
+	"crypto/sha256"
+	"fmt"
+	"sync/atomic"
+
+	"macaroond/service/token"
+	"macaroond/storage"
+)
+
+// Keyring derives root keys from the epochs that are open. It is safe for
+// concurrent use; [Keyring.Load] replaces all of it at once.
+type Keyring struct {
+	keys  *SealingKeys
+	decoy [32]byte // stands in for unknown epochs, so that they cost the same work
+	state atomic.Pointer[state]
+}
+
+type state struct {
+	prk     map[uint32][]byte // HKDF-Extract of the epoch secret
+	signing uint32
+}
+
+// New makes a keyring with no epoch.
+func New(keys *SealingKeys) *Keyring {
+	k := &Keyring{keys: keys}
+	rand.Read(k.decoy[:])
+	k.state.Store(&state{})
+	return k
+}
+
+// String keeps the keyring out of logs.
+func (*Keyring) String() string { return "[redacted]" }
+
+// Load opens the epochs as stored; retired ones are left out. It is all or
+// nothing: an epoch that cannot be opened is [ErrCannotOpen], and the keyring
+// stays as it was.
+func (k *Keyring) Load(epochs []storage.Epoch) error {
+	next := state{prk: map[uint32][]byte{}}
+	old := k.state.Load()
+	for _, e := range epochs {
+		if e.State == storage.EpochRetired {
+			continue
+		}
+		prk, known := old.prk[e.Number]
+		if !known {
+			secret, err := k.keys.open(e.Number, e.Sealed)
+			if err != nil {
+				return fmt.Errorf("epoch %d: %w", e.Number, err)
+			}
+			if prk, err = extract(secret); err != nil {
+				return err
+			}
+		}
+		next.prk[e.Number] = prk
+		if e.State == storage.EpochSigning {
+			next.signing = e.Number
+		}
+	}
+	k.state.Store(&next)
+	return nil
+}
+
+// Signing is the epoch that mints; 0 when there is none.
+func (k *Keyring) Signing() uint32 { return k.state.Load().signing }
+
+// Epochs is how many epochs verify.
+func (k *Keyring) Epochs() int { return len(k.state.Load().prk) }
+
+func extract(secret [32]byte) ([]byte, error) {
+	return hkdf.Extract(sha256.New, secret[:], []byte("macaroond/root-key/v1"))
+}
+
+// derive is HKDF-SHA256 (RFC 5869): the salt is the purpose and its version, the
+// info is the whole identifier, which begins with the token format.
+func derive(prk []byte, identifier string) (token.RootKey, error) {
+	b, err := hkdf.Expand(sha256.New, prk, identifier, 32)
+	if err != nil {
+		return token.RootKey{}, err
+	}
+	return token.RootKey(b), nil
+}
+
+// RootKey derives the root key of an identifier. For an epoch that is not on
+// the ring it does the same work with a decoy and says false: a forger learns
+// nothing from the time about which epochs exist.
+func (k *Keyring) RootKey(id token.Identifier) (token.RootKey, bool) {
+	prk, known := k.state.Load().prk[id.Epoch]
+	if !known {
+		prk = k.decoy[:]
+	}
+	key, err := derive(prk, id.String())
+	return key, known && err == nil
+}

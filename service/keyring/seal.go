@@ -1,0 +1,138 @@
+// Package keyring keeps the authority's secrets: the key-encryption keys that
+// come from outside, the epoch secrets that they seal, and the derivation of
+// root keys.
+//
+// Why it can be trusted: an epoch secret is 32 random bytes and is stored only
+// sealed by an AEAD that binds it to its epoch and purpose; a root key is
+// HKDF-SHA256 of it, bound to the format and the whole identifier, and is never
+// stored at all. A copy of the database is therefore not a key, and losing the
+// database loses every key: it fails closed. Nothing here prints a secret.
+//
+// What it leaves to others: where the key file lives and who may read it
+// (cmd/macaroond), and which epochs are there (storage).
+package keyring
+
+import (
+	"crypto/hkdf"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"golang.org/x/crypto/chacha20poly1305"
+)
+
+// SealingKeys is the list of key-encryption keys: the first seals, all open.
+type SealingKeys struct{ keys []sealingKey }
+
+type sealingKey struct {
+	id   [8]byte // names the key inside a sealed secret; derived, not secret
+	aead [32]byte
+}
+
+// String keeps the keys out of logs.
+func (*SealingKeys) String() string { return "[redacted]" }
+
+// LogValue is String for slog.
+func (*SealingKeys) LogValue() slog.Value { return slog.StringValue("[redacted]") }
+
+// NewKeyText draws a key-encryption key and writes it as a key file line: 43
+// characters of base64url.
+func NewKeyText() string {
+	var b [32]byte
+	rand.Read(b[:])
+	return base64.RawURLEncoding.EncodeToString(b[:])
+}
+
+// ParseSealingKeys reads a key file: a key a line, blank lines and lines that
+// begin with # left out. The errors tell the line's number and never its text.
+func ParseSealingKeys(file string) (*SealingKeys, error) {
+	var out SealingKeys
+	for n, line := range strings.Split(file, "\n") {
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		kek, err := base64.RawURLEncoding.Strict().DecodeString(line)
+		if err != nil || len(kek) != 32 {
+			return nil, fmt.Errorf("key file line %d: a key is 32 random bytes in base64url without padding (43 characters)", n+1)
+		}
+		var k sealingKey
+		copy(k.id[:], expand(kek, "macaroond/key-id/v1", 8))
+		copy(k.aead[:], expand(kek, "macaroond/seal/v1", 32))
+		out.keys = append(out.keys, k)
+	}
+	if len(out.keys) == 0 {
+		return nil, errors.New("the key file holds no key")
+	}
+	return &out, nil
+}
+
+func expand(secret []byte, info string, n int) []byte {
+	out, err := hkdf.Key(sha256.New, secret, nil, info, n)
+	if err != nil {
+		panic(err) // only for a length beyond 8,160 bytes
+	}
+	return out
+}
+
+// sealedVersion begins every sealed secret: version, key id, nonce, ciphertext.
+const sealedVersion = 1
+
+// bound is the AEAD's associated data: a sealed secret opens only as the
+// secret of that epoch.
+func bound(epoch uint32) []byte {
+	return binary.BigEndian.AppendUint32([]byte("macaroond/epoch-secret/v1\x00"), epoch)
+}
+
+// Seal draws a fresh epoch secret and seals it under the first key.
+// The secret itself is not returned: it is opened when it is needed.
+func (s *SealingKeys) Seal(epoch uint32) ([]byte, error) {
+	var secret [32]byte
+	rand.Read(secret[:])
+	return s.seal(epoch, secret)
+}
+
+func (s *SealingKeys) seal(epoch uint32, secret [32]byte) ([]byte, error) {
+	k := s.keys[0]
+	aead, err := chacha20poly1305.NewX(k.aead[:])
+	if err != nil {
+		return nil, err
+	}
+	out := append([]byte{sealedVersion}, k.id[:]...)
+	nonce := make([]byte, aead.NonceSize())
+	rand.Read(nonce)
+	out = append(out, nonce...)
+	return aead.Seal(out, nonce, secret[:], bound(epoch)), nil
+}
+
+// ErrCannotOpen says that no key of the file opens an epoch's secret. The
+// database and the key file do not belong together, or one was altered.
+var ErrCannotOpen = errors.New("no key in the key file opens the stored epoch secret: give the key file that this database was created with")
+
+func (s *SealingKeys) open(epoch uint32, sealed []byte) (secret [32]byte, err error) {
+	const head = 1 + 8
+	if len(sealed) < head+chacha20poly1305.NonceSizeX || sealed[0] != sealedVersion {
+		return secret, ErrCannotOpen
+	}
+	for _, k := range s.keys {
+		if string(k.id[:]) != string(sealed[1:head]) { // the id is public
+			continue
+		}
+		aead, err := chacha20poly1305.NewX(k.aead[:])
+		if err != nil {
+			return secret, err
+		}
+		nonce, box := sealed[head:head+aead.NonceSize()], sealed[head+aead.NonceSize():]
+		plain, err := aead.Open(nil, nonce, box, bound(epoch))
+		if err != nil || len(plain) != len(secret) {
+			return secret, ErrCannotOpen
+		}
+		return [32]byte(plain), nil
+	}
+	return secret, ErrCannotOpen
+}

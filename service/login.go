@@ -1,0 +1,298 @@
+package service
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/hex"
+	"errors"
+	"strings"
+	"time"
+
+	"macaroond/caveats"
+	"macaroond/service/api"
+	"macaroond/service/token"
+	"macaroond/storage"
+)
+
+func hexOf(b []byte) string { return hex.EncodeToString(b) }
+
+// errBadCredentials is the one answer for an unknown user and a wrong
+// password or code.
+func errBadCredentials() error {
+	return refuse(api.CodeBadCredentials, "the name or the password is wrong")
+}
+
+// Login checks a password and mints a root macaroon for the device. The answer
+// and its time are the same for an unknown user and for a wrong password.
+func (s *Service) Login(ctx context.Context, in api.LoginIn, src Source) (api.Grant, error) {
+	if in.Mode != "" && in.Mode != "token" {
+		return api.Grant{}, badField("/mode", "unknown mode")
+	}
+	set := s.Settings()
+	ttl := set.RootTTL
+	if in.TTL != 0 {
+		if in.TTL < 1 || in.TTL > int64(set.RootTTL/time.Second) {
+			return api.Grant{}, badField("/ttl", "ttl is 1 to %d seconds", int64(set.RootTTL/time.Second))
+		}
+		ttl = time.Duration(in.TTL) * time.Second
+	}
+	if in.Audience != "" {
+		if _, err := caveats.Audience(in.Audience); err != nil {
+			return api.Grant{}, badField("/audience", "an audience is 1 to 128 printable ASCII characters without space")
+		}
+	}
+	device, err := deviceOf(in.Device)
+	if err != nil {
+		return api.Grant{}, err
+	}
+	if in.Username == "" {
+		return api.Grant{}, badField("/username", "no name: send username and password, or HTTP Basic")
+	}
+	key := nameKey(in.Username)
+	fail, err := s.attempts.try(s.now(), key, src.ClientIP)
+	if err != nil {
+		s.metrics.logins.WithLabelValues("limited").Inc()
+		return api.Grant{}, err
+	}
+	user, err := s.store.UserByNameKey(ctx, key)
+	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+		return api.Grant{}, err
+	}
+	ok, current, err := s.hasher.verify(ctx, in.Password, user.PasswordHash)
+	if err != nil {
+		return api.Grant{}, err
+	}
+	if !ok {
+		fail()
+		s.metrics.logins.WithLabelValues("refused").Inc()
+		ev := s.event(EventLoginFailed, "", src)
+		ev.UserID = user.ID
+		s.note(ctx, ev)
+		return api.Grant{}, errBadCredentials()
+	}
+	if !current { // the costs in the configuration have changed since
+		if phc, err := s.hasher.hash(ctx, in.Password); err == nil {
+			if _, err := s.store.SetPassword(ctx, user.ID, phc, false, s.event(EventPasswordSet, user.ID, src)); err != nil {
+				s.log.Warn("a password keeps its former hash", "error", err)
+			}
+		}
+	}
+	grant, err := s.issue(ctx, user, device, ttl, nil, s.event(EventLogin, user.ID, src))
+	if err != nil {
+		s.metrics.logins.WithLabelValues("refused").Inc()
+		return api.Grant{}, err
+	}
+	if in.Audience != "" {
+		if err := s.addAccess(&grant, in.Audience); err != nil {
+			return api.Grant{}, err
+		}
+	}
+	s.metrics.logins.WithLabelValues("ok").Inc()
+	return grant, nil
+}
+
+// Signup makes a user with a first device, where that is enabled. Without a
+// password (where "device" is enabled) the device's token is the only
+// credential, but for the recovery codes, which everybody gets.
+func (s *Service) Signup(ctx context.Context, in api.SignupIn, src Source) (api.Grant, error) {
+	mode := s.Settings().Signup
+	if mode != "password" && mode != "device" {
+		return api.Grant{}, refuse(api.CodeSignupOff, "sign-up is off here")
+	}
+	name, key, err := userName("/username", in.Username, true)
+	if err != nil {
+		return api.Grant{}, err
+	}
+	device, err := deviceOf(in.Device)
+	if err != nil {
+		return api.Grant{}, err
+	}
+	if in.Password == "" && mode != "device" {
+		return api.Grant{}, badField("/password", "a password is needed")
+	}
+	if in.Password != "" {
+		if err := checkPassword("/password", in.Password); err != nil {
+			return api.Grant{}, err
+		}
+	}
+	if err := s.attempts.signup(s.now(), src.ClientIP); err != nil {
+		return api.Grant{}, err
+	}
+	user := storage.User{ID: token.NewID(token.UserPrefix), Name: name, NameKey: key, CreatedAt: s.now()}
+	if in.Password != "" {
+		if user.PasswordHash, err = s.hasher.hash(ctx, in.Password); err != nil {
+			return api.Grant{}, err
+		}
+	}
+	codes, hashes := newRecoveryCodes(user.ID)
+	grant, err := s.mint(user, s.Settings().RootTTL, device, func(d storage.IssueDevice) (storage.Device, error) {
+		return s.store.CreateUser(ctx, user, hashes, &d, s.event(EventSignup, user.ID, src))
+	})
+	if err != nil {
+		return api.Grant{}, err
+	}
+	s.metrics.logins.WithLabelValues("signup").Inc()
+	grant.RecoveryCodes = codes
+	return grant, nil
+}
+
+// Recover takes a one-time recovery code instead of a password. All the user's
+// other devices are revoked.
+func (s *Service) Recover(ctx context.Context, in api.RecoverIn, src Source) (api.Grant, error) {
+	device, err := deviceOf(in.Device)
+	if err != nil {
+		return api.Grant{}, err
+	}
+	if in.Username == "" {
+		return api.Grant{}, badField("/username", "no name")
+	}
+	key := nameKey(in.Username)
+	fail, err := s.attempts.try(s.now(), key, src.ClientIP)
+	if err != nil {
+		return api.Grant{}, err
+	}
+	user, err := s.store.UserByNameKey(ctx, key)
+	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+		return api.Grant{}, err
+	}
+	if err != nil {
+		user.ID = "usr_" // nobody's: the same transaction fails for a stranger as for a wrong code
+	}
+	hash := recoveryHash(user.ID, in.Code)
+	grant, err := s.issue(ctx, user, device, s.Settings().RootTTL, &hash, s.event(EventRecovered, user.ID, src))
+	if errors.Is(err, storage.ErrNotFound) || errors.Is(err, storage.ErrCodeUnknown) {
+		fail()
+		ev := s.event(EventRecoveryFailed, "", src)
+		if user.Name != "" {
+			ev.UserID = user.ID
+		}
+		s.note(ctx, ev)
+		return api.Grant{}, refuse(api.CodeBadCredentials, "the name or the code is wrong")
+	}
+	return grant, err
+}
+
+// issue stores the device and mints. Revocations that the transaction made (a
+// replaced or evicted device, a recovery) are in memory before it returns.
+func (s *Service) issue(ctx context.Context, user storage.User, device storage.Device, ttl time.Duration, code *[32]byte, ev storage.Event) (api.Grant, error) {
+	return s.mint(user, ttl, device, func(in storage.IssueDevice) (storage.Device, error) {
+		in.RecoveryCode = code
+		stored, revoked, err := s.store.IssueDevice(ctx, in, ev)
+		s.revoked(revoked...)
+		return stored, err
+	})
+}
+
+// mint stores a device under a fresh root key and only then makes the token.
+// A rotation between choosing the epoch and storing is met by reading the
+// epochs once more.
+func (s *Service) mint(user storage.User, ttl time.Duration, device storage.Device, store func(storage.IssueDevice) (storage.Device, error)) (api.Grant, error) {
+	set := s.Settings()
+	var stored storage.Device
+	var id token.Identifier
+	now := s.now()
+	expires := now.Add(ttl).UTC().Truncate(time.Second)
+	for try := 0; ; try++ {
+		id = token.Identifier{Epoch: s.keyring.Signing(), RootKeyID: token.NewRootKeyID()}
+		var err error
+		stored, err = store(storage.IssueDevice{
+			UserID: user.ID, Device: device, MaxDevices: set.MaxDevices,
+			RootKey: storage.RootKey{ID: id.RootKeyID, Epoch: id.Epoch, ExpiresAt: expires},
+		})
+		if errors.Is(err, storage.ErrEpochNotSigning) && try == 0 {
+			if err := s.CatchUp(context.Background()); err != nil {
+				return api.Grant{}, err
+			}
+			continue
+		}
+		if err != nil {
+			return api.Grant{}, err
+		}
+		break
+	}
+	key, ok := s.keyring.RootKey(id)
+	if !ok {
+		return api.Grant{}, errors.New("the signing epoch is not on the ring")
+	}
+	t, err := token.Mint(&key, set.Issuer, id, token.Identity{User: user.ID, Device: stored.ID, Expires: expires})
+	if err != nil {
+		return api.Grant{}, err
+	}
+	return api.Grant{
+		Token: t.Text(), TokenType: "Bearer",
+		ExpiresAt: api.At(expires), ExpiresIn: int64(expires.Sub(now) / time.Second),
+		User:      api.UserRef{ID: user.ID, Username: user.Name},
+		Device:    api.DeviceRef{ID: stored.ID, Name: stored.Name},
+		RootKeyID: id.RootKeyID.String(),
+	}, nil
+}
+
+// addAccess narrows the root for a client that does not narrow itself:
+// audience, a short time, and a note that makes it a branch of its own.
+func (s *Service) addAccess(g *api.Grant, audience string) error {
+	root, err := token.Parse(g.Token)
+	if err != nil {
+		return err
+	}
+	aud, err := caveats.Audience(audience)
+	if err != nil {
+		return badField("/audience", "not an audience")
+	}
+	note, err := caveats.Note("access " + rand.Text()[:16])
+	if err != nil {
+		return err
+	}
+	expires := s.now().Add(s.Settings().AccessTTL).UTC().Truncate(time.Second)
+	if g.ExpiresAt.Before(expires) {
+		expires = g.ExpiresAt.Time
+	}
+	t, err := token.Attenuate(root, aud.String(), caveats.TimeBefore(expires).String(), note.String())
+	if err != nil {
+		return err
+	}
+	g.Access = &api.Access{Token: t.Text(), Audience: audience, ExpiresAt: api.At(expires)}
+	return nil
+}
+
+// deviceOf takes what a client says of its device.
+func deviceOf(in api.DeviceIn) (storage.Device, error) {
+	d := storage.Device{ID: token.NewID(token.DevicePrefix), Name: "unnamed device", InstallID: in.InstallID}
+	if in.Name != "" {
+		name, err := shownName("/device/name", in.Name)
+		if err != nil {
+			return d, err
+		}
+		d.Name = name
+	}
+	if len(in.InstallID) > 128 || strings.ContainsFunc(in.InstallID, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return d, badField("/device/install_id", "an install_id is 1 to 128 printable ASCII characters without space")
+	}
+	return d, nil
+}
+
+const recoveryCodes = 10
+
+// crockford's base32 has no letters that are read for one another.
+var crockford = base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPadding(base32.NoPadding)
+
+// newRecoveryCodes draws codes of 80 random bits, and what is stored of them.
+func newRecoveryCodes(userID string) (codes []string, hashes [][32]byte) {
+	for range recoveryCodes {
+		var b [10]byte
+		rand.Read(b[:])
+		c := crockford.EncodeToString(b[:])
+		code := c[:4] + "-" + c[4:8] + "-" + c[8:12] + "-" + c[12:]
+		codes = append(codes, code)
+		hashes = append(hashes, recoveryHash(userID, code))
+	}
+	return codes, hashes
+}
+
+// recoveryHash is fast because the code is 80 random bits, which no dictionary
+// has; it is bound to the user so that a table of hashes serves for one only.
+func recoveryHash(userID, code string) [32]byte {
+	plain := strings.NewReplacer("-", "", " ", "", "o", "0", "i", "1", "l", "1").Replace(strings.ToLower(code))
+	return sha256.Sum256([]byte("macaroond/recovery-code/v1\x00" + userID + "\x00" + plain))
+}

@@ -1,0 +1,50 @@
+package service
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"macaroond/service/api"
+)
+
+// Metrics are the service's Prometheus collectors. No label holds anything
+// that a client chooses.
+type Metrics struct {
+	verdicts    map[string]prometheus.Counter // by code, looked up without locks
+	verdictsVec *prometheus.CounterVec
+	logins      *prometheus.CounterVec
+	revocations *prometheus.CounterVec
+	clockJumped prometheus.Gauge
+	gauges      []prometheus.Collector
+}
+
+func newMetrics(s *Service) *Metrics {
+	m := &Metrics{
+		verdicts:    map[string]prometheus.Counter{},
+		verdictsVec: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "macaroond_verdicts_total", Help: "Verdicts, by code."}, []string{"code"}),
+		logins:      prometheus.NewCounterVec(prometheus.CounterOpts{Name: "macaroond_logins_total", Help: "Logins, sign-ups and recoveries, by outcome."}, []string{"outcome"}),
+		revocations: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "macaroond_revocations_total", Help: "Revocations made by this process, by grain."}, []string{"grain"}),
+		clockJumped: prometheus.NewGauge(prometheus.GaugeOpts{Name: "macaroond_clock_jumped", Help: "1 while the wall clock disagrees with the monotonic one, and nothing expires."}),
+	}
+	for _, code := range []string{
+		api.CodeOK, api.CodeMalformed, api.CodeTooLarge, api.CodeInvalid, api.CodeStale, api.CodeRevoked,
+		api.CodeUnknownCaveat, api.CodeExpired, api.CodeNotYetValid, api.CodeWrongAudience, api.CodeRefused, api.CodeReplayed,
+	} {
+		m.verdicts[code] = m.verdictsVec.WithLabelValues(code)
+	}
+	gauge := func(name, help string, f func() float64) {
+		m.gauges = append(m.gauges, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f))
+	}
+	gauge("macaroond_revocations_live", "Entries on the revocation list in memory.", func() float64 { return float64(s.list.Len()) })
+	gauge("macaroond_revocations_age_seconds", "Time since this node last read the table of revocations to its end; beyond max_staleness every token is refused as stale.",
+		func() float64 { return s.now().Sub(s.list.AsOf()).Seconds() })
+	gauge("macaroond_revocations_age_bound_seconds", "max_staleness: the stated bound on the age above.", func() float64 { return s.Settings().MaxStaleness.Seconds() })
+	gauge("macaroond_hashing_in_progress", "Password hashes in progress.", func() float64 { return float64(len(s.hasher.slots)) })
+	gauge("macaroond_hashing_waiting", "Callers inside the hashing pool, those in progress included.", func() float64 { return float64(len(s.hasher.queue)) })
+	gauge("macaroond_epochs", "Epochs that verify.", func() float64 { return float64(s.keyring.Epochs()) })
+	return m
+}
+
+// Collectors are all of them, to be registered.
+func (m *Metrics) Collectors() []prometheus.Collector {
+	return append(m.gauges, m.verdictsVec, m.logins, m.revocations, m.clockJumped)
+}

@@ -1,0 +1,109 @@
+package service
+
+import (
+	"context"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/maypok86/otter/v2"
+	"golang.org/x/text/cases"
+	"golang.org/x/text/unicode/norm"
+
+	"macaroond/service/token"
+	"macaroond/storage"
+)
+
+// reserved names cannot be signed up for: they read like the service's own.
+// An operator may give them.
+var reserved = map[string]bool{
+	"admin": true, "administrator": true, "root": true, "system": true, "operator": true,
+	"macaroond": true, "macaroon": true, "support": true, "security": true, "help": true,
+	"me": true, "self": true, "anonymous": true, "nobody": true, "null": true, "undefined": true,
+}
+
+// userName gives the name as shown (NFC) and its key: NFKC, case-folded, so
+// that two names that look the same to a hurried reader are one. A name has 1
+// to 64 characters, no control, format or unusual space characters, no colon
+// (HTTP Basic ends a name there), and does not look like an id of ours.
+func userName(field, in string, self bool) (name, key string, err error) {
+	name, err = shownName(field, in)
+	if err != nil {
+		return "", "", err
+	}
+	key = nameKey(name)
+	switch {
+	case strings.Contains(key, ":"):
+		return "", "", badField(field, "a name has no colon")
+	case name == "-", key == "", utf8.RuneCountInString(key) > 4*64:
+		return "", "", badField(field, "not a name")
+	}
+	for _, p := range []string{token.UserPrefix, token.ServicePrefix, token.DevicePrefix} {
+		if strings.HasPrefix(key, p) {
+			return "", "", badField(field, "a name does not begin like an id")
+		}
+	}
+	if self && reserved[key] {
+		return "", "", badField(field, "the name is reserved")
+	}
+	return name, key, nil
+}
+
+// nameKey folds a name for comparison. Folding can undo the normal form, so it
+// is normalised before and after.
+func nameKey(name string) string {
+	return norm.NFKC.String(cases.Fold().String(norm.NFKC.String(name)))
+}
+
+// shownName is the rule for names that people give to users and devices.
+func shownName(field, in string) (string, error) {
+	if !utf8.ValidString(in) {
+		return "", badField(field, "not UTF-8")
+	}
+	name := norm.NFC.String(in)
+	n := 0
+	for _, r := range name {
+		n++
+		if r != ' ' && (!unicode.IsGraphic(r) || unicode.IsSpace(r)) || r == utf8.RuneError || unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r) || unicode.Is(unicode.Variation_Selector, r) {
+			return "", badField(field, "a name has letters, digits, marks, punctuation and single plain spaces only")
+		}
+	}
+	switch {
+	case n == 0 || n > 64:
+		return "", badField(field, "a name has 1 to 64 characters")
+	case name[0] == ' ' || name[len(name)-1] == ' ' || strings.Contains(name, "  "):
+		return "", badField(field, "a name has no leading, trailing or double spaces")
+	}
+	return name, nil
+}
+
+// nameCache gives the name and role of a user id to decisions and gateway
+// headers. It is bounded; names never change, and a change of roles empties it.
+type nameCache struct {
+	store storage.Store
+	cache *otter.Cache[string, userInfo]
+}
+
+type userInfo struct{ name, role string }
+
+func newNameCache(store storage.Store) (*nameCache, error) {
+	cache, err := otter.New(&otter.Options[string, userInfo]{MaximumSize: 10_000})
+	return &nameCache{store, cache}, err
+}
+
+// get is called only with ids from a chain that held. When the store cannot
+// say, the name and role are empty: they are shown, never a reason to allow.
+func (c *nameCache) get(ctx context.Context, id string) userInfo {
+	if info, ok := c.cache.GetIfPresent(id); ok {
+		return info
+	}
+	u, err := c.store.User(ctx, id)
+	if err != nil {
+		return userInfo{}
+	}
+	info := userInfo{u.Name, u.Role}
+	c.cache.Set(id, info)
+	return info
+}
+
+func (c *nameCache) clear() { c.cache.InvalidateAll() }

@@ -1,0 +1,124 @@
+package service
+
+import (
+	"context"
+	"time"
+
+	"macaroond/caveats"
+	"macaroond/service/api"
+	"macaroond/service/token"
+	"macaroond/storage"
+)
+
+// maxBranches is how many live branches under one root key strangers may put
+// on the list. The owner is never refused.
+const maxBranches = 256
+
+// Revoke kills what is presented: a bare root drops its device, anything else
+// the branch that it is the top of. The chain must hold; its caveats need not.
+// Whoever holds a token may end it, and nothing above it. owner is who asks
+// with a token of their own, if anybody.
+func (s *Service) Revoke(ctx context.Context, text string, owner *Caller, src Source) (api.RevokeOut, error) {
+	ver := s.verifier()
+	chain, id, code := ver.Authenticate(text)
+	if code != "" {
+		return api.RevokeOut{}, &Refused{code, "the token to be revoked is not one of this authority's"}
+	}
+	grain := "branch"
+	if chain.Bare() {
+		grain = "device"
+	}
+	now := s.now()
+	if s.list.Revoked(chain) || !id.Expires.Add(storage.ClockSkew).After(now) {
+		return api.RevokeOut{Grain: grain}, nil // dead already: nothing to store
+	}
+	actor := id.User
+	if owner != nil {
+		actor = owner.User
+	}
+	if chain.Bare() {
+		root := [16]byte(chain.Identifier().RootKeyID)
+		in := storage.RevokeDevices{UserID: id.User, DeviceID: id.Device, RootKeyID: &root, Reason: ReasonToken}
+		return api.RevokeOut{Grain: grain}, s.RevokeDevices(ctx, in, actor, src)
+	}
+	texts := make([]string, 0, chain.Len())
+	for i := range chain.Len() {
+		text, _ := chain.Caveat(i)
+		texts = append(texts, text)
+	}
+	sigs := make([]token.Signature, 0, chain.Len())
+	for n := token.MintCaveats + 1; n <= chain.Len(); n++ {
+		sigs = append(sigs, *chain.Signature(n))
+	}
+	limit := maxBranches
+	if owner != nil && owner.Bare && owner.User == id.User {
+		limit = 0
+	}
+	return api.RevokeOut{Grain: grain}, s.revokeBranch(ctx, chain, id, texts, sigs, limit, actor, src)
+}
+
+// RevokeByCaveats kills a branch of the caller's own root that the caller
+// names by its holder caveats, without having the token: the authority walks
+// the chain on.
+func (s *Service) RevokeByCaveats(ctx context.Context, c *Caller, holder []string, src Source) (api.RevokeOut, error) {
+	if len(holder) == 0 {
+		return api.RevokeOut{}, badField("/caveats", "no caveats: to drop the device itself, log out")
+	}
+	if len(holder) > token.MaxCaveats-token.MintCaveats {
+		return api.RevokeOut{}, badField("/caveats", "at most %d caveats", token.MaxCaveats-token.MintCaveats)
+	}
+	texts := make([]string, 0, token.MaxCaveats)
+	for i := range token.MintCaveats {
+		text, _ := c.Chain.Caveat(i)
+		texts = append(texts, text)
+	}
+	sig := *c.Chain.Signature(token.MintCaveats)
+	sigs := make([]token.Signature, 0, len(holder))
+	for _, text := range holder {
+		if text == "" || len(text) > token.MaxCaveatLen {
+			return api.RevokeOut{}, badField("/caveats", "a caveat has 1 to %d bytes", token.MaxCaveatLen)
+		}
+		sig = sig.Next(text)
+		sigs = append(sigs, sig)
+		texts = append(texts, text)
+	}
+	return api.RevokeOut{Grain: "branch"}, s.revokeBranch(ctx, c.Chain, c.Identity, texts, sigs, 0, c.User, src)
+}
+
+// revokeBranch stores the last of sigs, the signatures from the first holder
+// caveat on. A token that has expired already, or that stands under a revoked
+// one, stores nothing.
+func (s *Service) revokeBranch(ctx context.Context, chain token.Chain, id token.Identity, texts []string, sigs []token.Signature, limit int, actor string, src Source) error {
+	expires := earliest(id.Expires, texts)
+	if !expires.Add(storage.ClockSkew).After(s.now()) {
+		return nil
+	}
+	in := storage.RevokeBranch{RootKeyID: chain.Identifier().RootKeyID, ExpiresAt: expires, MaxLive: limit}
+	for i := range sigs {
+		f := [16]byte(sigs[i].Fingerprint())
+		if i < len(sigs)-1 {
+			in.Ancestors = append(in.Ancestors, f)
+		} else {
+			in.Fingerprint = f
+		}
+	}
+	ev := s.event(EventBranchRevoked, actor, src)
+	ev.UserID, ev.DeviceID, ev.RootKeyID = id.User, id.Device, &in.RootKeyID
+	entry, added, err := s.store.RevokeBranch(ctx, in, ev)
+	if added {
+		s.revoked(entry)
+	}
+	return err
+}
+
+// earliest is the effective expiry: the earliest time-before.
+func earliest(t time.Time, texts []string) time.Time {
+	for _, text := range texts {
+		if c, err := caveats.Parse(text); err == nil && c.Name() == "time-before" {
+			if at, ok := c.Time(); ok && at.Before(t) {
+				t = at
+			}
+		}
+	}
+	return t
+}

@@ -1,0 +1,129 @@
+// Package service is the authority: log in, sign up, recover, list, revoke,
+// verify, introspect, and keep the rest of the house.
+//
+// Why it can be trusted: a token leaves only after one transaction that
+// re-read the user and the epoch and stored the root key ID; a revocation is
+// answered only after one that is durable, and is in the list in memory before
+// the answer. Who is asking is only ever read from the mint caveats of a chain
+// that held, or from a service credential whose hash matched. Every security
+// event is audited in the transaction that it is about.
+//
+// What it leaves to others: the wire (httpapi), the database (storage), the
+// verdict (verify), configuration (cmd/macaroond). It takes the time from
+// [Config.Now], and starts goroutines only in [Service.Run].
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"macaroond/service/keyring"
+	"macaroond/service/revocation"
+	"macaroond/service/verify"
+	"macaroond/storage"
+)
+
+// Settings may change while the service runs; see [Service.SetSettings].
+type Settings struct {
+	Issuer          string        // public URL: the tokens' location
+	Audience        string        // the authority's own
+	GatewayAudience string        // what /authz judges for when the gateway names none
+	Signup          string        // "off", "password" or "device"
+	RootTTL         time.Duration // greatest lifetime of a root macaroon
+	AccessTTL       time.Duration // lifetime of the narrowed token that login adds when asked
+	MaxStaleness    time.Duration // see verify.Verifier
+	MaxDevices      int           // live devices a user may have
+	AuditRetention  time.Duration // audit entries older than this go; 0 keeps all
+}
+
+// Config is what the service is made of.
+type Config struct {
+	Store    storage.Store
+	Keys     *keyring.SealingKeys
+	Hashing  Hashing
+	Limits   Limits
+	Settings Settings
+	Now      func() time.Time // the one clock
+	Log      *slog.Logger
+}
+
+// Service is the authority. It is safe for concurrent use.
+type Service struct {
+	store    storage.Store
+	sealing  *keyring.SealingKeys
+	keyring  *keyring.Keyring
+	list     *revocation.List
+	hasher   *hasher
+	attempts *attempts
+	names    *nameCache
+	seen     *seenDevices
+	settings atomic.Pointer[Settings]
+	services atomic.Pointer[credentials]
+	now      func() time.Time
+	log      *slog.Logger
+	metrics  *Metrics
+
+	follow followState
+}
+
+// followState is where the follower stands in the table of revocations.
+type followState struct {
+	sync.Mutex
+	state  storage.State
+	failed bool
+}
+
+// New opens the authority on a store: it makes the first epoch when there is
+// none, opens the epochs, and reads the revocation list to its end. It is an
+// error when any of this fails: an authority that does not know what is
+// revoked must not start.
+func New(ctx context.Context, c Config) (*Service, error) {
+	s := &Service{
+		store:   c.Store,
+		sealing: c.Keys,
+		keyring: keyring.New(c.Keys),
+		list:    revocation.New(),
+		now:     c.Now,
+		log:     c.Log,
+	}
+	s.settings.Store(&c.Settings)
+	s.services.Store(&credentials{})
+	s.hasher = newHasher(c.Hashing)
+	s.attempts = newAttempts(c.Limits)
+	s.seen = newSeenDevices()
+	s.metrics = newMetrics(s)
+	var err error
+	if s.names, err = newNameCache(c.Store); err != nil {
+		return nil, err
+	}
+	_, err = s.store.CreateEpoch(ctx, true, s.sealing.Seal, storage.Event{Time: s.now(), Type: EventEpochCreated, Actor: ActorOperator})
+	if err != nil && !errors.Is(err, storage.ErrEpochExists) {
+		return nil, fmt.Errorf("creating the first epoch: %w", err)
+	}
+	if err := s.CatchUp(ctx); err != nil {
+		return nil, err
+	}
+	if s.keyring.Signing() == 0 {
+		return nil, errors.New("the database has no signing epoch")
+	}
+	return s, nil
+}
+
+// Settings are the ones in force.
+func (s *Service) Settings() *Settings { return s.settings.Load() }
+
+// SetSettings replaces the settings from the next call on.
+func (s *Service) SetSettings(to Settings) { s.settings.Store(&to) }
+
+// Metrics are the service's collectors.
+func (s *Service) Metrics() *Metrics { return s.metrics }
+
+// verifier is the verifier under the settings in force.
+func (s *Service) verifier() verify.Verifier {
+	return verify.Verifier{Keys: s.keyring, Revoked: s.list, MaxStaleness: s.Settings().MaxStaleness}
+}

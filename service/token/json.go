@@ -1,0 +1,87 @@
+package token
+
+import (
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json"
+)
+
+// The version 2 JSON form (libmacaroons doc/format.txt). js-macaroon cannot
+// export more than three caveats as binary, so this form is read too. Keys are
+// exact, unknown and duplicate ones are refused, and so is invalid UTF-8: that
+// is what this JSON library does and the standard one does not.
+type jsonToken struct {
+	V   *int         `json:"v"`
+	L   string       `json:"l"`
+	I   *string      `json:"i"`
+	I64 *string      `json:"i64"`
+	C   []jsonCaveat `json:"c"`
+	S64 *string      `json:"s64"`
+}
+
+type jsonCaveat struct {
+	I   *string `json:"i"`
+	I64 *string `json:"i64"`
+	V   *string `json:"v"`
+	V64 *string `json:"v64"`
+	L   string  `json:"l"`
+}
+
+func decodeJSON(data []byte) (*Token, error) {
+	var in jsonToken
+	if err := json.Unmarshal(data, &in, json.RejectUnknownMembers(true)); err != nil {
+		return nil, malformed("the JSON form has a wrong, unknown or duplicate member")
+	}
+	if in.V != nil && *in.V != 2 {
+		return nil, malformed("the JSON form is not of version 2")
+	}
+	t := &Token{location: in.L, caveats: make([]caveat, 0, 8)}
+	var err error
+	if t.identifier, err = jsonField(in.I, in.I64); err != nil {
+		return nil, err
+	}
+	for _, jc := range in.C {
+		c := caveat{location: jc.L}
+		if c.id, err = jsonField(jc.I, jc.I64); err != nil {
+			return nil, err
+		}
+		if jc.V != nil || jc.V64 != nil {
+			if c.vid, err = jsonField(jc.V, jc.V64); err != nil {
+				return nil, err
+			}
+			if c.vid == "" {
+				return nil, malformed("a caveat has an empty field")
+			}
+		}
+		if err := t.add(c); err != nil {
+			return nil, err
+		}
+	}
+	if in.S64 == nil {
+		return nil, malformed("the JSON form has no s64")
+	}
+	sig, err := decodeBase64(*in.S64)
+	if err != nil {
+		return nil, err
+	}
+	if len(sig) != len(t.sig) {
+		return nil, malformed("the signature is not 32 bytes")
+	}
+	copy(t.sig[:], sig)
+	return t, nil
+}
+
+// jsonField takes a value that is there as text or in base64url, not both.
+func jsonField(text, encoded *string) (string, error) {
+	switch {
+	case (text == nil) == (encoded == nil):
+		return "", malformed("a member of the JSON form is missing, or there in two spellings")
+	case text != nil:
+		if !utf8.ValidString(*text) {
+			return "", malformed("the JSON form is not UTF-8")
+		}
+		return *text, nil
+	}
+	b, err := decodeBase64(*encoded)
+	return string(b), err
+}

@@ -1,0 +1,88 @@
+package token
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"log/slog"
+)
+
+// The primitives, all of them. SHA-256 comes from the standard library; the
+// HMAC of RFC 2104 is written out over it because hmac.New allocates and this
+// runs once a caveat on every request. TestHMAC holds it against crypto/hmac.
+
+// RootKey is the key that a token's chain starts from. It never leaves the
+// authority, and it never prints.
+type RootKey [32]byte
+
+func (RootKey) String() string       { return "[redacted]" }
+func (RootKey) GoString() string     { return "[redacted]" }
+func (RootKey) LogValue() slog.Value { return slog.StringValue("[redacted]") }
+
+// Signature is the tail of a chain. Whoever has it can append caveats, so it
+// is a bearer secret: stored or shown only as its [Fingerprint].
+type Signature [32]byte
+
+func (Signature) String() string       { return "[redacted]" }
+func (Signature) GoString() string     { return "[redacted]" }
+func (Signature) LogValue() slog.Value { return slog.StringValue("[redacted]") }
+
+// keyGenerator is libmacaroons' constant: it turns a root key of any length
+// into the fixed length key of the first HMAC. HMAC pads it with zeros.
+var keyGenerator = [32]byte([]byte("macaroons-key-generator\x00\x00\x00\x00\x00\x00\x00\x00\x00"))
+
+// Start is the signature of a token with no caveats: the key that rootKey
+// generates, over the identifier.
+func Start(rootKey *RootKey, identifier string) Signature {
+	key := mac((*[32]byte)(&keyGenerator), string(rootKey[:]))
+	return mac((*[32]byte)(&key), identifier)
+}
+
+// Next is the signature after one more first-party caveat.
+func (s *Signature) Next(caveat string) Signature { return mac((*[32]byte)(s), caveat) }
+
+// nextThirdParty is libmacaroons' bound hash of a third-party caveat.
+func (s *Signature) nextThirdParty(vid, id string) Signature {
+	a, b := mac((*[32]byte)(s), vid), mac((*[32]byte)(s), id)
+	return mac((*[32]byte)(s), string(a[:])+string(b[:]))
+}
+
+// mac is HMAC-SHA256 with a 32 byte key. Messages of up to 512 bytes, which is
+// all that a parsed token has, take no allocation.
+func mac(key *[32]byte, message string) Signature {
+	var inner [64 + MaxCaveatLen]byte
+	var outer [64 + 32]byte
+	for i := range 64 {
+		inner[i], outer[i] = 0x36, 0x5c
+	}
+	for i := range 32 {
+		inner[i] ^= key[i]
+		outer[i] ^= key[i]
+	}
+	var sum [32]byte
+	if len(message) <= MaxCaveatLen {
+		n := copy(inner[64:], message)
+		sum = sha256.Sum256(inner[:64+n])
+	} else {
+		sum = sha256.Sum256(append(inner[:64:64], message...))
+	}
+	copy(outer[64:], sum[:])
+	return sha256.Sum256(outer[:])
+}
+
+// equal compares signatures in constant time: a comparison that stops at the
+// first wrong byte lets a forger find the right one byte by byte.
+func equal(a, b *Signature) bool { return subtle.ConstantTimeCompare(a[:], b[:]) == 1 }
+
+// Fingerprint names a point of a chain without giving its signature away: the
+// first 16 bytes of SHA-256("macaroond/branch/v1" ‖ signature).
+type Fingerprint [16]byte
+
+// Fingerprint is the signature's name on the revocation list.
+func (s *Signature) Fingerprint() Fingerprint {
+	const label = "macaroond/branch/v1"
+	var b [len(label) + 32]byte
+	copy(b[:], label)
+	copy(b[len(label):], s[:])
+	sum := sha256.Sum256(b[:])
+	return Fingerprint(sum[:16])
+}

@@ -1,0 +1,141 @@
+package service
+
+import (
+	"context"
+
+	"macaroond/service/api"
+	"macaroond/service/token"
+	"macaroond/storage"
+)
+
+// RoleAdmin may use /v1/admin.
+const RoleAdmin = "admin"
+
+// Administrator checks that the caller, who shows a bare root, has the role
+// now: roles are read from the store, not from a cache, and not from the token.
+func (s *Service) Administrator(ctx context.Context, c *Caller, src Source) error {
+	u, err := s.store.User(ctx, c.User)
+	if err != nil {
+		return err
+	}
+	if u.Role != RoleAdmin || !u.SuspendedAt.IsZero() {
+		ev := s.event(EventAdminRefused, c.User, src)
+		ev.UserID = c.User
+		s.note(ctx, ev)
+		return refuse(api.CodeForbidden, "this is for administrators")
+	}
+	return nil
+}
+
+// AddUser makes a user with a password, and a role if one is given. Reserved
+// names are allowed: this is an operator's or administrator's act.
+func (s *Service) AddUser(ctx context.Context, in api.UserIn, actor string, src Source) (api.User, error) {
+	name, key, err := userName("/username", in.Username, false)
+	if err != nil {
+		return api.User{}, err
+	}
+	if in.Role != "" && in.Role != RoleAdmin {
+		return api.User{}, badField("/role", "the only role is %q", RoleAdmin)
+	}
+	if err := checkPassword("/password", in.Password); err != nil {
+		return api.User{}, err
+	}
+	u := storage.User{ID: token.NewID(token.UserPrefix), Name: name, NameKey: key, Role: in.Role, CreatedAt: s.now()}
+	if u.PasswordHash, err = s.hasher.hash(ctx, in.Password); err != nil {
+		return api.User{}, err
+	}
+	ev := s.event(EventUserAdded, actor, src)
+	ev.UserID, ev.Detail = u.ID, in.Role
+	if _, err := s.store.CreateUser(ctx, u, nil, nil, ev); err != nil {
+		return api.User{}, err
+	}
+	return userOut(u), nil
+}
+
+func userOut(u storage.User) api.User {
+	return api.User{ID: u.ID, Username: u.Name, Role: u.Role, CreatedAt: api.At(u.CreatedAt), SuspendedAt: apiTime(u.SuspendedAt)}
+}
+
+// Users is one page of users, by name. after is the former page's Next.
+func (s *Service) Users(ctx context.Context, after string, limit int) (api.Users, error) {
+	list, err := s.store.Users(ctx, after, limit)
+	if err != nil {
+		return api.Users{}, err
+	}
+	out := api.Users{Users: []api.User{}}
+	for _, u := range list {
+		out.Users = append(out.Users, userOut(u))
+	}
+	if len(list) == limit {
+		out.Next = list[len(list)-1].NameKey
+	}
+	return out, nil
+}
+
+// FindUser takes an id or a name.
+func (s *Service) FindUser(ctx context.Context, who string) (api.User, error) {
+	get := s.store.UserByNameKey
+	key := nameKey(who)
+	if token.IsID(who, token.UserPrefix) {
+		get, key = s.store.User, who
+	}
+	u, err := get(ctx, key)
+	if err != nil {
+		return api.User{}, err
+	}
+	return userOut(u), nil
+}
+
+// SuspendUser refuses further logins and revokes every device, at once.
+func (s *Service) SuspendUser(ctx context.Context, id, actor string, src Source) error {
+	ev := s.event(EventUserSuspended, actor, src)
+	ev.UserID = id
+	entries, err := s.store.SuspendUser(ctx, id, ev)
+	s.revoked(entries...)
+	return err
+}
+
+// ResumeUser allows logins again. No device comes back.
+func (s *Service) ResumeUser(ctx context.Context, id, actor string, src Source) error {
+	ev := s.event(EventUserResumed, actor, src)
+	ev.UserID = id
+	return s.store.ResumeUser(ctx, id, ev)
+}
+
+// SetPassword replaces a password and revokes every device.
+func (s *Service) SetPassword(ctx context.Context, id, password, actor string, src Source) error {
+	if err := checkPassword("/password", password); err != nil {
+		return err
+	}
+	phc, err := s.hasher.hash(ctx, password)
+	if err != nil {
+		return err
+	}
+	ev := s.event(EventPasswordSet, actor, src)
+	ev.UserID = id
+	entries, err := s.store.SetPassword(ctx, id, phc, true, ev)
+	s.revoked(entries...)
+	return err
+}
+
+// UserDevices lists the devices of any user, for operators.
+func (s *Service) UserDevices(ctx context.Context, userID string) (api.Devices, error) {
+	list, err := s.store.Devices(ctx, userID)
+	if err != nil {
+		return api.Devices{}, err
+	}
+	out := api.Devices{Devices: []api.Device{}}
+	for _, d := range list {
+		out.Devices = append(out.Devices, DeviceOut(d))
+	}
+	return out, nil
+}
+
+// DeviceOut is a device as it goes over the wire, current to nobody.
+func DeviceOut(d storage.Device) api.Device {
+	return api.Device{
+		ID: d.ID, Name: d.Name, RootKeyID: token.RootKeyID(d.RootKeyID).String(),
+		CreatedAt: api.At(d.CreatedAt), LastSeenAt: api.At(d.LastSeenAt), ExpiresAt: api.At(d.ExpiresAt),
+		RevokedAt: apiTime(d.RevokedAt), RevokedReason: d.RevokedReason,
+	}
+}

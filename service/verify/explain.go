@@ -1,0 +1,102 @@
+package verify
+
+import (
+	"strconv"
+	"unicode"
+
+	"macaroond/service/api"
+	"macaroond/service/token"
+)
+
+// reasons says each code in words that give nothing away about a token whose
+// chain did not hold.
+var reasons = map[string]string{
+	api.CodeOK:            "every caveat held",
+	api.CodeMalformed:     "this is not a token in its one strict spelling",
+	api.CodeTooLarge:      "the token is beyond the limits on size or number of caveats",
+	api.CodeInvalid:       "the signature does not match, or the key is unknown",
+	api.CodeStale:         "the verifier cannot know whether the token is revoked",
+	api.CodeRevoked:       "the token, one it was derived from, or its device is revoked",
+	api.CodeUnknownCaveat: "a caveat is not understood",
+	api.CodeExpired:       "the token has expired",
+	api.CodeNotYetValid:   "the token is not valid yet",
+	api.CodeWrongAudience: "the token is not for this audience",
+	api.CodeRefused:       "a caveat does not allow this request",
+	api.CodeReplayed:      "the token was used before",
+}
+
+// Reason says the verdict in one sentence: the first refusing caveat's, if a
+// caveat decided it.
+func (v *Verdict) Reason() string {
+	switch v.Code {
+	case api.CodeUnknownCaveat, api.CodeExpired, api.CodeNotYetValid, api.CodeRefused:
+	case api.CodeWrongAudience:
+		if !v.named && !v.hasAudience() {
+			return "the token names no audience, so it is good at the authority only"
+		}
+	default:
+		return reasons[v.Code]
+	}
+	for i := range v.Chain.Len() {
+		if v.held&(1<<i) == 0 && v.codeAt(i) == v.Code {
+			return v.explain(i)
+		}
+	}
+	return reasons[v.Code]
+}
+
+func (v *Verdict) hasAudience() bool {
+	for i := range v.Chain.Len() {
+		if text, third := v.Chain.Caveat(i); !third && len(text) > 9 && text[:9] == "audience " {
+			return true
+		}
+	}
+	return false
+}
+
+func (v *Verdict) codeAt(i int) string {
+	text, thirdParty := v.Chain.Caveat(i)
+	if thirdParty {
+		return api.CodeUnknownCaveat
+	}
+	return codes[v.language.Check(text, &v.request)]
+}
+
+func (v *Verdict) explain(i int) string {
+	text, thirdParty := v.Chain.Caveat(i)
+	if thirdParty {
+		return "third-party caveats are not supported"
+	}
+	return v.language.Explain(text, &v.request)
+}
+
+// Caveats explains every caveat. It is nil unless the chain held.
+func (v *Verdict) Caveats() []api.CaveatVerdict {
+	if !v.Held {
+		return nil
+	}
+	out := make([]api.CaveatVerdict, v.Chain.Len())
+	for i := range out {
+		text, _ := v.Chain.Caveat(i)
+		c := api.CaveatVerdict{Index: i, Text: printable(text), Source: "holder", Held: v.held&(1<<i) != 0}
+		if i < token.MintCaveats {
+			c.Source = "mint"
+		}
+		if !c.Held {
+			c.Reason = v.explain(i)
+		}
+		out[i] = c
+	}
+	return out
+}
+
+// printable shows a caveat as it is, or quoted when it could garble a terminal
+// or a log.
+func printable(s string) string {
+	for _, r := range s {
+		if r == unicode.ReplacementChar || !unicode.IsPrint(r) {
+			return strconv.QuoteToASCII(s)
+		}
+	}
+	return s
+}

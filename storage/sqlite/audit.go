@@ -1,0 +1,64 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+
+	"macaroond/storage"
+)
+
+var errNoTime = errors.New("storage/sqlite: event without a time")
+
+// audit appends one event to the chain, whose head is in the state row.
+func (t *tx) audit(ev storage.Event) error {
+	if ev.Time.IsZero() {
+		return errNoTime
+	}
+	ev.Time = fromMilli(milli(ev.Time))
+	key := noBytes
+	if ev.RootKeyID != nil {
+		key = ev.RootKeyID[:]
+	}
+	seq, prev := t.st.auditSeq+1, t.st.auditHash
+	hash := storage.ChainHash(prev, seq, ev)
+	if _, err := t.exec(`INSERT INTO audit (seq, time, type, actor, user_id, device_id, root_key_id, client_ip, detail, prev, hash)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, seq, milli(ev.Time), ev.Type, ev.Actor, ev.UserID, ev.DeviceID, key, ev.ClientIP, ev.Detail,
+		prev[:], hash[:]); err != nil {
+		return err
+	}
+	t.st.auditSeq, t.st.auditHash = seq, hash
+	return nil
+}
+
+// AppendAudit implements [storage.Store].
+func (s *Store) AppendAudit(ctx context.Context, ev ...storage.Event) error {
+	if len(ev) == 0 {
+		return nil
+	}
+	return s.w.do(ctx, func(t *tx) error {
+		for _, e := range ev {
+			if err := t.audit(e); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Audit implements [storage.Store].
+func (s *Store) Audit(ctx context.Context, after int64, limit int) ([]storage.AuditEntry, error) {
+	return list(s.reader(ctx), func(r scanner) (e storage.AuditEntry, err error) {
+		var at int64
+		var key, prev, hash []byte
+		err = r.Scan(&e.Seq, &at, &e.Type, &e.Actor, &e.UserID, &e.DeviceID, &key, &e.ClientIP, &e.Detail, &prev, &hash)
+		e.Time = fromMilli(at)
+		if len(key) > 0 {
+			e.RootKeyID = new([16]byte)
+			copy(e.RootKeyID[:], key)
+		}
+		copy(e.Prev[:], prev)
+		copy(e.Hash[:], hash)
+		return e, err
+	}, `SELECT seq, time, type, actor, user_id, device_id, root_key_id, client_ip, detail, prev, hash FROM audit WHERE seq > ? ORDER BY seq LIMIT ?`,
+		after, max(limit, 0))
+}

@@ -1,0 +1,187 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"macaroond/storage"
+)
+
+const selectDevices = `SELECT d.id, d.user_id, d.name, d.install_id, d.root_key_id, d.created_at, d.last_seen_at, k.expires_at, d.revoked_at, d.revoked_reason
+	FROM devices d JOIN root_keys k ON k.id = d.root_key_id `
+
+func scanDevice(r scanner) (d storage.Device, err error) {
+	var key []byte
+	var created, seen, expires, revoked int64
+	err = r.Scan(&d.ID, &d.UserID, &d.Name, &d.InstallID, &key, &created, &seen, &expires, &revoked, &d.RevokedReason)
+	copy(d.RootKeyID[:], key)
+	d.CreatedAt, d.LastSeenAt, d.ExpiresAt, d.RevokedAt = fromMilli(created), fromMilli(seen), fromMilli(expires), fromMilli(revoked)
+	return d, err
+}
+
+func findDevice(q queryer, userID, id string) (storage.Device, error) {
+	return one(q, scanDevice, selectDevices+`WHERE d.id = ? AND d.user_id = ?`, id, userID)
+}
+
+// liveDevices are in the order of eviction: without install ID first, idle
+// longest first.
+func liveDevices(q queryer, userID string) ([]storage.Device, error) {
+	return list(q, scanDevice, selectDevices+`WHERE d.user_id = ? AND d.revoked_at = 0
+		ORDER BY CASE WHEN d.install_id = '' THEN 0 ELSE 1 END, d.last_seen_at, d.created_at, d.id`, userID)
+}
+
+// Devices implements [storage.Store].
+func (s *Store) Devices(ctx context.Context, userID string) ([]storage.Device, error) {
+	return list(s.reader(ctx), scanDevice, selectDevices+`WHERE d.user_id = ? ORDER BY d.created_at DESC, d.id DESC`, userID)
+}
+
+// Device implements [storage.Store].
+func (s *Store) Device(ctx context.Context, userID, deviceID string) (storage.Device, error) {
+	return findDevice(s.reader(ctx), userID, deviceID)
+}
+
+// RenameDevice implements [storage.Store].
+func (s *Store) RenameDevice(ctx context.Context, userID, deviceID, name string, ev storage.Event) (storage.Device, error) {
+	return change(ctx, s, func(t *tx) (storage.Device, error) {
+		n, err := t.exec(`UPDATE devices SET name = ? WHERE id = ? AND user_id = ? AND revoked_at = 0`, name, deviceID, userID)
+		if err == nil && n == 0 {
+			err = storage.ErrNotFound
+		}
+		if err != nil {
+			return storage.Device{}, err
+		}
+		if err := t.audit(ev); err != nil {
+			return storage.Device{}, err
+		}
+		return findDevice(t, userID, deviceID)
+	})
+}
+
+// TouchDevices implements [storage.Store].
+func (s *Store) TouchDevices(ctx context.Context, seen map[string]time.Time) error {
+	if len(seen) == 0 {
+		return nil
+	}
+	return s.w.do(ctx, func(t *tx) error {
+		for id, at := range seen {
+			if _, err := t.exec(`UPDATE devices SET last_seen_at = ? WHERE id = ? AND revoked_at = 0 AND last_seen_at < ?`, milli(at), id, milli(at)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// IssueDevice implements [storage.Store].
+func (s *Store) IssueDevice(ctx context.Context, in storage.IssueDevice, ev storage.Event) (storage.Device, []storage.Revocation, error) {
+	out, err := change(ctx, s, func(t *tx) (issued, error) { return t.issue(in, ev) })
+	return out.device, out.revoked, err
+}
+
+type issued struct {
+	device  storage.Device
+	revoked []storage.Revocation
+}
+
+// issue is the transaction without which no token leaves: user and epoch are
+// read again here, so a login that races a suspension or a rotation either
+// comes first and is found by it, or fails.
+func (t *tx) issue(in storage.IssueDevice, ev storage.Event) (issued, error) {
+	var none issued
+	if in.MaxDevices < 1 {
+		return none, fmt.Errorf("storage/sqlite: MaxDevices is %d", in.MaxDevices)
+	}
+	if err := t.mayIssue(in); err != nil {
+		return none, err
+	}
+	live, err := liveDevices(t, in.UserID)
+	if err != nil {
+		return none, err
+	}
+	if _, err := t.exec(`INSERT INTO root_keys (id, user_id, epoch, expires_at) VALUES (?, ?, ?, ?)`,
+		in.RootKey.ID[:], in.UserID, in.RootKey.Epoch, milli(in.RootKey.ExpiresAt)); err != nil {
+		return none, err
+	}
+	if _, err := t.exec(`UPDATE epochs SET expires_at = ? WHERE number = ? AND expires_at < ?`,
+		milli(in.RootKey.ExpiresAt), in.RootKey.Epoch, milli(in.RootKey.ExpiresAt)); err != nil {
+		return none, err
+	}
+	id, revoked, err := t.place(in, live, ev.Time)
+	if err != nil {
+		return none, err
+	}
+	if err := t.forgetRevoked(in.UserID, in.MaxDevices); err != nil {
+		return none, err
+	}
+	ev.DeviceID, ev.RootKeyID = id, &in.RootKey.ID
+	if err := t.audit(ev); err != nil {
+		return none, err
+	}
+	d, err := findDevice(t, in.UserID, id)
+	return issued{d, revoked}, err
+}
+
+// mayIssue refuses, or consumes the recovery code.
+func (t *tx) mayIssue(in storage.IssueDevice) error {
+	u, err := findUser(t, in.UserID)
+	if err != nil {
+		return err
+	}
+	if !u.SuspendedAt.IsZero() {
+		return storage.ErrSuspended
+	}
+	signing, err := exists(t, `SELECT 1 FROM epochs WHERE number = ? AND state = ?`, in.RootKey.Epoch, storage.EpochSigning)
+	if err != nil {
+		return err
+	}
+	if !signing {
+		return storage.ErrEpochNotSigning
+	}
+	if in.RecoveryCode == nil {
+		return nil
+	}
+	n, err := t.exec(`DELETE FROM recovery_codes WHERE user_id = ? AND hash = ?`, in.UserID, in.RecoveryCode[:])
+	if err == nil && n == 0 {
+		err = storage.ErrCodeUnknown
+	}
+	return err
+}
+
+// place gives the root key to the device of the same install, or to a new one,
+// and makes room.
+func (t *tx) place(in storage.IssueDevice, live []storage.Device, now time.Time) (id string, revoked []storage.Revocation, err error) {
+	id = in.Device.ID
+	same := slices.IndexFunc(live, func(d storage.Device) bool { return d.InstallID != "" && d.InstallID == in.Device.InstallID })
+	if same >= 0 {
+		old := live[same]
+		id, live = old.ID, slices.Delete(live, same, same+1)
+		if _, err := t.exec(`UPDATE devices SET name = ?, root_key_id = ?, last_seen_at = ? WHERE id = ?`,
+			in.Device.Name, in.RootKey.ID[:], max(milli(old.LastSeenAt), milli(in.Device.CreatedAt)), old.ID); err != nil {
+			return "", nil, err
+		}
+		if revoked, err = t.revokeKey(revoked, old.RootKeyID, old.ExpiresAt); err != nil {
+			return "", nil, err
+		}
+	} else if _, err := t.exec(`INSERT INTO devices (id, user_id, name, install_id, root_key_id, created_at, last_seen_at, revoked_at, revoked_reason)
+		VALUES (?, ?, ?, ?, ?, ?, ?, 0, '')`, in.Device.ID, in.UserID, in.Device.Name, in.Device.InstallID, in.RootKey.ID[:],
+		milli(in.Device.CreatedAt), milli(in.Device.CreatedAt)); err != nil {
+		return "", nil, err
+	}
+	switch {
+	case in.RecoveryCode != nil:
+		revoked, err = t.revokeDevices(revoked, live, "recovery", now)
+	case same < 0 && len(live) >= in.MaxDevices:
+		revoked, err = t.revokeDevices(revoked, live[:len(live)+1-in.MaxDevices], "evicted", now)
+	}
+	return id, revoked, err
+}
+
+// forgetRevoked unlists all but the latest revoked devices. Their root keys
+// stay.
+func (t *tx) forgetRevoked(userID string, keep int) error {
+	_, err := t.exec(`DELETE FROM devices WHERE id IN (SELECT id FROM devices WHERE user_id = ? AND revoked_at <> 0
+		ORDER BY revoked_at DESC, created_at DESC, id DESC LIMIT -1 OFFSET ?)`, userID, keep)
+	return err
+}

@@ -1,0 +1,123 @@
+package sqlite
+
+import (
+	"context"
+	"math"
+	"time"
+
+	"macaroond/storage"
+)
+
+const selectEpochs = `SELECT number, sealed, state, created_at, expires_at FROM epochs `
+
+func scanEpoch(r scanner) (e storage.Epoch, err error) {
+	var created, expires int64
+	err = r.Scan(&e.Number, &e.Sealed, &e.State, &created, &expires)
+	e.CreatedAt, e.ExpiresAt = fromMilli(created), fromMilli(expires)
+	return e, err
+}
+
+// Epochs implements [storage.Store].
+func (s *Store) Epochs(ctx context.Context) ([]storage.Epoch, error) {
+	return list(s.reader(ctx), scanEpoch, selectEpochs+`ORDER BY number`)
+}
+
+// CreateEpoch implements [storage.Store]. seal runs inside the transaction,
+// perhaps twice, and must not call the store.
+func (s *Store) CreateEpoch(ctx context.Context, onlyFirst bool, seal func(uint32) ([]byte, error), ev storage.Event) (storage.Epoch, error) {
+	return change(ctx, s, func(t *tx) (storage.Epoch, error) {
+		var none storage.Epoch
+		if onlyFirst {
+			any, err := exists(t, `SELECT 1 FROM epochs LIMIT 1`)
+			if err != nil {
+				return none, err
+			}
+			if any {
+				return none, storage.ErrEpochExists
+			}
+		}
+		if t.st.lastEpoch >= math.MaxUint32 {
+			return none, unavailable(reasonNumbers, nil)
+		}
+		t.st.lastEpoch++
+		t.st.revision++
+		number := uint32(t.st.lastEpoch)
+		sealed, err := seal(number)
+		if err != nil {
+			return none, err
+		}
+		if _, err := t.exec(`UPDATE epochs SET state = ? WHERE state = ?`, storage.EpochVerifying, storage.EpochSigning); err != nil {
+			return none, err
+		}
+		if _, err := t.exec(`INSERT INTO epochs (number, sealed, state, created_at, expires_at) VALUES (?, ?, ?, ?, 0)`,
+			number, append(noBytes, sealed...), storage.EpochSigning, milli(ev.Time)); err != nil {
+			return none, err
+		}
+		if err := t.audit(ev); err != nil {
+			return none, err
+		}
+		return findEpoch(t, number)
+	})
+}
+
+func findEpoch(q queryer, number uint32) (storage.Epoch, error) {
+	return one(q, scanEpoch, selectEpochs+`WHERE number = ?`, number)
+}
+
+// RetireEpoch implements [storage.Store].
+func (s *Store) RetireEpoch(ctx context.Context, number uint32, ev storage.Event) (storage.Revocation, error) {
+	return change(ctx, s, func(t *tx) (storage.Revocation, error) {
+		e, err := findEpoch(t, number)
+		if err != nil {
+			return storage.Revocation{}, err
+		}
+		if e.State == storage.EpochRetired {
+			return one(t, scanRevocation, selectRevocations+`WHERE root_key_id = ? AND fingerprint = ? AND epoch = ?`, noBytes, noBytes, number)
+		}
+		r, err := t.retire(e, ev.Time)
+		if err != nil {
+			return storage.Revocation{}, err
+		}
+		return r, t.audit(ev)
+	})
+}
+
+// retire erases an epoch's secret and lists it. The entry of an epoch under
+// which nothing lives any more is kept for a skew, for followers to see.
+func (t *tx) retire(e storage.Epoch, now time.Time) (storage.Revocation, error) {
+	if _, err := t.exec(`UPDATE epochs SET state = ?, sealed = ? WHERE number = ?`, storage.EpochRetired, noBytes, e.Number); err != nil {
+		return storage.Revocation{}, err
+	}
+	t.st.revision++
+	until := e.ExpiresAt
+	if until.Before(now) {
+		until = now
+	}
+	r, _, err := t.list(storage.Revocation{Grain: storage.GrainEpoch, Epoch: e.Number, ExpiresAt: until.Add(storage.ClockSkew)})
+	return r, err
+}
+
+// Restored implements [storage.Store].
+func (s *Store) Restored(ctx context.Context, keepTokens bool, ev storage.Event) (storage.State, error) {
+	return change(ctx, s, func(t *tx) (storage.State, error) {
+		var none storage.State
+		t.st.generation = newGeneration()
+		t.st.revision++
+		t.st.lastEpoch = min(max(t.st.lastEpoch, ev.Time.Unix()-1), math.MaxUint32)
+		if !keepTokens {
+			epochs, err := list(t, scanEpoch, selectEpochs+`WHERE state <> ? ORDER BY number`, storage.EpochRetired)
+			if err != nil {
+				return none, err
+			}
+			for _, e := range epochs {
+				if _, err := t.retire(e, ev.Time); err != nil {
+					return none, err
+				}
+			}
+		}
+		if err := t.audit(ev); err != nil {
+			return none, err
+		}
+		return storage.State{Generation: t.st.generation, Sequence: t.st.sequence, Revision: t.st.revision}, nil
+	})
+}

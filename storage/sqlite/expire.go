@@ -1,0 +1,67 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+	"math"
+
+	"macaroond/storage"
+)
+
+// Expire implements [storage.Store].
+func (s *Store) Expire(ctx context.Context, in storage.Expire) (storage.Expired, error) {
+	if in.Limit < 1 {
+		return storage.Expired{}, fmt.Errorf("storage/sqlite: Limit is %d", in.Limit)
+	}
+	return change(ctx, s, func(t *tx) (storage.Expired, error) {
+		now, skewed := milli(in.Now), milli(in.Now.Add(-storage.ClockSkew))
+		var out storage.Expired
+		// An entry's expiry has the skew in it. A key goes after its device, an
+		// epoch after its keys.
+		const keys = `(SELECT id FROM root_keys WHERE expires_at < ? ORDER BY expires_at, id LIMIT ?)`
+		for _, step := range []struct {
+			count *int
+			query string
+			args  []any
+		}{
+			{&out.Revocations, `DELETE FROM revocations WHERE seq IN (SELECT seq FROM revocations WHERE expires_at < ? ORDER BY expires_at, seq LIMIT ?)`, []any{now, in.Limit}},
+			{&out.Devices, `DELETE FROM devices WHERE root_key_id IN ` + keys, []any{skewed, in.Limit}},
+			{&out.RootKeys, `DELETE FROM root_keys WHERE id IN ` + keys, []any{skewed, in.Limit}},
+			{&out.Epochs, `DELETE FROM epochs WHERE number IN (SELECT number FROM epochs WHERE state <> ? AND expires_at < ?
+				AND NOT EXISTS (SELECT 1 FROM root_keys WHERE epoch = number) ORDER BY number LIMIT ?)`, []any{storage.EpochSigning, skewed, in.Limit}},
+		} {
+			n, err := t.exec(step.query, step.args...)
+			if err != nil {
+				return storage.Expired{}, err
+			}
+			*step.count = int(n)
+		}
+		if out.Epochs > 0 {
+			t.st.revision++
+		}
+		var err error
+		out.Audit, err = t.expireAudit(in)
+		return out, err
+	})
+}
+
+// expireAudit drops the oldest entries up to the first that is young enough:
+// never one from the middle of the chain, whatever the clock did. The head of
+// the chain is in the state row, so the numbers go on when all are gone.
+func (t *tx) expireAudit(in storage.Expire) (int, error) {
+	if in.AuditBefore.IsZero() {
+		return 0, nil
+	}
+	before := milli(in.AuditBefore)
+	end, err := list(t, func(r scanner) (seq int64, err error) { return seq, r.Scan(&seq) },
+		`SELECT seq FROM (SELECT seq, time FROM audit ORDER BY seq LIMIT ?) AS oldest WHERE time >= ? ORDER BY seq LIMIT 1`, in.Limit, before)
+	if err != nil {
+		return 0, err
+	}
+	last := int64(math.MaxInt64)
+	if len(end) > 0 {
+		last = end[0] - 1
+	}
+	n, err := t.exec(`DELETE FROM audit WHERE seq <= ? AND seq IN (SELECT seq FROM audit ORDER BY seq LIMIT ?)`, last, in.Limit)
+	return int(n), err
+}

@@ -1,0 +1,218 @@
+package sqlite
+
+import (
+	"context"
+	"iter"
+	"time"
+
+	"macaroond/storage"
+)
+
+const selectRevocations = `SELECT seq, grain, root_key_id, fingerprint, epoch, expires_at FROM revocations `
+
+func scanRevocation(r scanner) (v storage.Revocation, err error) {
+	var key, fingerprint []byte
+	var expires int64
+	err = r.Scan(&v.Seq, &v.Grain, &key, &fingerprint, &v.Epoch, &expires)
+	copy(v.RootKeyID[:], key)
+	copy(v.Fingerprint[:], fingerprint)
+	v.ExpiresAt = fromMilli(expires)
+	return v, err
+}
+
+// list puts one entry on the list unless it is there. The sequence is given
+// out here, inside the transaction, so commit order is the order of the list.
+func (t *tx) list(r storage.Revocation) (storage.Revocation, bool, error) {
+	r.Seq = t.st.sequence + 1
+	r.ExpiresAt = fromMilli(milli(r.ExpiresAt))
+	key, fingerprint := noBytes, noBytes
+	if r.Grain != storage.GrainEpoch {
+		key = r.RootKeyID[:]
+	}
+	if r.Grain == storage.GrainBranch {
+		fingerprint = r.Fingerprint[:]
+	}
+	n, err := t.exec(`INSERT INTO revocations (seq, grain, root_key_id, fingerprint, epoch, expires_at) VALUES (?, ?, ?, ?, ?, ?)
+		ON CONFLICT (root_key_id, fingerprint, epoch) DO NOTHING`, r.Seq, r.Grain, key, fingerprint, r.Epoch, milli(r.ExpiresAt))
+	if err != nil || n == 0 {
+		return storage.Revocation{}, false, err
+	}
+	t.st.sequence = r.Seq
+	return r, true, nil
+}
+
+// revokeKey lists a root key and appends the entry, if it is new, to out.
+func (t *tx) revokeKey(out []storage.Revocation, id [16]byte, expires time.Time) ([]storage.Revocation, error) {
+	r, added, err := t.list(storage.Revocation{Grain: storage.GrainDevice, RootKeyID: id, ExpiresAt: expires.Add(storage.ClockSkew)})
+	if added {
+		out = append(out, r)
+	}
+	return out, err
+}
+
+func (t *tx) revokeDevices(out []storage.Revocation, devices []storage.Device, reason string, now time.Time) ([]storage.Revocation, error) {
+	for _, d := range devices {
+		if _, err := t.exec(`UPDATE devices SET revoked_at = ?, revoked_reason = ? WHERE id = ?`, milli(now), reason, d.ID); err != nil {
+			return nil, err
+		}
+		var err error
+		if out, err = t.revokeKey(out, d.RootKeyID, d.ExpiresAt); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// revokeAll revokes a user's live devices and every root key that a token can
+// still be under, whether a device has it or not.
+func (t *tx) revokeAll(userID, reason string, now time.Time) ([]storage.Revocation, error) {
+	live, err := liveDevices(t, userID)
+	if err != nil {
+		return nil, err
+	}
+	out, err := t.revokeDevices(nil, live, reason, now)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := list(t, scanRootKey, `SELECT id, epoch, expires_at FROM root_keys WHERE user_id = ? AND expires_at >= ? ORDER BY id`,
+		userID, milli(now.Add(-storage.ClockSkew)))
+	if err != nil {
+		return nil, err
+	}
+	for _, k := range keys {
+		if out, err = t.revokeKey(out, k.ID, k.ExpiresAt); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+func scanRootKey(r scanner) (k storage.RootKey, err error) {
+	var id []byte
+	var expires int64
+	err = r.Scan(&id, &k.Epoch, &expires)
+	copy(k.ID[:], id)
+	k.ExpiresAt = fromMilli(expires)
+	return k, err
+}
+
+// RevokeDevices implements [storage.Store].
+func (s *Store) RevokeDevices(ctx context.Context, in storage.RevokeDevices, ev storage.Event) ([]storage.Revocation, error) {
+	return change(ctx, s, func(t *tx) ([]storage.Revocation, error) {
+		if in.DeviceID != "" {
+			if _, err := findDevice(t, in.UserID, in.DeviceID); err != nil {
+				return nil, err
+			}
+		}
+		live, err := liveDevices(t, in.UserID)
+		if err != nil {
+			return nil, err
+		}
+		var revoked []storage.Revocation
+		for _, d := range live {
+			if in.DeviceID != "" && d.ID != in.DeviceID || in.DeviceID == "" && d.ID == in.Except {
+				continue
+			}
+			if revoked, err = t.revokeDevices(revoked, []storage.Device{d}, in.Reason, ev.Time); err != nil {
+				return nil, err
+			}
+			ev := ev
+			ev.DeviceID, ev.RootKeyID = d.ID, &d.RootKeyID
+			if err := t.audit(ev); err != nil {
+				return nil, err
+			}
+		}
+		return revoked, nil
+	})
+}
+
+// RevokeBranch implements [storage.Store].
+func (s *Store) RevokeBranch(ctx context.Context, in storage.RevokeBranch, ev storage.Event) (storage.Revocation, bool, error) {
+	out, err := change(ctx, s, func(t *tx) (out struct {
+		entry storage.Revocation
+		added bool
+	}, err error) {
+		covered, err := t.covered(in)
+		if err != nil || covered {
+			return out, err
+		}
+		if in.MaxLive > 0 {
+			full, err := exists(t, `SELECT 1 FROM revocations WHERE root_key_id = ? AND grain = ? AND expires_at >= ? LIMIT 1 OFFSET ?`,
+				in.RootKeyID[:], storage.GrainBranch, milli(ev.Time), in.MaxLive-1)
+			if err != nil {
+				return out, err
+			}
+			if full {
+				return out, storage.ErrBranchLimit
+			}
+		}
+		out.entry, out.added, err = t.list(storage.Revocation{Grain: storage.GrainBranch, RootKeyID: in.RootKeyID,
+			Fingerprint: in.Fingerprint, ExpiresAt: in.ExpiresAt.Add(storage.ClockSkew)})
+		if err != nil {
+			return out, err
+		}
+		return out, t.audit(ev)
+	})
+	return out.entry, out.added, err
+}
+
+// covered tells whether the root key, the branch or one of its ancestors is on
+// the list.
+func (t *tx) covered(in storage.RevokeBranch) (bool, error) {
+	const find = `SELECT 1 FROM revocations WHERE epoch = 0 AND root_key_id = ? AND fingerprint `
+	yes, err := exists(t, find+`IN (?, ?)`, in.RootKeyID[:], noBytes, in.Fingerprint[:])
+	for i := 0; i < len(in.Ancestors) && !yes && err == nil; i++ {
+		yes, err = exists(t, find+`= ?`, in.RootKeyID[:], in.Ancestors[i][:])
+	}
+	return yes, err
+}
+
+// pageLength is how many entries one query reads: few enough that a slow
+// consumer holds little memory and no snapshot, many enough that the query
+// itself costs nothing.
+const pageLength = 4096
+
+// Revocations implements [storage.Store]. Each page is a snapshot of its own,
+// ended before the first of its entries is given to the consumer.
+func (s *Store) Revocations(ctx context.Context, after int64) iter.Seq2[storage.Revocation, error] {
+	return func(yield func(storage.Revocation, error) bool) {
+		page := make([]storage.Revocation, 0, pageLength)
+		for {
+			var err error
+			if page, err = s.revocationPage(ctx, page[:0], after); err != nil {
+				yield(storage.Revocation{}, err)
+				return
+			}
+			for _, r := range page {
+				if !yield(r, nil) {
+					return
+				}
+				after = r.Seq
+			}
+			if len(page) < pageLength {
+				return
+			}
+		}
+	}
+}
+
+func (s *Store) revocationPage(ctx context.Context, page []storage.Revocation, after int64) ([]storage.Revocation, error) {
+	rows, _, err := s.reader(ctx).query(selectRevocations+`WHERE seq > ? ORDER BY seq LIMIT ?`, after, pageLength)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var key, fingerprint []byte
+	var expires int64
+	for rows.Next() {
+		var r storage.Revocation
+		if err := rows.Scan(&r.Seq, &r.Grain, &key, &fingerprint, &r.Epoch, &expires); err != nil {
+			return nil, badRow(ctx, err)
+		}
+		copy(r.RootKeyID[:], key)
+		copy(r.Fingerprint[:], fingerprint)
+		r.ExpiresAt = fromMilli(expires)
+		page = append(page, r)
+	}
+	return page, fault(ctx, rows.Err())
+}

@@ -1,0 +1,120 @@
+package sqlite
+
+import (
+	"context"
+
+	"macaroond/storage"
+)
+
+const userColumns = `id, name, name_key, password_hash, role, created_at, suspended_at`
+
+func scanUser(r scanner) (u storage.User, err error) {
+	var created, suspended int64
+	err = r.Scan(&u.ID, &u.Name, &u.NameKey, &u.PasswordHash, &u.Role, &created, &suspended)
+	u.CreatedAt, u.SuspendedAt = fromMilli(created), fromMilli(suspended)
+	return u, err
+}
+
+func findUser(q queryer, id string) (storage.User, error) {
+	return one(q, scanUser, `SELECT `+userColumns+` FROM users WHERE id = ?`, id)
+}
+
+// CreateUser implements [storage.Store].
+func (s *Store) CreateUser(ctx context.Context, u storage.User, codes [][32]byte, first *storage.IssueDevice, ev storage.Event) (storage.Device, error) {
+	return change(ctx, s, func(t *tx) (storage.Device, error) {
+		var none storage.Device
+		taken, err := exists(t, `SELECT 1 FROM users WHERE name_key = ?`, u.NameKey)
+		if err != nil {
+			return none, err
+		}
+		if taken {
+			return none, storage.ErrNameTaken
+		}
+		if _, err := t.exec(`INSERT INTO users (`+userColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+			u.ID, u.Name, u.NameKey, u.PasswordHash, u.Role, milli(u.CreatedAt), milli(u.SuspendedAt)); err != nil {
+			return none, err
+		}
+		for _, code := range codes {
+			if _, err := t.exec(`INSERT INTO recovery_codes (user_id, hash) VALUES (?, ?)`, u.ID, code[:]); err != nil {
+				return none, err
+			}
+		}
+		if u.Role != "" {
+			t.st.revision++
+		}
+		if first == nil {
+			return none, t.audit(ev)
+		}
+		in := *first
+		in.UserID = u.ID
+		issued, err := t.issue(in, ev)
+		return issued.device, err
+	})
+}
+
+// User implements [storage.Store].
+func (s *Store) User(ctx context.Context, id string) (storage.User, error) {
+	return findUser(s.reader(ctx), id)
+}
+
+// UserByNameKey implements [storage.Store].
+func (s *Store) UserByNameKey(ctx context.Context, key string) (storage.User, error) {
+	return one(s.reader(ctx), scanUser, `SELECT `+userColumns+` FROM users WHERE name_key = ?`, key)
+}
+
+// Users implements [storage.Store].
+func (s *Store) Users(ctx context.Context, afterKey string, limit int) ([]storage.User, error) {
+	return list(s.reader(ctx), scanUser, `SELECT `+userColumns+` FROM users WHERE name_key > ? ORDER BY name_key LIMIT ?`, afterKey, max(limit, 0))
+}
+
+// SetPassword implements [storage.Store].
+func (s *Store) SetPassword(ctx context.Context, userID, hash string, revoke bool, ev storage.Event) ([]storage.Revocation, error) {
+	return change(ctx, s, func(t *tx) ([]storage.Revocation, error) {
+		n, err := t.exec(`UPDATE users SET password_hash = ? WHERE id = ?`, hash, userID)
+		if err != nil {
+			return nil, err
+		}
+		if n == 0 {
+			return nil, storage.ErrNotFound
+		}
+		var revoked []storage.Revocation
+		if revoke {
+			if revoked, err = t.revokeAll(userID, "password changed", ev.Time); err != nil {
+				return nil, err
+			}
+		}
+		return revoked, t.audit(ev)
+	})
+}
+
+// SuspendUser implements [storage.Store].
+func (s *Store) SuspendUser(ctx context.Context, id string, ev storage.Event) ([]storage.Revocation, error) {
+	return change(ctx, s, func(t *tx) ([]storage.Revocation, error) {
+		u, err := findUser(t, id)
+		if err != nil || !u.SuspendedAt.IsZero() {
+			return nil, err
+		}
+		if _, err := t.exec(`UPDATE users SET suspended_at = ? WHERE id = ?`, milli(ev.Time), id); err != nil {
+			return nil, err
+		}
+		revoked, err := t.revokeAll(id, "suspended", ev.Time)
+		if err != nil {
+			return nil, err
+		}
+		return revoked, t.audit(ev)
+	})
+}
+
+// ResumeUser implements [storage.Store].
+func (s *Store) ResumeUser(ctx context.Context, id string, ev storage.Event) error {
+	return s.w.do(ctx, func(t *tx) error {
+		u, err := findUser(t, id)
+		if err != nil || u.SuspendedAt.IsZero() {
+			return err
+		}
+		if _, err := t.exec(`UPDATE users SET suspended_at = 0 WHERE id = ?`, id); err != nil {
+			return err
+		}
+		return t.audit(ev)
+	})
+}

@@ -1,0 +1,271 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+)
+
+const (
+	queueLength = 256 // changes that wait; the next caller waits for room
+	groupLength = 128 // changes that share one COMMIT at most
+)
+
+var errLost = errors.New("transaction was rolled back by the database")
+
+// writer is the one goroutine that changes the database. What has queued up
+// while it committed shares the next transaction, and so the next sync; each
+// change has its own savepoint, so that a failing one is undone alone. Nobody is
+// answered before the COMMIT.
+type writer struct {
+	ctx   context.Context // never ends: a change that has begun is finished
+	db    *sql.DB
+	queue chan *job
+	ended chan struct{}
+
+	gate   sync.RWMutex // held for reading while sending to queue
+	closed bool
+
+	conn  *sql.Conn // nil after trouble: the next group opens a new one
+	stmts map[string]*sql.Stmt
+}
+
+// job is one queued change. run may be called twice, when a neighbour
+// took the whole transaction down.
+type job struct {
+	run      func(*tx) error
+	phase    atomic.Int32
+	done     chan struct{} // closed when err and panicked are there
+	err      error
+	panicked string
+}
+
+const (
+	queued int32 = iota
+	started
+	abandoned // by its caller, before it started: never runs
+)
+
+// start reports whether the change is to be run.
+func (c *job) start() bool {
+	return c.phase.CompareAndSwap(queued, started) || c.phase.Load() == started
+}
+
+func (c *job) answer(err error) {
+	c.err = err
+	close(c.done)
+}
+
+func newWriter(ctx context.Context, db *sql.DB) *writer {
+	w := &writer{ctx: ctx, db: db, queue: make(chan *job, queueLength), ended: make(chan struct{})}
+	go w.loop()
+	return w
+}
+
+// do queues a change and waits for its COMMIT. A caller whose context ends
+// earlier gets the context's error if the change has not started; then it never
+// will.
+func (w *writer) do(ctx context.Context, run func(*tx) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	c := &job{run: run, done: make(chan struct{})}
+	if err := w.send(ctx, c); err != nil {
+		return err
+	}
+	select {
+	case <-c.done:
+	case <-ctx.Done():
+		if c.phase.CompareAndSwap(queued, abandoned) {
+			return ctx.Err()
+		}
+		<-c.done
+	}
+	if c.panicked != "" {
+		panic(c.panicked) // where it would have been without the queue
+	}
+	return c.err
+}
+
+func (w *writer) send(ctx context.Context, c *job) error {
+	w.gate.RLock()
+	defer w.gate.RUnlock()
+	if w.closed {
+		return unavailable(reasonClosed, nil)
+	}
+	select {
+	case w.queue <- c:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// close takes no more changes, and returns when the queued ones are answered.
+func (w *writer) close() {
+	w.gate.Lock()
+	w.closed = true
+	close(w.queue)
+	w.gate.Unlock()
+	<-w.ended
+}
+
+func (w *writer) loop() {
+	defer close(w.ended)
+	defer w.disconnect()
+	for c := range w.queue {
+		for _, c := range w.commit(c, groupLength) {
+			w.commit(c, 1)
+		}
+	}
+}
+
+// gather adds what has queued up to a group. It lets the callers that were just
+// answered go first: their next changes would otherwise come one group late.
+func (w *writer) gather(group []*job, limit int) []*job {
+	runtime.Gosched()
+	for len(group) < limit {
+		select {
+		case c, ok := <-w.queue:
+			if !ok {
+				return group
+			}
+			group = append(group, c)
+		default:
+			return group
+		}
+	}
+	return group
+}
+
+// commit runs one change, and others until limit that queue up meanwhile, in
+// one transaction, and answers them. It returns those that still have to be
+// run: the neighbours of one whose error made the database roll everything back.
+func (w *writer) commit(first *job, limit int) (again []*job) {
+	group := []*job{first}
+	t, err := w.begin()
+	if err != nil {
+		for _, c := range w.gather(group, limit) {
+			c.answer(err)
+		}
+		return nil
+	}
+	before := t.st
+	ran := make([]*job, 0, limit)
+	errs := make([]error, 0, limit)
+	for i := 0; i < len(group); i++ {
+		c := group[i]
+		if c.start() {
+			err := w.savepoint(t, c)
+			if errors.Is(err, errLost) {
+				w.abort()
+				c.answer(errors.Unwrap(err))
+				return append(ran, group[i+1:]...)
+			}
+			ran = append(ran, c)
+			errs = append(errs, err)
+		}
+		if i == len(group)-1 {
+			group = w.gather(group, limit)
+		}
+	}
+	err = t.saveState(before)
+	if err == nil {
+		_, err = t.exec(`COMMIT`)
+	}
+	if err != nil {
+		w.abort()
+	}
+	for i, c := range ran {
+		if err != nil {
+			c.answer(err) // also those that failed: they may have seen what did not come to be
+		} else {
+			c.answer(errs[i])
+		}
+	}
+	return nil
+}
+
+// lostError carries the reason of the change that was run when the transaction
+// went.
+type lostError struct{ reason error }
+
+func (e lostError) Error() string     { return errLost.Error() }
+func (e lostError) Is(err error) bool { return err == errLost }
+func (e lostError) Unwrap() error     { return e.reason }
+
+// savepoint runs one change so that its failure leaves nothing behind.
+func (w *writer) savepoint(t *tx, c *job) error {
+	st := t.st
+	_, err := t.exec(`SAVEPOINT one`)
+	if err != nil {
+		return lostError{err}
+	}
+	err = c.call(t)
+	if err != nil {
+		t.st = st
+		if _, lost := t.exec(`ROLLBACK TO one`); lost != nil {
+			return lostError{err}
+		}
+	}
+	if _, lost := t.exec(`RELEASE one`); lost != nil {
+		return lostError{errors.Join(err, lost)}
+	}
+	return err
+}
+
+func (c *job) call(t *tx) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.panicked = fmt.Sprintf("storage/sqlite: in a change: %v\n%s", p, debug.Stack())
+			err = errLost // any error: it is not shown
+		}
+	}()
+	return c.run(t)
+}
+
+// begin opens a transaction, and a connection if there is none, and reads the
+// state row.
+func (w *writer) begin() (*tx, error) {
+	if w.conn == nil {
+		conn, err := w.db.Conn(w.ctx)
+		if err != nil {
+			return nil, fault(w.ctx, err)
+		}
+		w.conn, w.stmts = conn, make(map[string]*sql.Stmt)
+	}
+	t := &tx{w: w}
+	if _, err := t.exec(`BEGIN IMMEDIATE`); err != nil {
+		w.abort()
+		return nil, err
+	}
+	if err := t.loadState(); err != nil {
+		w.abort()
+		return nil, err
+	}
+	return t, nil
+}
+
+// abort ends whatever transaction there may be by giving the connection up:
+// closing one rolls it back, and no cached page or statement survives the
+// trouble.
+func (w *writer) abort() { w.disconnect() }
+
+func (w *writer) disconnect() {
+	if w.conn == nil {
+		return
+	}
+	for _, stmt := range w.stmts {
+		stmt.Close()
+	}
+	// ErrBadConn makes the pool close it; its error has nobody to go to.
+	_ = w.conn.Raw(func(any) error { return driver.ErrBadConn })
+	_ = w.conn.Close()
+	w.conn, w.stmts = nil, nil
+}

@@ -1,0 +1,300 @@
+// Package storage is the contract between the authority and its database: the
+// records, the [Store] that keeps them, and what a backend MUST promise.
+//
+// Why it can be trusted with revocations: every method that changes something
+// is one serializable transaction that either happened durably (a full sync)
+// before the method returned nil, or did not happen. A backend that cannot tell
+// returns [UnavailableError]; it never answers a success that did not happen.
+// No secret is stored in a form that can be presented: root keys are derived
+// and never stored, epoch secrets come in sealed, passwords, recovery codes and
+// service secrets come in hashed.
+//
+// What it leaves to others: the meaning of names, roles, audiences and reasons;
+// the clock (every time comes in as a value); the meaning of sealed bytes.
+//
+// Each backend runs the suite in package storagetest; a storage bug becomes a
+// clause of that suite.
+package storage
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"time"
+)
+
+// ClockSkew is how long a revocation outlives the last token it concerns:
+// verifiers whose clock is behind by less than this still refuse that token.
+const ClockSkew = 10 * time.Minute
+
+// Errors that callers branch on. A method's comment names those it returns;
+// anything else is an [UnavailableError] or a bug.
+var (
+	ErrNotFound        = errors.New("not found")
+	ErrNameTaken       = errors.New("name is taken")
+	ErrSuspended       = errors.New("user is suspended")
+	ErrEpochNotSigning = errors.New("epoch is not the signing one")
+	ErrEpochExists     = errors.New("an epoch exists already")
+	ErrBranchLimit     = errors.New("too many live branches revoked under this root key")
+	ErrCodeUnknown     = errors.New("recovery code is unknown or used")
+)
+
+// UnavailableError says that the database could not do what was asked, and
+// that nothing was changed by the call. Reason is one line for an operator; it
+// holds no path and no data.
+type UnavailableError struct {
+	Reason string // e.g. "database is read-only: check the owner and mode of the data directory"
+	Err    error  // the driver's error, for the log only
+}
+
+func (e *UnavailableError) Error() string { return e.Reason }
+func (e *UnavailableError) Unwrap() error { return e.Err }
+
+// NewerSchemaError says that the database was written by a newer release.
+type NewerSchemaError struct{ Have, Know int64 }
+
+// State is what a follower polls. It is read in one statement.
+type State struct {
+	Generation string // names one uninterrupted history: changes when a backup is restored
+	Sequence   int64  // of the latest revocation ever given out in this generation; 0 is none
+	Revision   int64  // grows with every change of epochs, services or users' roles
+}
+
+// User is an account. Times are stored in whole milliseconds, UTC; a zero time
+// is "never".
+type User struct {
+	ID           string // usr_ and 16 characters
+	Name         string // as shown, NFC
+	NameKey      string // folded: unique
+	PasswordHash string // PHC string; empty when the user has no password
+	Role         string // empty or "admin"
+	CreatedAt    time.Time
+	SuspendedAt  time.Time
+}
+
+// Device is one login of a user. Revoked devices stay listed until their root
+// key's row goes (see [Store.Expire]).
+type Device struct {
+	ID            string // dev_ and 16 characters
+	UserID        string
+	Name          string
+	InstallID     string // empty when the client gave none; scoped to the user
+	RootKeyID     [16]byte
+	CreatedAt     time.Time
+	LastSeenAt    time.Time
+	ExpiresAt     time.Time // greatest expiry of any token minted under its root key
+	RevokedAt     time.Time
+	RevokedReason string
+}
+
+// RootKey is what is stored of a root key: never the key. The row stays until
+// ExpiresAt (plus [ClockSkew]) whatever else is deleted, so that revoking a
+// user or device always finds all of them.
+type RootKey struct {
+	ID        [16]byte
+	Epoch     uint32
+	ExpiresAt time.Time
+}
+
+// IssueDevice asks for a device under a fresh root key.
+type IssueDevice struct {
+	UserID       string
+	Device       Device // ID, Name, InstallID and CreatedAt are used
+	RootKey      RootKey
+	MaxDevices   int       // live devices a user may have, the new one included; at least 1
+	RecoveryCode *[32]byte // hash of a recovery code to consume; nil for none
+}
+
+// Revocation grains (DESIGN: one list, four grains; a user's is all of the
+// user's devices).
+type Grain uint8
+
+const (
+	GrainDevice Grain = 1 + iota // RootKeyID
+	GrainBranch                  // RootKeyID and Fingerprint
+	GrainEpoch                   // Epoch
+)
+
+// Revocation is one entry of the list.
+type Revocation struct {
+	Seq         int64
+	Grain       Grain
+	RootKeyID   [16]byte // zero for an epoch
+	Fingerprint [16]byte // zero but for a branch
+	Epoch       uint32   // zero but for an epoch
+	ExpiresAt   time.Time
+}
+
+// RevokeDevices selects live devices of one user.
+type RevokeDevices struct {
+	UserID   string
+	DeviceID string // this one only, or
+	Except   string // all but this one; both empty is all
+	// RootKeyID, when not nil, selects nothing but a device that is under this root key now.
+	RootKeyID *[16]byte
+	Reason    string // stable word, e.g. "logout", "owner", "suspended"
+}
+
+// RevokeBranch kills a delegated token and its descendants.
+type RevokeBranch struct {
+	RootKeyID   [16]byte
+	Fingerprint [16]byte
+	Ancestors   [][16]byte // fingerprints of every prefix of the chain, the branch's own excluded
+	ExpiresAt   time.Time  // the branch's effective expiry; ClockSkew is added by the store
+	MaxLive     int        // live branches allowed under the root key before this one; 0 is no limit (the owner)
+}
+
+// EpochState is where an epoch stands.
+type EpochState uint8
+
+const (
+	EpochSigning   EpochState = 1 + iota // mints and verifies; exactly one
+	EpochVerifying                       // verifies only
+	EpochRetired                         // dead: a GrainEpoch revocation exists or has expired
+)
+
+// Epoch is one generation of the authority's secret, sealed.
+type Epoch struct {
+	Number    uint32 // never used twice; not even after a restore
+	Sealed    []byte // empty once retired
+	State     EpochState
+	CreatedAt time.Time
+	ExpiresAt time.Time // greatest expiry of any root key minted in it; zero when none
+}
+
+// Service is a service credential: what it serves, may call, may allow, and
+// its rights are separate lists.
+type Service struct {
+	ID        string // svc_ and 16 characters
+	Name      string // unique among live services
+	Serves    []string
+	Calls     []string
+	Actions   []string
+	Rights    []string
+	CreatedAt time.Time
+	Secrets   [][32]byte // SHA-256 of each secret that is good now
+}
+
+// Event is one line of the audit. It holds opaque ids, never a name, a token
+// or a secret.
+type Event struct {
+	Time      time.Time
+	Type      string // stable, e.g. "login", "login_failed", "device_revoked"
+	Actor     string // usr_…, svc_…, "operator" (a command on the server), or empty
+	UserID    string
+	DeviceID  string
+	RootKeyID *[16]byte
+	ClientIP  string
+	Detail    string // one short line
+}
+
+// AuditEntry is an event as kept: numbered, and chained to its predecessor by
+// Hash (see [ChainHash]).
+type AuditEntry struct {
+	Seq int64
+	Event
+	Prev, Hash [32]byte
+}
+
+// Expire says what has had its time.
+type Expire struct {
+	Now         time.Time // revocations, root keys and their revoked or expired devices whose expiry (plus ClockSkew) is before this go
+	AuditBefore time.Time // audit entries older than this go; zero keeps all
+	Limit       int       // rows a table and call; the caller repeats while any count equals it
+}
+
+// Expired counts what went.
+type Expired struct{ Revocations, RootKeys, Devices, Epochs, Audit int }
+
+// Store is the contract. All methods are safe for concurrent use. Every method
+// that changes something takes the audit event written in the same
+// transaction; it fills in nothing but what the method's comment says.
+// Concurrent changes SHOULD share one sync (group commit); a failed one MUST NOT
+// touch the others of its group.
+type Store interface {
+	// State MUST reflect every transaction that was answered before the call,
+	// by this process or another one.
+	State(ctx context.Context) (State, error)
+
+	// CreateUser stores a new user with the hashes of recovery codes and, when
+	// first is not nil, its first device as IssueDevice does, all or nothing.
+	// The returned device is zero without first.
+	// Errors: ErrNameTaken (same NameKey), ErrEpochNotSigning.
+	CreateUser(ctx context.Context, u User, codes [][32]byte, first *IssueDevice, ev Event) (Device, error)
+	User(ctx context.Context, id string) (User, error)                     // ErrNotFound
+	UserByNameKey(ctx context.Context, key string) (User, error)           // ErrNotFound
+	Users(ctx context.Context, afterKey string, limit int) ([]User, error) // ordered by NameKey
+	// SetPassword replaces the hash; with revoke all the user's devices are
+	// revoked (reason "password changed") in the same transaction. ErrNotFound.
+	SetPassword(ctx context.Context, userID, hash string, revoke bool, ev Event) ([]Revocation, error)
+	// SuspendUser forbids login and revokes every live device and every
+	// unexpired root key of the user in the same transaction. Suspending a suspended user changes
+	// nothing. ErrNotFound.
+	SuspendUser(ctx context.Context, id string, ev Event) ([]Revocation, error)
+	ResumeUser(ctx context.Context, id string, ev Event) error // ErrNotFound; brings no device back
+
+	// IssueDevice is the transaction without which no token leaves. It re-reads
+	// the user and the epoch, consumes the recovery code if one is given (then
+	// every other live device is revoked, reason "recovery"), and stores the
+	// root key. A live device of the same user with the same non-empty
+	// InstallID keeps its ID and gets the new name and root key: its old root
+	// key is revoked (reason "replaced"; device grain). Otherwise a device is added; above
+	// MaxDevices live ones are revoked (reason "evicted"): those without
+	// InstallID first, idle longest first. At most MaxDevices revoked devices
+	// of a user stay listed, the latest. LastSeenAt starts as CreatedAt.
+	// ev.DeviceID and ev.RootKeyID are filled in.
+	// It returns the device as stored and every revocation made.
+	// Errors: ErrNotFound, ErrSuspended, ErrEpochNotSigning, ErrCodeUnknown.
+	IssueDevice(ctx context.Context, in IssueDevice, ev Event) (Device, []Revocation, error)
+	Devices(ctx context.Context, userID string) ([]Device, error)                              // live and revoked; newest first
+	Device(ctx context.Context, userID, deviceID string) (Device, error)                       // ErrNotFound, also for somebody else's
+	RenameDevice(ctx context.Context, userID, deviceID, name string, ev Event) (Device, error) // ErrNotFound, also when revoked
+	// TouchDevices moves LastSeenAt forward (never back) for live devices; ids that are not there are
+	// ignored. No audit.
+	TouchDevices(ctx context.Context, seen map[string]time.Time) error
+
+	// RevokeDevices puts the root key IDs of the selected live devices on the
+	// list. A device that is revoked already adds nothing and is no error.
+	// One audit event per revoked device, with DeviceID and RootKeyID filled in.
+	// ErrNotFound when DeviceID is nobody's or somebody else's.
+	RevokeDevices(ctx context.Context, in RevokeDevices, ev Event) ([]Revocation, error)
+	// RevokeBranch adds the branch unless it, one of its ancestors, or its root
+	// key is on the list already; then it returns false and stores nothing, no
+	// event either. ErrBranchLimit.
+	RevokeBranch(ctx context.Context, in RevokeBranch, ev Event) (Revocation, bool, error)
+	// Revocations yields entries with Seq > after in order of Seq. A sequence is
+	// given out inside the revoking transaction: when entry n is visible every
+	// entry before it is, or has expired. It MUST NOT hold more than a bounded
+	// number of entries in memory. Breaking off is fine.
+	Revocations(ctx context.Context, after int64) iter.Seq2[Revocation, error]
+
+	Epochs(ctx context.Context) ([]Epoch, error) // ordered by Number
+	// CreateEpoch gives out the next number, has the secret sealed for it, and
+	// makes it the signing epoch; the former one verifies only. With onlyFirst
+	// it is ErrEpochExists when any epoch (of any state) is there. An error of seal is returned as it is.
+	CreateEpoch(ctx context.Context, onlyFirst bool, seal func(number uint32) ([]byte, error), ev Event) (Epoch, error)
+	// RetireEpoch erases the sealed secret and lists a GrainEpoch revocation
+	// that lives until the epoch's ExpiresAt plus ClockSkew. ErrNotFound.
+	RetireEpoch(ctx context.Context, number uint32, ev Event) (Revocation, error)
+
+	AddService(ctx context.Context, s Service, ev Event) error    // ErrNameTaken
+	Services(ctx context.Context) ([]Service, error)              // live ones, ordered by Name
+	RemoveService(ctx context.Context, id string, ev Event) error // ErrNotFound
+
+	AppendAudit(ctx context.Context, ev ...Event) error
+	Audit(ctx context.Context, after int64, limit int) ([]AuditEntry, error) // ordered by Seq
+
+	// Expire deletes what has had its time, Limit rows a table. Epochs go when
+	// they are not signing and their ExpiresAt plus ClockSkew is past.
+	Expire(ctx context.Context, in Expire) (Expired, error)
+	// Backup writes a consistent copy to a new file at path (mode 0600; it is
+	// an error when the file exists), while others read and write.
+	Backup(ctx context.Context, path string) error
+	// Restored begins a new history after a backup was put in place: a new
+	// generation, and, unless keepTokens, every epoch retired, so that nothing
+	// revoked after the backup was taken can come back. Numbers of epochs
+	// created later are above any that the lost history can have used: the next
+	// number is at least ev.Time in Unix seconds.
+	Restored(ctx context.Context, keepTokens bool, ev Event) (State, error)
+	Close() error
+}
