@@ -265,6 +265,8 @@ func TestExplain(t *testing.T) {
 		{"user usr_bob", "user usr_alice is not usr_bob", nil},
 		{"audience x", "audience photos is not x", nil},
 		{"allow a", "action photos:read is not one of a", nil},
+		{"allow a", `the request names "", which is no action`, func(r *Request) { r.Actions = []string{""} }},
+		{"origin http://a", `origin "" is not one of http://a`, func(r *Request) { r.Origins = []string{""} }},
 		{"allow a", "the request names no action", func(r *Request) { r.Actions = nil }},
 		{"allow a:*", "the request names a:*, which is no action", func(r *Request) { r.Actions = []string{"a:*"} }},
 		{"origin http://a", "the request has no Origin", func(r *Request) { r.Origins = nil }},

@@ -48,7 +48,7 @@ func fact(s string) string {
 	if len(s) > factLimit {
 		return strconv.QuoteToASCII(s[:factLimit]) + " (cut)"
 	}
-	if !printable(s) {
+	if s == "" || !printable(s) {
 		return strconv.QuoteToASCII(s)
 	}
 	return s

@@ -65,6 +65,35 @@ func (s *Service) Audit(ctx context.Context, after int64, limit int) (api.Audit,
 	return out, nil
 }
 
+// AuditTail is what to give Audit as after, to get the latest n entries.
+func (s *Service) AuditTail(ctx context.Context, n int) (int64, error) {
+	// Entries are numbered without holes, so the end is found by halving.
+	low, high := int64(0), int64(1)
+	for {
+		e, err := s.store.Audit(ctx, high, 1)
+		if err != nil {
+			return 0, err
+		}
+		if len(e) == 0 {
+			break
+		}
+		low, high = e[0].Seq, max(high*2, e[0].Seq)
+	}
+	for low < high {
+		mid := low + (high-low)/2
+		e, err := s.store.Audit(ctx, mid, 1)
+		if err != nil {
+			return 0, err
+		}
+		if len(e) == 0 {
+			high = mid
+		} else {
+			low = max(e[0].Seq, mid+1)
+		}
+	}
+	return max(low-int64(n), 0), nil
+}
+
 // AuditEntry is an entry as it goes over the wire.
 func AuditEntry(e storage.AuditEntry) api.AuditEntry {
 	out := api.AuditEntry{
@@ -78,9 +107,8 @@ func AuditEntry(e storage.AuditEntry) api.AuditEntry {
 }
 
 // VerifyAudit walks the whole chain and gives the number of entries and the
-// latest hash. progress is called now and then. The error names the first
-// entry that does not fit.
-func VerifyAudit(ctx context.Context, store storage.Store, progress func(entries int64)) (n int64, last string, err error) {
+// latest hash. The error names the first entry that does not fit.
+func VerifyAudit(ctx context.Context, store storage.Store) (n int64, last string, err error) {
 	const page = 1000
 	var after int64
 	var prev [32]byte
@@ -99,7 +127,6 @@ func VerifyAudit(ctx context.Context, store storage.Store, progress func(entries
 			prev, after = e.Hash, e.Seq
 		}
 		n += int64(len(entries))
-		progress(n)
 		if len(entries) < page {
 			return n, hexOf(prev[:]), nil
 		}

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
+	"maps"
 	"slices"
 
 	"macaroond/caveats"
@@ -77,9 +78,7 @@ func (s *Service) AddService(ctx context.Context, in api.ServiceIn, actor string
 	if err := s.store.AddService(ctx, rec, ev); err != nil {
 		return api.Service{}, err
 	}
-	if err := s.CatchUp(ctx); err != nil {
-		s.log.Warn("a new service is known a little later", "error", err)
-	}
+	s.changeServices(func(m map[string]storage.Service) { m[rec.ID] = rec })
 	out.CreatedAt = api.At(rec.CreatedAt)
 	return out, nil
 }
@@ -157,20 +156,15 @@ func (s *Service) RemoveService(ctx context.Context, id, actor string, src Sourc
 	if err := s.store.RemoveService(ctx, id, ev); err != nil {
 		return err
 	}
-	s.forgetService(id)
+	s.changeServices(func(m map[string]storage.Service) { delete(m, id) })
 	return nil
 }
 
-// forgetService takes a credential out of memory without waiting for the
-// follower.
-func (s *Service) forgetService(id string) {
+// changeServices makes a change known here without waiting for the follower.
+func (s *Service) changeServices(change func(map[string]storage.Service)) {
 	s.follow.Lock()
 	defer s.follow.Unlock()
-	next := &credentials{byID: map[string]storage.Service{}}
-	for k, v := range s.services.Load().byID {
-		if k != id {
-			next.byID[k] = v
-		}
-	}
+	next := &credentials{byID: maps.Clone(s.services.Load().byID)}
+	change(next.byID)
 	s.services.Store(next)
 }

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -46,6 +47,9 @@ func AsError(err error) *Error {
 	var down *storage.UnavailableError
 	if errors.As(err, &down) {
 		return &Error{Code: api.CodeUnavailable, Detail: down.Reason, RetryAfter: time.Second, Err: down.Err}
+	}
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return &Error{Code: api.CodeUnavailable, Detail: "the request ended before it was answered", RetryAfter: time.Second}
 	}
 	for _, row := range storageErrors {
 		if errors.Is(err, row.err) {

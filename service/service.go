@@ -78,11 +78,9 @@ type followState struct {
 	failed bool
 }
 
-// New opens the authority on a store: it makes the first epoch when there is
-// none, opens the epochs, and reads the revocation list to its end. It is an
-// error when any of this fails: an authority that does not know what is
-// revoked must not start.
-func New(ctx context.Context, c Config) (*Service, error) {
+// Open makes a service that has loaded nothing: for commands on the server,
+// which need a database and no keys. Every verdict of it refuses.
+func Open(c Config) (*Service, error) {
 	s := &Service{
 		store:   c.Store,
 		sealing: c.Keys,
@@ -92,13 +90,23 @@ func New(ctx context.Context, c Config) (*Service, error) {
 		log:     c.Log,
 	}
 	s.settings.Store(&c.Settings)
-	s.services.Store(&credentials{})
+	s.services.Store(newCredentials(nil))
 	s.hasher = newHasher(c.Hashing)
 	s.attempts = newAttempts(c.Limits)
 	s.seen = newSeenDevices()
 	s.metrics = newMetrics(s)
 	var err error
-	if s.names, err = newNameCache(c.Store); err != nil {
+	s.names, err = newNameCache(c.Store)
+	return s, err
+}
+
+// New opens the authority on a store: it makes the first epoch when there is
+// none, opens the epochs, and reads the revocation list to its end. It is an
+// error when any of this fails: an authority that does not know what is
+// revoked must not start.
+func New(ctx context.Context, c Config) (*Service, error) {
+	s, err := Open(c)
+	if err != nil {
 		return nil, err
 	}
 	_, err = s.store.CreateEpoch(ctx, true, s.sealing.Seal, storage.Event{Time: s.now(), Type: EventEpochCreated, Actor: ActorOperator})
@@ -127,3 +135,6 @@ func (s *Service) Metrics() *Metrics { return s.metrics }
 func (s *Service) verifier() verify.Verifier {
 	return verify.Verifier{Keys: s.keyring, Revoked: s.list, MaxStaleness: s.Settings().MaxStaleness}
 }
+
+// Revocations is how many live entries the list in memory has.
+func (s *Service) Revocations() int { return s.list.Len() }

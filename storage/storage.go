@@ -39,8 +39,10 @@ var (
 	ErrCodeUnknown     = errors.New("recovery code is unknown or used")
 )
 
-// UnavailableError says that the database could not do what was asked, and
-// that nothing was changed by the call. Reason is one line for an operator; it
+// UnavailableError says that the database could not do what was asked: the
+// caller takes nothing for done. Nothing was changed by the call, but for one
+// case that no database can exclude: when the final sync itself fails, the
+// change may be there after a crash. Reason is one line for an operator; it
 // holds no path and no data.
 type UnavailableError struct {
 	Reason string // e.g. "database is read-only: check the owner and mode of the data directory"
@@ -57,7 +59,7 @@ type NewerSchemaError struct{ Have, Know int64 }
 type State struct {
 	Generation string // names one uninterrupted history: changes when a backup is restored
 	Sequence   int64  // of the latest revocation ever given out in this generation; 0 is none
-	Revision   int64  // grows with every change of epochs, services or users' roles
+	Revision   int64  // grows with every change of epochs, services or users' roles (a user created with one, too)
 }
 
 // User is an account. Times are stored in whole milliseconds, UTC; a zero time
@@ -119,10 +121,10 @@ const (
 type Revocation struct {
 	Seq         int64
 	Grain       Grain
-	RootKeyID   [16]byte // zero for an epoch
-	Fingerprint [16]byte // zero but for a branch
-	Epoch       uint32   // zero but for an epoch
-	ExpiresAt   time.Time
+	RootKeyID   [16]byte  // zero for an epoch
+	Fingerprint [16]byte  // zero but for a branch
+	Epoch       uint32    // zero but for an epoch
+	ExpiresAt   time.Time // when the entry may go: ClockSkew is in it
 }
 
 // RevokeDevices selects live devices of one user.
@@ -199,8 +201,8 @@ type AuditEntry struct {
 // Expire says what has had its time.
 type Expire struct {
 	Now         time.Time // revocations, root keys and their revoked or expired devices whose expiry (plus ClockSkew) is before this go
-	AuditBefore time.Time // audit entries older than this go; zero keeps all
-	Limit       int       // rows a table and call; the caller repeats while any count equals it
+	AuditBefore time.Time // audit entries older than this go, the oldest first and none behind one that stays; zero keeps all
+	Limit       int       // rows a table and call, at least 1; the caller repeats while any count equals it
 }
 
 // Expired counts what went.
@@ -210,7 +212,12 @@ type Expired struct{ Revocations, RootKeys, Devices, Epochs, Audit int }
 // that changes something takes the audit event written in the same
 // transaction; it fills in nothing but what the method's comment says.
 // Concurrent changes SHOULD share one sync (group commit); a failed one MUST NOT
-// touch the others of its group.
+// touch the others of its group. An event without a Time is refused, and the
+// change with it.
+//
+// A method whose context has ended before its change began returns the
+// context's error and changes nothing; a change that has begun is finished and
+// reported as it is. After Close every method returns an [UnavailableError].
 type Store interface {
 	// State MUST reflect every transaction that was answered before the call,
 	// by this process or another one.
@@ -228,8 +235,8 @@ type Store interface {
 	// revoked (reason "password changed") in the same transaction. ErrNotFound.
 	SetPassword(ctx context.Context, userID, hash string, revoke bool, ev Event) ([]Revocation, error)
 	// SuspendUser forbids login and revokes every live device and every
-	// unexpired root key of the user in the same transaction. Suspending a suspended user changes
-	// nothing. ErrNotFound.
+	// unexpired root key of the user (reason "suspended") in the same transaction. Suspending a
+	// suspended user changes nothing, nor does resuming one who is not. ErrNotFound.
 	SuspendUser(ctx context.Context, id string, ev Event) ([]Revocation, error)
 	ResumeUser(ctx context.Context, id string, ev Event) error // ErrNotFound; brings no device back
 
@@ -271,10 +278,12 @@ type Store interface {
 	Epochs(ctx context.Context) ([]Epoch, error) // ordered by Number
 	// CreateEpoch gives out the next number, has the secret sealed for it, and
 	// makes it the signing epoch; the former one verifies only. With onlyFirst
-	// it is ErrEpochExists when any epoch (of any state) is there. An error of seal is returned as it is.
+	// it is ErrEpochExists when any epoch (of any state) is there. An error of seal is returned as it is,
+	// a panic reaches the caller. seal runs inside the transaction, perhaps twice: it MUST NOT call the store.
 	CreateEpoch(ctx context.Context, onlyFirst bool, seal func(number uint32) ([]byte, error), ev Event) (Epoch, error)
 	// RetireEpoch erases the sealed secret and lists a GrainEpoch revocation
-	// that lives until the epoch's ExpiresAt plus ClockSkew. ErrNotFound.
+	// that lives until the epoch's ExpiresAt (ev.Time if that is later) plus ClockSkew. Retiring a
+	// retired epoch returns its entry and changes nothing. ErrNotFound, also when that entry has expired.
 	RetireEpoch(ctx context.Context, number uint32, ev Event) (Revocation, error)
 
 	AddService(ctx context.Context, s Service, ev Event) error    // ErrNameTaken
@@ -296,5 +305,6 @@ type Store interface {
 	// created later are above any that the lost history can have used: the next
 	// number is at least ev.Time in Unix seconds.
 	Restored(ctx context.Context, keepTokens bool, ev Event) (State, error)
+	// Close waits for the changes that were accepted. Closing again is fine.
 	Close() error
 }

@@ -146,19 +146,24 @@ func createFile(path string) error {
 	if !errors.Is(err, fs.ErrExist) {
 		return err
 	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is not a regular file", filepath.Base(path))
+	}
+	mode := info.Mode().Perm() &^ 0o077 // the owner may have it read-only
 	for _, name := range []string{path, path + "-wal", path + "-shm"} {
 		info, err := os.Stat(name)
-		if errors.Is(err, fs.ErrNotExist) && name != path {
+		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
 			return err
 		}
-		if !info.Mode().IsRegular() {
-			return fmt.Errorf("%s is not a regular file", filepath.Base(name))
-		}
-		if info.Mode().Perm()&0o077 != 0 {
-			if err := os.Chmod(name, 0o600); err != nil {
+		if info.Mode().Perm() != mode {
+			if err := os.Chmod(name, mode); err != nil {
 				return err
 			}
 		}
@@ -166,8 +171,8 @@ func createFile(path string) error {
 	return nil
 }
 
-// begin checks what the pragmas could not promise and names the history of a
-// new database.
+// begin checks what the pragmas could not promise, that the database can be
+// written, and names the history of a new one.
 func (s *Store) begin(ctx context.Context) error {
 	return s.w.do(ctx, func(t *tx) error {
 		mode, err := one(t, func(r scanner) (mode string, err error) { return mode, r.Scan(&mode) }, `PRAGMA journal_mode`)
@@ -176,6 +181,9 @@ func (s *Store) begin(ctx context.Context) error {
 		}
 		if mode != "wal" {
 			return unavailable(reasonNoWAL, nil)
+		}
+		if _, err := t.exec(`UPDATE state SET id = 1 WHERE id = 1`); err != nil {
+			return err
 		}
 		if t.st.generation == "" {
 			t.st.generation = newGeneration()

@@ -24,6 +24,8 @@ type reader struct {
 	db  *sql.DB
 }
 
+func (s *Store) reader(ctx context.Context) reader { return reader{ctx, s.read} }
+
 func (r reader) query(query string, args ...any) (*sql.Rows, context.Context, error) {
 	rows, err := r.db.QueryContext(r.ctx, query, args...)
 	return rows, r.ctx, fault(r.ctx, err) // the pool closes rows when ctx ends
@@ -160,8 +162,6 @@ func (s *Store) State(ctx context.Context) (storage.State, error) {
 		return st, r.Scan(&st.Generation, &st.Sequence, &st.Revision)
 	}, `SELECT generation, sequence, revision FROM state WHERE id = 1`)
 }
-
-func (s *Store) reader(ctx context.Context) reader { return reader{ctx, s.read} }
 
 // newGeneration names a history: 16 random bytes in base64url.
 func newGeneration() string {

@@ -17,7 +17,10 @@ const (
 	groupLength = 128 // changes that share one COMMIT at most
 )
 
-var errLost = errors.New("transaction was rolled back by the database")
+var (
+	errLost     = errors.New("transaction was rolled back by the database")
+	errPanicked = errors.New("change panicked") // never shown: do panics in its caller's place
+)
 
 // writer is the one goroutine that changes the database. What has queued up
 // while it committed shares the next transaction, and so the next sync; each
@@ -91,6 +94,16 @@ func (w *writer) do(ctx context.Context, run func(*tx) error) error {
 		panic(c.panicked) // where it would have been without the queue
 	}
 	return c.err
+}
+
+// open is an error when the context has ended or no more changes are taken.
+func (w *writer) open(ctx context.Context) error {
+	w.gate.RLock()
+	defer w.gate.RUnlock()
+	if w.closed {
+		return unavailable(reasonClosed, nil)
+	}
+	return ctx.Err()
 }
 
 func (w *writer) send(ctx context.Context, c *job) error {
@@ -221,10 +234,11 @@ func (w *writer) savepoint(t *tx, c *job) error {
 }
 
 func (c *job) call(t *tx) (err error) {
+	c.panicked = ""
 	defer func() {
 		if p := recover(); p != nil {
 			c.panicked = fmt.Sprintf("storage/sqlite: in a change: %v\n%s", p, debug.Stack())
-			err = errLost // any error: it is not shown
+			err = errPanicked
 		}
 	}()
 	return c.run(t)

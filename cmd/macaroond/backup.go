@@ -1,0 +1,191 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"macaroond/service"
+	"macaroond/service/keyring"
+	"macaroond/storage"
+	"macaroond/storage/sqlite"
+)
+
+func newBackup(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use: "backup FILE", Short: "Write a consistent copy of the database, while the server runs", Args: cobra.ExactArgs(1),
+		Long: `Write a consistent copy of the database to a new file, while the server runs.
+The copy holds no key-encryption key: keep a copy of the key file somewhere else.`,
+		RunE: func(c *cobra.Command, args []string) error {
+			cfg, err := e.load(c)
+			if err != nil {
+				return err
+			}
+			st, done, err := e.store(c.Context(), cfg)
+			if err != nil {
+				return err
+			}
+			defer done()
+			err = e.working("writing the backup", func() error { return st.Backup(c.Context(), args[0]) })
+			if err != nil {
+				return err
+			}
+			ev := storage.Event{Time: time.Now(), Type: service.EventBackup, Actor: service.ActorOperator}
+			if err := st.AppendAudit(c.Context(), ev); err != nil {
+				return err
+			}
+			return e.print(c, map[string]string{"backup": args[0]}, func(w io.Writer) { fmt.Fprintf(w, "backup written to %s\n", args[0]) })
+		},
+	}
+}
+
+func newRestore(e *env) *cobra.Command {
+	var keep bool
+	c := &cobra.Command{
+		Use: "restore FILE", Short: "Put a backup in place; the server must be stopped", Args: cobra.ExactArgs(1),
+		Long: `Put a backup in place of the database; the server must be stopped. What was
+revoked after the backup was taken is not in it, so every token minted before is
+ended and everybody logs in again. --keep-tokens keeps them: only for a backup
+that you know to be newer than the last revocation. The former database is kept
+beside the new one.`,
+		RunE: func(c *cobra.Command, args []string) error { return e.restore(c, args[0], keep) },
+	}
+	c.Flags().BoolVar(&keep, "keep-tokens", false, "keep tokens alive: what was revoked after the backup comes back")
+	return c
+}
+
+func (e *env) restore(c *cobra.Command, file string, keep bool) error {
+	cfg, err := e.load(c)
+	if err != nil {
+		return err
+	}
+	keys, err := e.sealingKeys(cfg)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+		return err
+	}
+	unlock, err := lock(cfg.DataDir, syscall.LOCK_EX)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+
+	// Everything is made ready beside the database, then one rename puts it in place.
+	now := time.Now()
+	fresh := cfg.databasePath() + ".restoring"
+	if err := removeDatabase(fresh); err != nil {
+		return err
+	}
+	defer removeDatabase(fresh)
+	if err := e.working("copying the backup", func() error { return copyNew(fresh, file) }); err != nil {
+		return err
+	}
+	var state storage.State
+	err = e.working("beginning a new history", func() (err error) {
+		state, err = newHistory(c.Context(), fresh, keys, keep, now)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	former := ""
+	if _, err := os.Stat(cfg.databasePath()); err == nil {
+		former = cfg.databasePath() + ".before-restore-" + now.UTC().Format("20060102T150405Z")
+		if err := moveDatabase(cfg.databasePath(), former); err != nil {
+			return err
+		}
+	}
+	if err := moveDatabase(fresh, cfg.databasePath()); err != nil {
+		return err
+	}
+	out := map[string]any{"generation": state.Generation, "kept_tokens": keep, "former": former}
+	return e.print(c, out, func(w io.Writer) {
+		fmt.Fprintf(w, "restored; generation %s\n", state.Generation)
+		if keep {
+			fmt.Fprintln(w, "Tokens were kept: what was revoked after the backup was taken is good again until it expires.")
+		} else {
+			fmt.Fprintln(w, "Every token minted before is ended: users log in again.")
+		}
+		if former != "" {
+			fmt.Fprintf(w, "the former database is %s\n", former)
+		}
+	})
+}
+
+// newHistory opens the copy, checks that the keys belong to it, and begins a
+// new generation.
+func newHistory(ctx context.Context, path string, keys *keyring.SealingKeys, keep bool, now time.Time) (state storage.State, err error) {
+	st, err := sqlite.Open(ctx, path, sqlite.Options{})
+	if err != nil {
+		return state, err
+	}
+	defer func() { err = errors.Join(err, st.Close()) }()
+	epochs, err := st.Epochs(ctx)
+	if err != nil {
+		return state, err
+	}
+	if err := keyring.New(keys).Load(epochs); err != nil {
+		return state, err
+	}
+	ev := storage.Event{Time: now, Type: service.EventRestored, Actor: service.ActorOperator}
+	if keep {
+		ev.Detail = "tokens kept"
+	}
+	if state, err = st.Restored(ctx, keep, ev); err != nil || keep {
+		return state, err
+	}
+	ev.Type, ev.Detail = service.EventEpochCreated, ""
+	_, err = st.CreateEpoch(ctx, false, keys.Seal, ev)
+	return state, err
+}
+
+func copyNew(to, from string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Sync(), out.Close())
+}
+
+// databaseFiles are SQLite's: the database, its log and its index.
+var databaseFiles = []string{"", "-wal", "-shm"}
+
+func removeDatabase(path string) error {
+	for _, suffix := range databaseFiles {
+		if err := os.Remove(path + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// moveDatabase renames, the log first, so that a database is never seen
+// beside another one's log, and makes the names durable.
+func moveDatabase(from, to string) error {
+	for _, suffix := range []string{"-shm", "-wal", ""} {
+		if err := os.Rename(from+suffix, to+suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	dir, err := os.Open(filepath.Dir(to))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}

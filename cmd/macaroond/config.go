@@ -1,0 +1,288 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+	"github.com/spf13/viper"
+)
+
+// config is the configuration, told once: a field's tags are its key, default
+// and documentation, from which flags' help, `config print` and the table in
+// docs/operations.md are made. "reload" marks what SIGHUP may change.
+type config struct {
+	Listen         string        `key:"listen" default:"127.0.0.1:8420" doc:"Address of the API: HOST:PORT, or unix:PATH."`
+	MetricsListen  string        `key:"metrics_listen" default:"" doc:"Address of /metrics (Prometheus); empty is off. It has no authentication: keep it private."`
+	DataDir        string        `key:"data_dir" default:"/var/lib/macaroond" doc:"Directory of the database, mode 0700. With --dev the default is .macaroond."`
+	Issuer         string        `key:"issuer" default:"" doc:"Public URL of this service: the tokens' location. Needed outside --dev." reload:"yes"`
+	Audience       string        `key:"audience" default:"macaroond" doc:"The authority's own audience: tokens narrowed for its own API name it." reload:"yes"`
+	AuthzAudience  string        `key:"authz_audience" default:"" doc:"Audience judged under /authz when the gateway's URL names none; empty is the authority's own. Under /authz/request it is the only one." reload:"yes"`
+	Key            string        `key:"key" default:"" secret:"yes" doc:"Key-encryption keys, one a line, the first seals. Prefer key_file."`
+	KeyFile        string        `key:"key_file" default:"" doc:"File with the key-encryption keys, mode 0600. A systemd credential named macaroond_key is found by itself."`
+	TLSCertFile    string        `key:"tls_cert_file" default:"" doc:"Certificate chain (PEM) for TLS on listen; read again on SIGHUP." reload:"yes"`
+	TLSKeyFile     string        `key:"tls_key_file" default:"" doc:"Private key (PEM) for tls_cert_file." reload:"yes"`
+	TrustedProxies []string      `key:"trusted_proxies" default:"" doc:"CIDRs of gateways: only they may ask /authz, and only their X-Forwarded-For is believed. With --dev the default is loopback. A Unix socket's peer counts as 127.0.0.1." reload:"yes"`
+	CORSOrigins    []string      `key:"cors_origins" default:"" doc:"Origins whose pages may call /v1 and /oauth2 from a browser." reload:"yes"`
+	RemoteUser     string        `key:"remote_user" default:"id" doc:"What the Remote-User header tells a backend: id or username." reload:"yes"`
+	Signup         string        `key:"signup" default:"off" doc:"Who may sign up: off (nobody), password (with a password), device (with a name only, too)." reload:"yes"`
+	RootTTL        time.Duration `key:"root_ttl" default:"720h" doc:"Longest lifetime of a root macaroon (30 days)." reload:"yes"`
+	AccessTTL      time.Duration `key:"access_ttl" default:"10m" doc:"Lifetime of the narrowed token that a login adds when it names an audience." reload:"yes"`
+	MaxStaleness   time.Duration `key:"max_staleness" default:"30s" doc:"How old the revocation list may be, while the database cannot be read, before every token is refused as stale (503)." reload:"yes"`
+	MaxDevices     int           `key:"max_devices" default:"100" doc:"Live devices a user may have; beyond it those without install_id and idle longest go first." reload:"yes"`
+	AuditRetention time.Duration `key:"audit_retention" default:"2160h" doc:"How long audit entries are kept (90 days); 0 keeps all." reload:"yes"`
+	HashMemory     int           `key:"hash_memory" default:"19456" doc:"KiB of memory of one argon2id hash; at least 19456 (19 MiB)."`
+	HashTime       int           `key:"hash_time" default:"2" doc:"Passes of one argon2id hash; at least 2."`
+	HashThreads    int           `key:"hash_threads" default:"1" doc:"Lanes of one argon2id hash."`
+	HashPool       int           `key:"hash_pool" default:"2" doc:"Password hashes at a time; each takes hash_memory."`
+	HashQueue      int           `key:"hash_queue" default:"32" doc:"Logins that may wait for the pool; more are answered 503 with Retry-After at once."`
+	LogLevel       string        `key:"log_level" default:"info" doc:"debug, info, warn or error. At debug each verdict has a line, too." reload:"yes"`
+
+	dev  bool
+	file string
+}
+
+// fields walks the configuration's keys.
+func (c *config) fields(f func(key string, field reflect.StructField, v reflect.Value)) {
+	v := reflect.ValueOf(c).Elem()
+	for i := range v.NumField() {
+		if key := v.Type().Field(i).Tag.Get("key"); key != "" {
+			f(key, v.Type().Field(i), v.Field(i))
+		}
+	}
+}
+
+const envPrefix = "MACAROOND"
+
+// usageError is the user's mistake: exit code 2.
+type usageError struct{ error }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// loadConfig reads defaults, then the file, then the environment, then flags.
+// Unknown keys are errors wherever they stand.
+func loadConfig(flags *pflag.FlagSet, environ []string) (*config, error) {
+	c := &config{}
+	v := viper.New()
+	c.dev = flagBool(flags, "dev")
+	known := map[string]reflect.StructField{}
+	c.fields(func(key string, f reflect.StructField, _ reflect.Value) {
+		known[key] = f
+		v.SetDefault(key, f.Tag.Get("default"))
+	})
+	if c.dev {
+		v.SetDefault("data_dir", ".macaroond")
+		v.SetDefault("trusted_proxies", "127.0.0.0/8 ::1/128")
+	}
+	if f := flags.Lookup("config"); f != nil && f.Value.String() != "" {
+		c.file = f.Value.String()
+		if err := readFile(v, c.file, known); err != nil {
+			return nil, err
+		}
+	}
+	for _, line := range environ {
+		name, value, _ := strings.Cut(line, "=")
+		key, ours := strings.CutPrefix(name, envPrefix+"_")
+		if !ours {
+			continue
+		}
+		key = strings.ToLower(key)
+		if _, ok := known[key]; !ok {
+			return nil, usagef("environment variable %s: there is no key %q", name, key)
+		}
+		v.Set(key, value)
+	}
+	for flag, key := range map[string]string{"listen": "listen", "data-dir": "data_dir"} {
+		if f := flags.Lookup(flag); f != nil && f.Changed {
+			v.Set(key, f.Value.String())
+		}
+	}
+	var err error
+	c.fields(func(key string, f reflect.StructField, field reflect.Value) {
+		if err != nil {
+			return
+		}
+		if e := assign(v, key, field); e != nil {
+			err = usagef("%s: %w", key, e)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return c, c.check()
+}
+
+func flagBool(flags *pflag.FlagSet, name string) bool {
+	f := flags.Lookup(name)
+	return f != nil && f.Value.String() == "true"
+}
+
+// readFile reads YAML strictly: no key that is not known.
+func readFile(v *viper.Viper, path string, known map[string]reflect.StructField) error {
+	file := viper.New()
+	file.SetConfigFile(path)
+	file.SetConfigType("yaml")
+	if err := file.ReadInConfig(); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return usagef("configuration file %s does not exist", path)
+		}
+		return usagef("configuration file %s: %w", path, err)
+	}
+	for _, key := range file.AllKeys() {
+		if _, ok := known[key]; !ok {
+			return usagef("configuration file %s: there is no key %q (see macaroond config print)", path, key)
+		}
+		v.Set(key, file.Get(key))
+	}
+	return nil
+}
+
+func assign(v *viper.Viper, key string, field reflect.Value) error {
+	raw := v.Get(key)
+	switch field.Interface().(type) {
+	case string:
+		s, ok := raw.(string)
+		if !ok {
+			return errors.New("not a string")
+		}
+		field.SetString(s)
+	case []string:
+		switch list := raw.(type) {
+		case string:
+			field.Set(reflect.ValueOf(strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' || r == '\n' })))
+		case []any:
+			out := []string{}
+			for _, e := range list {
+				s, ok := e.(string)
+				if !ok {
+					return errors.New("not a list of strings")
+				}
+				out = append(out, s)
+			}
+			field.Set(reflect.ValueOf(out))
+		default:
+			return errors.New("not a list of strings")
+		}
+	case time.Duration:
+		d, err := time.ParseDuration(fmt.Sprint(raw))
+		if err != nil {
+			return errors.New("not a duration such as 90s, 10m or 720h")
+		}
+		field.SetInt(int64(d))
+	case int:
+		var n int
+		if _, err := fmt.Sscanf(fmt.Sprint(raw)+"\n", "%d\n", &n); err != nil {
+			return errors.New("not a whole number")
+		}
+		field.SetInt(int64(n))
+	default:
+		return fmt.Errorf("no rule for a %s", field.Type())
+	}
+	return nil
+}
+
+// check refuses what cannot work. What works and is unwise is for `config
+// check` to tell.
+func (c *config) check() error {
+	if _, err := prefixes(c.TrustedProxies); err != nil {
+		return usagef("trusted_proxies: %w", err)
+	}
+	for _, o := range c.CORSOrigins {
+		if u, err := url.Parse(o); err != nil || u.Scheme == "" || u.Host == "" || u.Scheme+"://"+u.Host != o {
+			return usagef("cors_origins: %q is not scheme://host[:port]", o)
+		}
+	}
+	if c.Issuer != "" {
+		if u, err := url.Parse(c.Issuer); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil || len(c.Issuer) > 256 {
+			return usagef("issuer: not a URL such as https://auth.example.com")
+		}
+	}
+	for _, row := range []struct {
+		key string
+		bad bool
+		say string
+	}{
+		{"signup", !slices.Contains([]string{"off", "password", "device"}, c.Signup), "off, password or device"},
+		{"remote_user", c.RemoteUser != "id" && c.RemoteUser != "username", "id or username"},
+		{"log_level", !slices.Contains([]string{"debug", "info", "warn", "error"}, c.LogLevel), "debug, info, warn or error"},
+		{"root_ttl", c.RootTTL < time.Minute || c.RootTTL > 366*24*time.Hour, "1m to 8784h"},
+		{"access_ttl", c.AccessTTL < time.Second || c.AccessTTL > c.RootTTL, "1s to root_ttl"},
+		{"max_staleness", c.MaxStaleness < time.Second, "at least 1s"},
+		{"max_devices", c.MaxDevices < 1 || c.MaxDevices > 10_000, "1 to 10000"},
+		{"audit_retention", c.AuditRetention < 0, "0 or more"},
+		{"hash_memory", c.HashMemory < 19456 || c.HashMemory > 4<<20, "19456 to 4194304"},
+		{"hash_time", c.HashTime < 2 || c.HashTime > 100, "2 to 100"},
+		{"hash_threads", c.HashThreads < 1 || c.HashThreads > 255, "1 to 255"},
+		{"hash_pool", c.HashPool < 1 || c.HashPool > 1024, "1 to 1024"},
+		{"hash_queue", c.HashQueue < 0 || c.HashQueue > 100_000, "0 to 100000"},
+		{"tls_key_file", (c.TLSCertFile == "") != (c.TLSKeyFile == ""), "given together with tls_cert_file"},
+		{"key", c.Key != "" && c.KeyFile != "", "not given together with key_file"},
+		{"audience", !plainWord(c.Audience), "1 to 128 printable ASCII characters without space"},
+		{"authz_audience", c.AuthzAudience != "" && !plainWord(c.AuthzAudience), "1 to 128 printable ASCII characters without space"},
+	} {
+		if row.bad {
+			return usagef("%s: must be %s", row.key, row.say)
+		}
+	}
+	return nil
+}
+
+func plainWord(s string) bool {
+	return len(s) >= 1 && len(s) <= 128 && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
+}
+
+func prefixes(list []string) ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for _, s := range list {
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			return nil, fmt.Errorf("%q is not a CIDR such as 10.0.0.0/8", s)
+		}
+		out = append(out, p.Masked())
+	}
+	return out, nil
+}
+
+// databasePath is the SQLite file.
+func (c *config) databasePath() string { return filepath.Join(c.DataDir, "macaroond.db") }
+
+// keyText finds the key-encryption keys: the key, the file, a systemd
+// credential, or with --dev the data directory. source says where.
+func (c *config) keyText() (text, source string, err error) {
+	path, source := c.KeyFile, "key_file"
+	switch {
+	case c.Key != "":
+		return c.Key, "key", nil
+	case path != "":
+	case os.Getenv("CREDENTIALS_DIRECTORY") != "":
+		path, source = filepath.Join(os.Getenv("CREDENTIALS_DIRECTORY"), "macaroond_key"), "systemd credential"
+		if _, err := os.Stat(path); err != nil {
+			return "", "", errNoKey
+		}
+	case c.dev:
+		path, source = c.devKeyPath(), "--dev"
+	default:
+		return "", "", errNoKey
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return "", "", fmt.Errorf("%s: %w", source, err)
+	}
+	return string(b), source, nil
+}
+
+func (c *config) devKeyPath() string { return filepath.Join(c.DataDir, "key") }
+
+var errNoKey = errors.New(`no key-encryption key is configured: it seals the secrets in the database, and macaroond does not start without one
+make one:   (umask 077; macaroond keys new > /etc/macaroond/key)
+then give:  key_file: /etc/macaroond/key   (or MACAROOND_KEY_FILE, or a systemd credential named macaroond_key)
+to try it out, start with --dev: it makes a key in the data directory`)

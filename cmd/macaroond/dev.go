@@ -1,0 +1,67 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"macaroond/service"
+	"macaroond/service/api"
+	"macaroond/storage"
+)
+
+// announce says where the service listens; with --dev also whom to log in as,
+// and what to try.
+func (a *authority) announce(ctx context.Context, l net.Listener) error {
+	url := baseURL(a.cfg, l)
+	if l.Addr().Network() == "unix" {
+		url = a.cfg.Listen
+	}
+	out := a.env.Stdout
+	if !a.cfg.dev {
+		fmt.Fprintf(out, "macaroond listens on %s\n", url)
+		return nil
+	}
+	password, err := a.demoUser(ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "macaroond listens on %s\n", url)
+	fmt.Fprintf(out, `
+  try-out mode: data and keys are in %[2]s, only this machine can connect
+  user demo, password %[3]s
+
+Next, in another terminal:
+  echo %[3]s | macaroon login --server %[1]s --password-file - demo
+  macaroon attenuate --for 5m --audience photos --method GET --path '/photos/**' | macaroon inspect
+  macaroon devices
+
+`, url, a.cfg.DataDir, password)
+	return nil
+}
+
+// demoUser makes the try-out user with a password of its own: no two
+// installations share one. It is kept beside the key, mode 0600.
+func (a *authority) demoUser(ctx context.Context) (string, error) {
+	path := filepath.Join(a.cfg.DataDir, "demo-password")
+	b, err := os.ReadFile(path)
+	password := strings.TrimSpace(string(b))
+	if errors.Is(err, fs.ErrNotExist) {
+		password = strings.ToLower(rand.Text()[:16])
+		err = writeNew(path, password+"\n")
+	}
+	if err != nil {
+		return "", err
+	}
+	_, err = a.svc.FindUser(ctx, "demo")
+	if errors.Is(err, storage.ErrNotFound) {
+		_, err = a.svc.AddUser(ctx, api.UserIn{Username: "demo", Password: password}, service.ActorOperator, service.Source{})
+	}
+	return password, err
+}

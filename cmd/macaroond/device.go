@@ -1,0 +1,126 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"macaroond/service"
+	"macaroond/service/api"
+	"macaroond/storage"
+)
+
+func newDevice(e *env) *cobra.Command {
+	c := &cobra.Command{Use: "device", Short: "Manage users' devices"}
+	list := &cobra.Command{
+		Use: "list USER", Short: "List a user's devices", Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			s, _, done, err := e.service(c)
+			if err != nil {
+				return err
+			}
+			defer done()
+			u, err := findUser(c, s, args[0])
+			if err != nil {
+				return err
+			}
+			all, err := s.UserDevices(c.Context(), u.ID)
+			if err != nil {
+				return err
+			}
+			return e.print(c, all, func(w io.Writer) {
+				t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+				fmt.Fprintln(t, "ID\tNAME\tLAST SEEN\tEXPIRES\tREVOKED")
+				for _, d := range all.Devices {
+					revoked := since(d.RevokedAt)
+					if d.RevokedAt != nil {
+						revoked += " (" + d.RevokedReason + ")"
+					}
+					fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", d.ID, d.Name, since(&d.LastSeenAt), since(&d.ExpiresAt), revoked)
+				}
+				t.Flush()
+			})
+		},
+	}
+	revoke := &cobra.Command{
+		Use: "revoke USER DEVICE|all", Short: "Drop the root key of one device, or of all", Args: cobra.ExactArgs(2),
+		RunE: func(c *cobra.Command, args []string) error {
+			s, _, done, err := e.service(c)
+			if err != nil {
+				return err
+			}
+			defer done()
+			return e.revokeDevices(c, s, args[0], args[1])
+		},
+	}
+	c.AddCommand(list, revoke)
+	return c
+}
+
+func (e *env) revokeDevices(c *cobra.Command, s *service.Service, who, device string) error {
+	u, err := findUser(c, s, who)
+	if err != nil {
+		return err
+	}
+	in := storage.RevokeDevices{UserID: u.ID, DeviceID: device, Reason: service.ReasonOperator}
+	if device == "all" {
+		in.DeviceID = ""
+	}
+	err = s.RevokeDevices(c.Context(), in, service.ActorOperator, service.Source{})
+	if err != nil && service.AsError(err).Code == api.CodeNotFound {
+		return fmt.Errorf("user %q has no device %q (see macaroond device list)", who, device)
+	}
+	if err != nil {
+		return err
+	}
+	return e.print(c, api.RevokeOut{Grain: "device"}, func(w io.Writer) {
+		fmt.Fprintf(w, "revoked: %s of %q. Everything derived from it is refused now; running servers know within %s.\n", device, who, service.FollowInterval)
+	})
+}
+
+func newRevoke(e *env) *cobra.Command {
+	var file string
+	c := &cobra.Command{
+		Use: "revoke --token-file F", Short: "Revoke a token: a root drops its device, anything else its branch",
+		Long: `Revoke a token that was found somewhere, such as in a log or a chat. A root
+macaroon drops its whole device; a narrowed token ends itself and what was
+derived from it. To drop a device without having a token, see device revoke.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if file == "" {
+				return usagef("give --token-file F (a file, or - for stdin)")
+			}
+			text, err := e.secret(file)
+			if err != nil {
+				return err
+			}
+			cfg, err := e.load(c)
+			if err != nil {
+				return err
+			}
+			keys, err := e.sealingKeys(cfg)
+			if err != nil {
+				return err
+			}
+			st, done, err := e.store(c.Context(), cfg)
+			if err != nil {
+				return err
+			}
+			defer done()
+			s, err := service.New(c.Context(), cfg.service(st, keys, slog.New(slog.DiscardHandler)))
+			if err != nil {
+				return err
+			}
+			out, err := s.Revoke(c.Context(), text, nil, service.Source{})
+			if err != nil {
+				return err
+			}
+			return e.print(c, out, func(w io.Writer) { fmt.Fprintf(w, "revoked: %s\n", out.Grain) })
+		},
+	}
+	c.Flags().StringVar(&file, "token-file", "", "`file` with the token; - is stdin")
+	return c
+}

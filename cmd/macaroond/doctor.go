@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"regexp"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"macaroond/service/keyring"
+	"macaroond/storage"
+)
+
+// finding is one line of doctor's report.
+type finding struct {
+	Check  string `json:"check"`
+	OK     bool   `json:"ok"`
+	Detail string `json:"detail"`
+}
+
+func newDoctor(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use: "doctor", Short: "Check configuration, files, database, keys and the running server", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := e.load(c)
+			if err != nil {
+				return err
+			}
+			found := e.diagnose(c.Context(), cfg)
+			bad := 0
+			for _, f := range found {
+				if !f.OK {
+					bad++
+				}
+			}
+			err = e.print(c, found, func(w io.Writer) {
+				for _, f := range found {
+					mark := "ok  "
+					if !f.OK {
+						mark = "BAD "
+					}
+					fmt.Fprintf(w, "%s %-12s %s\n", mark, f.Check, f.Detail)
+				}
+			})
+			if err == nil && bad > 0 {
+				err = fmt.Errorf("%d of %d checks are bad", bad, len(found))
+			}
+			return err
+		},
+	}
+}
+
+func (e *env) diagnose(ctx context.Context, cfg *config) []finding {
+	var out []finding
+	add := func(check string, err error, format string, args ...any) {
+		f := finding{check, err == nil, fmt.Sprintf(format, args...)}
+		if err != nil {
+			f.Detail = said(err)
+		}
+		out = append(out, f)
+	}
+	unsafe := cfg.unsafe()
+	var err error
+	if len(unsafe) > 0 {
+		err = errors.New(strings.Join(unsafe, "; "))
+	}
+	add("config", err, "nothing unsafe found")
+
+	var disk syscall.Statfs_t
+	err = syscall.Statfs(cfg.DataDir, &disk)
+	free := disk.Bavail * uint64(disk.Bsize)
+	if err == nil && free < 100<<20 {
+		err = fmt.Errorf("%d MiB left where %s is: logins and revocations fail when it is full", free>>20, cfg.DataDir)
+	}
+	add("disk", err, "%d MiB free", free>>20)
+
+	st, done, err := e.store(ctx, cfg)
+	add("database", err, "%s opens", cfg.databasePath())
+	if err == nil {
+		defer done()
+		e.diagnoseStore(ctx, cfg, st, add)
+	}
+	add("server", askReady(ctx, cfg), "answers on %s and is ready", cfg.Listen)
+	add("leak scanner", nil, "tokens match %s", leakPattern(cfg.Issuer))
+	add("leak scanner", nil, "service secrets match mds_[A-Za-z0-9_-]{43}")
+	return out
+}
+
+func (e *env) diagnoseStore(ctx context.Context, cfg *config, st storage.Store, add func(string, error, string, ...any)) {
+	state, err := st.State(ctx)
+	add("feed", err, "generation %s, sequence %d", state.Generation, state.Sequence)
+	text, source, err := cfg.keyText()
+	var epochs []storage.Epoch
+	var ring *keyring.Keyring
+	if err == nil {
+		var keys *keyring.SealingKeys
+		if keys, err = keyring.ParseSealingKeys(text); err == nil {
+			if epochs, err = st.Epochs(ctx); err == nil {
+				ring = keyring.New(keys)
+				err = ring.Load(epochs)
+			}
+		}
+	}
+	if err != nil {
+		add("keys", err, "")
+		return
+	}
+	add("keys", nil, "from %s; they open all of %d epochs, epoch %d signs", source, ring.Epochs(), ring.Signing())
+}
+
+// askReady asks the running server's /readyz.
+func askReady(ctx context.Context, cfg *config) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	url := "http://" + cfg.Listen + "/readyz"
+	if path, ok := strings.CutPrefix(cfg.Listen, "unix:"); ok {
+		url = "http://localhost/readyz"
+		client.Transport = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", path)
+		}}
+	} else if cfg.TLSCertFile != "" {
+		url = strings.TrimSuffix(cfg.Issuer, "/") + "/readyz"
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return fmt.Errorf("no server answers on %s: start it with macaroond serve, or give the configuration that it runs with", cfg.Listen)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		b, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))
+		return fmt.Errorf("the server is not ready: %s", strings.TrimSpace(string(b)))
+	}
+	return nil
+}
+
+// leakPattern is a regular expression for this authority's tokens. A token
+// begins with the version and the location, so its first characters are known.
+func leakPattern(issuer string) string {
+	if issuer == "" {
+		return "AgE[A-Za-z0-9_-]{150,4093}"
+	}
+	head := append([]byte{2, 1}, lengthOf(issuer)...)
+	head = append(head, issuer...)
+	known := head[:len(head)/3*3] // whole groups of three bytes are whole characters
+	return regexp.QuoteMeta(base64.RawURLEncoding.EncodeToString(known)) + "[A-Za-z0-9_-]{100,4000}"
+}
+
+func lengthOf(s string) []byte {
+	if len(s) < 0x80 {
+		return []byte{byte(len(s))}
+	}
+	return []byte{byte(len(s)) | 0x80, byte(len(s) >> 7)}
+}

@@ -1,0 +1,215 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"macaroond/service"
+	"macaroond/service/api"
+	"macaroond/service/keyring"
+	"macaroond/storage"
+	"macaroond/storage/sqlite"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+func newRoot(p process) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "macaroond",
+		Short: "Capability token service: mint, narrow offline, verify, revoke at once",
+		Long: `macaroond mints a root macaroon when a user logs in on a device. Holders
+narrow it offline; services have it verified; dropping a device's root key ends
+everything that was derived from it, at once.
+
+Try it out:     macaroond serve --dev
+Configuration:  macaroond config print
+Exit codes:     0 done, 1 did not work, 2 wrong command or configuration`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	f := root.PersistentFlags()
+	f.String("config", "", "configuration `file` (YAML)")
+	f.String("data-dir", "", "`directory` of the database")
+	f.Bool("dev", false, "try-out mode: loopback only, a key and a user are made in the data directory")
+	f.Bool("json", false, "print JSON")
+	e := &env{process: p}
+	root.AddCommand(
+		newServe(e), newUser(e), newService(e), newDevice(e), newRevoke(e), newKeys(e),
+		newBackup(e), newRestore(e), newAudit(e), newConfig(e), newDoctor(e), newVersion(e),
+	)
+	for _, c := range root.Commands() {
+		mistakes(c)
+	}
+	return root
+}
+
+// mistakes makes wrong arguments a usage error all the way down.
+func mistakes(c *cobra.Command) {
+	if args := c.Args; args != nil {
+		c.Args = func(c *cobra.Command, a []string) error {
+			if err := args(c, a); err != nil {
+				return usageError{fmt.Errorf("%w\nusage: %s", err, c.UseLine())}
+			}
+			return nil
+		}
+	}
+	if c.HasSubCommands() && c.RunE == nil {
+		c.RunE = func(c *cobra.Command, a []string) error {
+			if len(a) > 0 {
+				return usagef("%s has no command %q (see %s --help)", c.CommandPath(), a[0], c.CommandPath())
+			}
+			return c.Help()
+		}
+	}
+	for _, sub := range c.Commands() {
+		mistakes(sub)
+	}
+}
+
+// env is what commands share.
+type env struct{ process }
+
+// load reads the configuration for a command.
+func (e *env) load(c *cobra.Command) (*config, error) { return loadConfig(c.Flags(), e.Env) }
+
+// store opens the database of a command, under a shared lock so that nobody
+// restores a backup meanwhile.
+func (e *env) store(ctx context.Context, cfg *config) (storage.Store, func(), error) {
+	if _, err := os.Stat(cfg.databasePath()); err != nil {
+		return nil, nil, usagef("there is no database in %s: start the server once, or give --data-dir", cfg.DataDir)
+	}
+	unlock, err := lock(cfg.DataDir, syscall.LOCK_SH)
+	if err != nil {
+		return nil, nil, err
+	}
+	st, err := sqlite.Open(ctx, cfg.databasePath(), sqlite.Options{})
+	if err != nil {
+		unlock()
+		return nil, nil, err
+	}
+	return st, func() { st.Close(); unlock() }, nil
+}
+
+// service opens the authority's verbs for a command: without keys, so it
+// manages users, services and devices and judges nothing.
+func (e *env) service(c *cobra.Command) (*service.Service, *config, func(), error) {
+	cfg, err := e.load(c)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	st, done, err := e.store(c.Context(), cfg)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	s, err := service.Open(cfg.service(st, nil, slog.New(slog.DiscardHandler)))
+	if err != nil {
+		done()
+		return nil, nil, nil, err
+	}
+	return s, cfg, done, nil
+}
+
+// service is the service's part of the configuration.
+func (c *config) service(st storage.Store, keys *keyring.SealingKeys, log *slog.Logger) service.Config {
+	return service.Config{
+		Store: st, Keys: keys, Now: time.Now, Log: log, Limits: service.DefaultLimits,
+		Settings: c.settings(),
+		Hashing: service.Hashing{
+			MemoryKiB: uint32(c.HashMemory), Time: uint32(c.HashTime), Threads: uint8(c.HashThreads),
+			Pool: c.HashPool, Queue: c.HashQueue,
+		},
+	}
+}
+
+func (c *config) settings() service.Settings {
+	gateway := c.AuthzAudience
+	if gateway == "" {
+		gateway = c.Audience
+	}
+	return service.Settings{
+		Issuer: c.Issuer, Audience: c.Audience, GatewayAudience: gateway, Signup: c.Signup,
+		RootTTL: c.RootTTL, AccessTTL: c.AccessTTL, MaxStaleness: c.MaxStaleness,
+		MaxDevices: c.MaxDevices, AuditRetention: c.AuditRetention,
+	}
+}
+
+// lock takes the data directory's lock: shared to use the database, exclusive
+// to replace it.
+func lock(dir string, how int) (unlock func(), err error) {
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("the data directory cannot be used: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), how|syscall.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, fmt.Errorf("the data directory %s is in use: stop macaroond and its commands, or wait until a restore has ended", dir)
+		}
+		return nil, err
+	}
+	return func() { f.Close() }, nil
+}
+
+// print writes v as JSON, or for people.
+func (e *env) print(c *cobra.Command, v any, human func(w io.Writer)) error {
+	if flagBool(c.Flags(), "json") {
+		enc := json.NewEncoder(e.Stdout)
+		enc.SetEscapeHTML(false)
+		return enc.Encode(v)
+	}
+	human(e.Stdout)
+	return nil
+}
+
+// secret reads a secret's one line from a file, or - for stdin. It never
+// comes by argv, which every process of the machine can read.
+func (e *env) secret(path string) (string, error) {
+	var b []byte
+	var err error
+	if path == "-" {
+		b, err = io.ReadAll(io.LimitReader(e.Stdin, 1<<16))
+	} else {
+		b, err = os.ReadFile(path)
+	}
+	if err != nil {
+		return "", err
+	}
+	return strings.TrimSuffix(strings.TrimSuffix(string(b), "\n"), "\r"), nil
+}
+
+func newVersion(e *env) *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			v := versionOf()
+			return e.print(c, v, func(w io.Writer) { fmt.Fprintln(w, "macaroond", v.Version, v.Go, v.Revision) })
+		},
+	}
+}
+
+func versionOf() api.Version {
+	v := api.Version{Version: version}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		v.Go = info.GoVersion
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				v.Revision = s.Value
+			}
+		}
+	}
+	return v
+}

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"macaroond/service"
+	"macaroond/service/api"
+	"macaroond/service/token"
+)
+
+func newService(e *env) *cobra.Command {
+	c := &cobra.Command{Use: "service", Short: "Manage service credentials"}
+
+	var in api.ServiceIn
+	add := &cobra.Command{
+		Use: "add NAME", Short: "Add a service credential; its secret is printed once", Args: cobra.ExactArgs(1),
+		Example: "  macaroond service add photos --serves photos --json",
+		RunE: func(c *cobra.Command, args []string) error {
+			s, _, done, err := e.service(c)
+			if err != nil {
+				return err
+			}
+			defer done()
+			in.Name = args[0]
+			svc, err := s.AddService(c.Context(), in, service.ActorOperator, service.Source{})
+			if err != nil {
+				return err
+			}
+			return e.print(c, svc, func(w io.Writer) {
+				fmt.Fprintf(w, "added service %q\n  id      %s\n  secret  %s\n", svc.Name, svc.ID, svc.Secret)
+				fmt.Fprintln(w, "The secret is not stored and cannot be printed again.")
+			})
+		},
+	}
+	f := add.Flags()
+	f.StringSliceVar(&in.Serves, "serves", nil, "`audience` that it may verify and introspect for")
+	f.StringSliceVar(&in.Calls, "calls", nil, "`audience` that its own tokens may name")
+	f.StringSliceVar(&in.Actions, "allow", nil, "`action` that its own tokens may allow")
+	f.StringSliceVar(&in.Rights, "right", nil, "`right`: mint")
+
+	list := &cobra.Command{
+		Use: "list", Short: "List service credentials", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			s, _, done, err := e.service(c)
+			if err != nil {
+				return err
+			}
+			defer done()
+			all, err := s.Services(c.Context())
+			if err != nil {
+				return err
+			}
+			return e.print(c, all, func(w io.Writer) {
+				t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+				fmt.Fprintln(t, "ID\tNAME\tSERVES\tCALLS\tACTIONS\tRIGHTS")
+				for _, v := range all.Services {
+					fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", v.ID, v.Name, words(v.Serves), words(v.Calls), words(v.Actions), words(v.Rights))
+				}
+				t.Flush()
+			})
+		},
+	}
+
+	remove := &cobra.Command{
+		Use: "remove NAME|ID", Short: "End a service credential", Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			s, _, done, err := e.service(c)
+			if err != nil {
+				return err
+			}
+			defer done()
+			id := args[0]
+			if !token.IsID(id, token.ServicePrefix) {
+				all, err := s.Services(c.Context())
+				if err != nil {
+					return err
+				}
+				for _, v := range all.Services {
+					if v.Name == args[0] {
+						id = v.ID
+					}
+				}
+			}
+			err = s.RemoveService(c.Context(), id, service.ActorOperator, service.Source{})
+			if err != nil && service.AsError(err).Code == api.CodeNotFound {
+				return fmt.Errorf("there is no service %q (see macaroond service list)", args[0])
+			}
+			if err != nil {
+				return err
+			}
+			return e.print(c, api.Service{ID: id}, func(w io.Writer) { fmt.Fprintf(w, "removed %s\n", id) })
+		},
+	}
+	c.AddCommand(add, list, remove)
+	return c
+}
+
+func words(list []string) string {
+	if len(list) == 0 {
+		return "-"
+	}
+	return strings.Join(list, ",")
+}

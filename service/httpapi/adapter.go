@@ -1,0 +1,221 @@
+package httpapi
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"strconv"
+
+	"github.com/gin-gonic/gin"
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"macaroond/caveats"
+	"macaroond/service"
+	"macaroond/service/api"
+	"macaroond/storage"
+)
+
+// MaxBody is the largest request body, in bytes.
+const MaxBody = 64 << 10
+
+// none is the body of endpoints that take none.
+type none struct{}
+
+// call is one request on its way through the adapter.
+type call struct {
+	s    *server
+	gin  *gin.Context
+	body []byte
+}
+
+// do is the adapter: it caps and decodes the body, calls f, and writes its
+// answer or a problem. Every handler but the gateways' and OAuth's goes through
+// it.
+func do[In, Out any](s *server, status int, f func(*call, In) (Out, error)) gin.HandlerFunc {
+	return func(c *gin.Context) {
+		// What goes through here has a secret in it, or somebody's data.
+		c.Header("Cache-Control", "no-store")
+		x, err := s.read(c)
+		if err != nil {
+			s.fail(c, err)
+			return
+		}
+		var in In
+		if err := x.decode(&in); err != nil {
+			s.fail(c, err)
+			return
+		}
+		out, err := f(x, in)
+		if err != nil {
+			s.fail(c, err)
+			return
+		}
+		if status == http.StatusNoContent {
+			c.Status(status)
+			return
+		}
+		s.answer(c, status, "application/json", out)
+	}
+}
+
+// answer writes JSON. Encoding our own types cannot fail.
+func (s *server) answer(c *gin.Context, status int, mediaType string, v any) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		s.Log.Error("encoding an answer", "error", err)
+		c.Status(http.StatusInternalServerError)
+		return
+	}
+	c.Data(status, mediaType, append(body, '\n'))
+}
+
+// read takes the whole body within its cap.
+func (s *server) read(c *gin.Context) (*call, error) {
+	x := &call{s: s, gin: c}
+	if c.Request.ContentLength == 0 {
+		return x, nil
+	}
+	if c.Request.ContentLength > MaxBody {
+		return nil, errBodyTooLarge()
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, MaxBody))
+	if err != nil {
+		if _, too := errors.AsType[*http.MaxBytesError](err); too {
+			return nil, errBodyTooLarge()
+		}
+		return nil, &service.Error{Code: api.CodeBadRequest, Detail: "the body could not be read", Err: err}
+	}
+	x.body = body
+	return x, nil
+}
+
+func errBodyTooLarge() error {
+	return &service.Error{Code: api.CodeBodyTooLarge, Detail: "a body has at most " + strconv.Itoa(MaxBody) + " bytes"}
+}
+
+// decode reads the body strictly: known members in their exact spelling, each
+// once, valid UTF-8, nothing after it. No body reads as an empty object.
+func (x *call) decode(in any) error {
+	if len(bytes.TrimSpace(x.body)) == 0 {
+		return nil
+	}
+	if ct := x.gin.GetHeader("Content-Type"); ct != "" {
+		if mt, _, err := mime.ParseMediaType(ct); err != nil || mt != "application/json" {
+			return &service.Error{Code: api.CodeUnsupportedMedia, Detail: "send Content-Type: application/json"}
+		}
+	}
+	if err := json.Unmarshal(x.body, in, json.RejectUnknownMembers(true)); err != nil {
+		return badJSON(err)
+	}
+	return nil
+}
+
+// badJSON says what is wrong and where, and nothing of what was sent: the
+// member may be a password.
+func badJSON(err error) error {
+	e := &service.Error{Code: api.CodeBadRequest, Detail: "the body is not valid JSON in UTF-8", Err: nil}
+	if syn, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
+		e.Field = pointer(syn.JSONPointer)
+		if errors.Is(err, jsontext.ErrDuplicateName) {
+			e.Detail = "the member is there twice"
+		}
+		return e
+	}
+	if sem, ok := errors.AsType[*json.SemanticError](err); ok {
+		e.Field = pointer(sem.JSONPointer)
+		e.Detail = "the value has the wrong type"
+		if errors.Is(err, json.ErrUnknownName) {
+			e.Detail = "the member is unknown"
+		}
+	}
+	return e
+}
+
+// pointer is the field as it goes into the answer: what the client chose as a
+// name is cut so that it cannot be a page long.
+func pointer(p jsontext.Pointer) string {
+	if len(p) > 128 {
+		p = p[:128]
+	}
+	return string(bytes.ToValidUTF8([]byte(p), nil))
+}
+
+func (x *call) ctx() context.Context { return x.gin.Request.Context() }
+
+func (x *call) source() service.Source {
+	return service.Source{ClientIP: x.s.clientAddr(x.gin.Request).String()}
+}
+
+// facts are the request's own, for caveats at the authority's endpoints.
+func (x *call) facts(action string) caveats.Request {
+	sum := sha256.Sum256(x.body)
+	r := x.gin.Request
+	return caveats.Request{
+		Method: r.Method, Target: r.RequestURI, Actions: []string{action}, ClientIP: x.s.clientAddr(r),
+		Origins: r.Header["Origin"], BodySHA256: hex.EncodeToString(sum[:]),
+	}
+}
+
+// user asks for a token that holds here for the action.
+func (x *call) user(action string) (*service.Caller, error) { return x.authorize(action, false) }
+
+// owner asks for a bare root.
+func (x *call) owner(action string) (*service.Caller, error) { return x.authorize(action, true) }
+
+func (x *call) authorize(action string, bare bool) (*service.Caller, error) {
+	cred, err := credentialOf(x.gin.Request)
+	if err != nil {
+		return nil, err
+	}
+	if cred.token == "" {
+		return nil, errNoToken()
+	}
+	return x.s.svc.Authorize(cred.token, x.facts(action), bare)
+}
+
+// basic checks a service credential.
+func (x *call) basic(cred credential) (*storage.Service, error) {
+	svc, err := x.s.svc.AuthenticateService(x.ctx(), cred.name, cred.secret, x.source())
+	return &svc, err
+}
+
+func errNoToken() error {
+	return &service.Error{Code: api.CodeNoToken, Detail: "send a token: Authorization: Bearer …"}
+}
+
+// query takes the known query parameters, each at most once. A misspelt one is
+// an error: ?exept=current would otherwise revoke everything.
+func (x *call) query(known ...string) (map[string]string, error) {
+	values, err := x.gin.Request.URL.Query(), error(nil)
+	out := map[string]string{}
+	for _, k := range known {
+		if v := values[k]; len(v) == 1 {
+			out[k] = v[0]
+		} else if len(v) > 1 {
+			return nil, &service.Error{Code: api.CodeBadRequest, Detail: "query parameter " + k + " is there twice"}
+		}
+		delete(values, k)
+	}
+	if len(values) > 0 {
+		err = &service.Error{Code: api.CodeBadRequest, Detail: "unknown query parameter"}
+	}
+	return out, err
+}
+
+// page reads ?limit=.
+func page(q map[string]string) (int, error) {
+	if q["limit"] == "" {
+		return 100, nil
+	}
+	n, err := strconv.Atoi(q["limit"])
+	if err != nil || n < 1 || n > 1000 {
+		return 0, &service.Error{Code: api.CodeBadRequest, Detail: "limit is 1 to 1000"}
+	}
+	return n, nil
+}

@@ -1,0 +1,135 @@
+package httpapi
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"macaroond/caveats"
+	"macaroond/service"
+	"macaroond/service/api"
+)
+
+// dialect is how a gateway says what request it asks about. Each believes its
+// own two headers and ignores the other family's, because a client can send
+// the other family's through.
+type dialect struct {
+	method, uri string // header names; empty: the subrequest's own
+}
+
+var (
+	original  = dialect{"X-Original-Method", "X-Original-Uri"}   // nginx auth_request
+	forwarded = dialect{"X-Forwarded-Method", "X-Forwarded-Uri"} // Traefik ForwardAuth, Caddy forward_auth
+	prefixed  = dialect{}                                        // Envoy ext_authz with a path prefix
+)
+
+// authz answers a gateway's subrequest: exactly 200 with the identity in
+// headers, or 401, 403, and 503 only when the list of revocations is stale.
+func (s *server) authz(d dialect) gin.HandlerFunc {
+	return func(c *gin.Context) {
+		c.Header("Cache-Control", "no-store")
+		pass, err := s.judge(c.Request, d)
+		if err != nil {
+			p, header := s.problem(c, err)
+			for k, v := range header {
+				c.Header(k, v)
+			}
+			if p.Code != api.CodeStale && p.Status != http.StatusUnauthorized {
+				p.Status = http.StatusForbidden // a gateway understands nothing else
+			}
+			s.answer(c, p.Status, "application/problem+json", p)
+			return
+		}
+		remote := pass.User
+		if s.RemoteUser == "username" {
+			remote = pass.Username
+		}
+		h := c.Writer.Header()
+		for _, v := range [...]struct{ name, value string }{
+			{"X-Auth-User", pass.User},
+			{"X-Auth-Username", pass.Username},
+			{"X-Auth-Device", pass.Device},
+			{"X-Auth-Audience", pass.Audience},
+			{"X-Auth-Expires", pass.Expires.UTC().Format(time.RFC3339)},
+			{"X-Auth-Roles", pass.Role},
+			{"Remote-User", remote},
+		} {
+			h[v.name] = []string{headerValue(v.value)}
+		}
+		c.Status(http.StatusOK)
+		c.Writer.WriteHeaderNow()
+	}
+}
+
+func forbidden(detail string) error { return &service.Error{Code: api.CodeForbidden, Detail: detail} }
+
+// judge reads what the gateway says and asks the service.
+func (s *server) judge(r *http.Request, d dialect) (*service.Pass, error) {
+	if !s.trusted(peerAddr(r)) {
+		return nil, forbidden("only a trusted proxy may ask: see trusted_proxies")
+	}
+	facts := caveats.Request{ClientIP: s.clientAddr(r), Origins: r.Header["Origin"]}
+	if d == prefixed {
+		target, ok := strings.CutPrefix(r.RequestURI, "/authz/request")
+		if !ok {
+			return nil, forbidden("the request target does not begin with the prefix")
+		}
+		facts.Method, facts.Target = r.Method, target
+	} else {
+		var ok [2]bool
+		facts.Method, ok[0] = single(r.Header, d.method)
+		facts.Target, ok[1] = single(r.Header, d.uri)
+		if !ok[0] || !ok[1] {
+			return nil, forbidden("the gateway must send " + d.method + " and " + d.uri + ", each once")
+		}
+		q, err := url.ParseQuery(r.URL.RawQuery)
+		if err != nil || len(q["audience"]) > 1 {
+			return nil, forbidden("the gateway's query is not one audience and actions")
+		}
+		facts.Audience, facts.Actions = q.Get("audience"), q["action"]
+	}
+	if len(r.Header["Authorization"]) > 1 {
+		return nil, forbidden("more than one Authorization header")
+	}
+	cred, err := credentialOf(r)
+	if err != nil {
+		return nil, err
+	}
+	if cred.token == "" {
+		return nil, errNoToken()
+	}
+	return s.svc.Gateway(r.Context(), cred.token, facts)
+}
+
+// single takes a header that must be there exactly once and not be empty.
+func single(h http.Header, name string) (string, bool) {
+	v := h[name]
+	if len(v) != 1 || v[0] == "" {
+		return "", false
+	}
+	return v[0], true
+}
+
+// headerValue is never empty, and percent-encodes what could mean something to
+// a backend's parser.
+func headerValue(v string) string {
+	if v == "" {
+		return "-"
+	}
+	const hex = "0123456789ABCDEF"
+	plain := func(c byte) bool {
+		return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("-._~@+:/", c) >= 0
+	}
+	var b strings.Builder
+	for i := range len(v) {
+		if c := v[i]; plain(c) {
+			b.WriteByte(c)
+		} else {
+			b.Write([]byte{'%', hex[c>>4], hex[c&15]})
+		}
+	}
+	return b.String()
+}

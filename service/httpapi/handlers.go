@@ -1,0 +1,126 @@
+package httpapi
+
+import (
+	"errors"
+
+	"macaroond/service"
+	"macaroond/service/api"
+)
+
+func (s *server) signup(x *call, in api.SignupIn) (api.Grant, error) {
+	return s.svc.Signup(x.ctx(), in, x.source())
+}
+
+// login takes the name and password from HTTP Basic or from the body, not both.
+func (s *server) login(x *call, in api.LoginIn) (api.Grant, error) {
+	cred, err := credentialOf(x.gin.Request)
+	if err != nil {
+		return api.Grant{}, err
+	}
+	if cred.name != "" || cred.secret != "" {
+		if in.Username != "" || in.Password != "" {
+			return api.Grant{}, &service.Error{Code: api.CodeBadRequest, Field: "/username", Detail: "the credentials are there twice: in HTTP Basic and in the body"}
+		}
+		in.Username, in.Password = cred.name, cred.secret
+	}
+	return s.svc.Login(x.ctx(), in, x.source())
+}
+
+func (s *server) recover(x *call, in api.RecoverIn) (api.Grant, error) {
+	return s.svc.Recover(x.ctx(), in, x.source())
+}
+
+func (s *server) logout(x *call, _ none) (none, error) {
+	c, err := x.owner("logout")
+	if err != nil {
+		return none{}, err
+	}
+	return none{}, s.svc.Logout(x.ctx(), c, x.source())
+}
+
+func (s *server) devices(x *call, _ none) (api.Devices, error) {
+	c, err := x.user("devices:list")
+	if err != nil {
+		return api.Devices{}, err
+	}
+	return s.svc.Devices(x.ctx(), c)
+}
+
+func (s *server) renameDevice(x *call, in api.RenameIn) (api.Device, error) {
+	c, err := x.user("devices:rename")
+	if err != nil {
+		return api.Device{}, err
+	}
+	return s.svc.RenameDevice(x.ctx(), c, x.gin.Param("id"), in.Name, x.source())
+}
+
+func (s *server) revokeDevice(x *call, _ none) (none, error) {
+	c, err := x.user("devices:revoke")
+	if err != nil {
+		return none{}, err
+	}
+	return none{}, s.svc.RevokeDevice(x.ctx(), c, x.gin.Param("id"), x.source())
+}
+
+func (s *server) revokeDevices(x *call, _ none) (none, error) {
+	q, err := x.query("except")
+	if err != nil {
+		return none{}, err
+	}
+	if e, there := q["except"]; there && e != "current" {
+		return none{}, &service.Error{Code: api.CodeBadRequest, Detail: "except is \"current\" or left out"}
+	}
+	c, err := x.user("devices:revoke")
+	if err != nil {
+		return none{}, err
+	}
+	return none{}, s.svc.RevokeAllDevices(x.ctx(), c, q["except"] == "current", x.source())
+}
+
+// verify is asked by a service credential, or by a user with a bare root about
+// a token of the same user.
+func (s *server) verify(x *call, in api.VerifyIn) (api.Decision, error) {
+	cred, err := credentialOf(x.gin.Request)
+	if err != nil {
+		return api.Decision{}, err
+	}
+	if cred.name != "" {
+		svc, err := x.basic(cred)
+		if err != nil {
+			return api.Decision{}, err
+		}
+		return s.svc.Verify(x.ctx(), in, svc, nil)
+	}
+	c, err := x.owner("verify")
+	if err != nil {
+		return api.Decision{}, err
+	}
+	return s.svc.Verify(x.ctx(), in, nil, c)
+}
+
+// revoke takes a token (whoever has one may end it) or, from the owner's bare
+// root, the holder caveats of a branch.
+func (s *server) revoke(x *call, in api.RevokeIn) (api.RevokeOut, error) {
+	if (in.Token == "") == (in.Caveats == nil) {
+		return api.RevokeOut{}, &service.Error{Code: api.CodeBadRequest, Field: "/token", Detail: "send either token or caveats"}
+	}
+	if in.Caveats != nil {
+		c, err := x.owner("revoke")
+		if err != nil {
+			return api.RevokeOut{}, err
+		}
+		return s.svc.RevokeByCaveats(x.ctx(), c, *in.Caveats, x.source())
+	}
+	// A credential beside the token is the owner's claim to no limit; one that
+	// does not hold is an error rather than nothing.
+	owner, err := x.owner("revoke")
+	if e, ok := errors.AsType[*service.Error](err); ok && e.Code == api.CodeNoToken {
+		owner, err = nil, nil
+	}
+	if err != nil {
+		return api.RevokeOut{}, err
+	}
+	return s.svc.Revoke(x.ctx(), in.Token, owner, x.source())
+}
+
+func (s *server) version(*call, none) (api.Version, error) { return s.Version, nil }

@@ -1,0 +1,91 @@
+package httpapi
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"macaroond/service"
+	"macaroond/service/api"
+)
+
+const (
+	requestIDKey = "request_id"
+	codeKey      = "code"
+)
+
+// observe gives every request an id, writes its log line, counts it, and turns
+// a panic into a 500. The line has the route, never the path: a path can be
+// somebody's link.
+func (s *server) observe(c *gin.Context) {
+	begin := time.Now()
+	id := c.GetHeader("X-Request-Id")
+	if !requestID(id) || !s.trusted(peerAddr(c.Request)) {
+		id = rand.Text()[:16]
+	}
+	c.Set(requestIDKey, id)
+	c.Header("X-Request-Id", id)
+	defer func() {
+		if p := recover(); p != nil {
+			// The value may hold anything; its type and the stack do not.
+			s.Log.Error("panic", "type", fmt.Sprintf("%T", p), "request_id", id, "route", c.FullPath(), "stack", string(debug.Stack()))
+			if !c.Writer.Written() {
+				s.fail(c, &service.Error{Code: api.CodeInternal, Detail: "something went wrong here"})
+			}
+		}
+		s.log(c, id, time.Since(begin))
+	}()
+	c.Next()
+}
+
+func (s *server) log(c *gin.Context, id string, took time.Duration) {
+	route, status := c.FullPath(), c.Writer.Status()
+	if route == "" {
+		route = "none"
+	}
+	s.Requests.WithLabelValues(route, strconv.Itoa(status)).Observe(took.Seconds())
+	level := slog.LevelInfo
+	if verdicts(route) && status < http.StatusInternalServerError {
+		level = slog.LevelDebug // one a request of somebody else's: counted, not told
+	}
+	ctx := context.Background()
+	if !s.Log.Enabled(ctx, level) {
+		return
+	}
+	s.Log.LogAttrs(ctx, level, "request",
+		slog.String("method", method(c.Request.Method)), slog.String("route", route), slog.Int("status", status),
+		slog.String("code", c.GetString(codeKey)), slog.Duration("took", took),
+		slog.String("client_ip", s.clientAddr(c.Request).String()), slog.String(requestIDKey, id))
+}
+
+func verdicts(route string) bool { return route == "/v1/verify" || strings.HasPrefix(route, "/authz/") }
+
+// method keeps invented methods out of the log.
+func method(m string) string {
+	switch m {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
+		return m
+	}
+	return "other"
+}
+
+// requestID reports whether a proxy's id is fit to repeat.
+func requestID(id string) bool {
+	if len(id) == 0 || len(id) > 64 {
+		return false
+	}
+	for i := range len(id) {
+		if c := id[i]; !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '_' || c == '.') {
+			return false
+		}
+	}
+	return true
+}

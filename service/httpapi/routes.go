@@ -1,0 +1,137 @@
+package httpapi
+
+import (
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"strings"
+
+	"github.com/gin-gonic/gin"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/cors"
+
+	"macaroond/service"
+	"macaroond/service/api"
+)
+
+// Config is what the handler is made of. It is fixed: a reload makes a new
+// handler.
+type Config struct {
+	Service        *service.Service
+	TrustedProxies []netip.Prefix // gateways: may ask /authz, and say who their client is
+	CORSOrigins    []string       // browsers' origins that may call /v1 and /oauth2
+	RemoteUser     string         // what Remote-User is: "id" (default) or "username"
+	Version        api.Version
+	Log            *slog.Logger
+	Requests       *Requests // counts requests; shared by successive handlers
+}
+
+type server struct {
+	Config
+	svc *service.Service
+}
+
+// New makes the handler.
+func New(c Config) http.Handler {
+	s := &server{Config: c, svc: c.Service}
+	gin.SetMode(gin.ReleaseMode)
+	g := gin.New()
+	g.RedirectTrailingSlash, g.RedirectFixedPath = false, false
+	g.HandleMethodNotAllowed = true
+	g.ForwardedByClientIP = false // client addresses are worked out in address.go
+	_ = g.SetTrustedProxies(nil)  // cannot fail for none
+	g.Use(s.observe)
+	s.routes(g)
+	return s.withCORS(g)
+}
+
+func (s *server) routes(g *gin.Engine) {
+	g.POST("/v1/signup", do(s, http.StatusCreated, s.signup))
+	g.POST("/v1/login", do(s, http.StatusOK, s.login))
+	g.POST("/v1/recover", do(s, http.StatusOK, s.recover))
+	g.POST("/v1/logout", do(s, http.StatusNoContent, s.logout))
+
+	g.GET("/v1/devices", do(s, http.StatusOK, s.devices))
+	g.PATCH("/v1/devices/:id", do(s, http.StatusOK, s.renameDevice))
+	g.DELETE("/v1/devices/:id", do(s, http.StatusNoContent, s.revokeDevice))
+	g.DELETE("/v1/devices", do(s, http.StatusNoContent, s.revokeDevices))
+
+	g.POST("/v1/verify", do(s, http.StatusOK, s.verify))
+	g.POST("/v1/revoke", do(s, http.StatusOK, s.revoke))
+
+	g.POST("/oauth2/introspect", s.oauth(s.introspect))
+	g.POST("/oauth2/revoke", s.oauth(s.oauthRevoke))
+
+	g.GET("/v1/admin/users", do(s, http.StatusOK, s.users))
+	g.POST("/v1/admin/users", do(s, http.StatusCreated, s.addUser))
+	g.POST("/v1/admin/users/:id/suspend", do(s, http.StatusNoContent, s.suspendUser))
+	g.POST("/v1/admin/users/:id/resume", do(s, http.StatusNoContent, s.resumeUser))
+	g.POST("/v1/admin/users/:id/password", do(s, http.StatusNoContent, s.setPassword))
+	g.GET("/v1/admin/services", do(s, http.StatusOK, s.services))
+	g.POST("/v1/admin/services", do(s, http.StatusCreated, s.addService))
+	g.DELETE("/v1/admin/services/:id", do(s, http.StatusNoContent, s.removeService))
+	g.GET("/v1/admin/audit", do(s, http.StatusOK, s.audit))
+
+	g.Any("/authz/original", s.authz(original))
+	g.Any("/authz/forwarded", s.authz(forwarded))
+	g.Any("/authz/request/*path", s.authz(prefixed))
+
+	g.GET("/livez", s.livez)
+	g.GET("/readyz", s.readyz)
+	g.GET("/version", do(s, http.StatusOK, s.version))
+	g.GET("/openapi.json", openAPI)
+
+	g.NoRoute(func(c *gin.Context) {
+		s.fail(c, &service.Error{Code: api.CodeNotFound, Detail: "there is no such path"})
+	})
+	g.NoMethod(s.noMethod)
+}
+
+// noMethod also serves /authz for methods that gin does not know: a gateway
+// asks about whatever its client sent.
+func (s *server) noMethod(c *gin.Context) {
+	switch path := c.Request.URL.Path; {
+	case path == "/authz/original":
+		s.authz(original)(c)
+	case path == "/authz/forwarded":
+		s.authz(forwarded)(c)
+	case strings.HasPrefix(path, "/authz/request/"):
+		s.authz(prefixed)(c)
+	default:
+		s.fail(c, &service.Error{Code: api.CodeMethodNotAllowed, Detail: "the path does not take this method"})
+	}
+}
+
+// withCORS answers browsers of the configured origins, for what browsers call.
+// Gateways' subrequests never come here: a preflight about a backend is judged
+// like any other request.
+func (s *server) withCORS(next http.Handler) http.Handler {
+	if len(s.CORSOrigins) == 0 {
+		return next
+	}
+	browser := cors.New(cors.Options{
+		AllowedOrigins: s.CORSOrigins,
+		AllowedMethods: []string{http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete},
+		AllowedHeaders: []string{"Authorization", "Content-Type"},
+		ExposedHeaders: []string{"WWW-Authenticate", "Retry-After", "X-Request-Id"},
+		MaxAge:         600,
+	}).Handler(next)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/v1/") || strings.HasPrefix(r.URL.Path, "/oauth2/") {
+			browser.ServeHTTP(w, r)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// Requests counts requests by route and status.
+type Requests struct{ *prometheus.HistogramVec }
+
+// NewRequests makes the collector.
+func NewRequests() *Requests {
+	return &Requests{prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "macaroond_http_request_seconds", Help: "Requests, by route and status.",
+		Buckets: []float64{.0005, .002, .01, .05, .2, 1, 5},
+	}, []string{"route", "status"})}
+}

@@ -1,0 +1,41 @@
+package httpapi
+
+import (
+	"log/slog"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+// Limits against slow and large clients. net/http reads up to 4,096 bytes
+// beyond MaxHeaderBytes before it answers 431, so that much is taken off the
+// 16 KiB that headers may have.
+const (
+	readHeaderTimeout = 5 * time.Second
+	readTimeout       = 10 * time.Second
+	writeTimeout      = 30 * time.Second
+	idleTimeout       = 2 * time.Minute
+	maxHeaderBytes    = 16<<10 - 4096
+)
+
+// NewServer is an http.Server with the limits.
+func NewServer(h http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: readHeaderTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+}
+
+// Swap is a handler that can be replaced while requests are being served:
+// each goes to the end with the one that it began with.
+type Swap struct{ h atomic.Pointer[http.Handler] }
+
+// Set replaces the handler.
+func (s *Swap) Set(h http.Handler) { s.h.Store(&h) }
+
+func (s *Swap) ServeHTTP(w http.ResponseWriter, r *http.Request) { (*s.h.Load()).ServeHTTP(w, r) }

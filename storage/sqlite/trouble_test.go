@@ -1,0 +1,254 @@
+package sqlite
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"macaroond/storage"
+	"macaroond/storage/storagetest"
+)
+
+func TestLocked(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "db")
+	s := openTest(t, path, Options{BusyTimeout: 20 * time.Millisecond})
+	other, err := sql.Open("sqlite", path+"?_txlock=immediate")
+	must(t, err)
+	defer other.Close()
+	lock, err := other.Begin()
+	must(t, err)
+
+	var wg sync.WaitGroup
+	for n := range uint64(4) {
+		wg.Go(func() {
+			_, err := revoke(t.Context(), s, n)
+			wantUnavailable(t, err, reasonLocked)
+		})
+	}
+	wg.Wait()
+	wantSequence(t, s, 0) // reading goes on
+	_, err = Open(t.Context(), path, Options{BusyTimeout: 20 * time.Millisecond})
+	wantUnavailable(t, err, reasonLocked)
+
+	must(t, lock.Rollback())
+	_, err = revoke(t.Context(), s, 9)
+	must(t, err)
+	wantSequence(t, s, 1)
+}
+
+// held runs fn while the writer is busy, so that what fn queues is one group
+// with the change that kept it so, whose error it returns.
+func held(t *testing.T, s *Store, fn func()) (err error) {
+	t.Helper()
+	busy, release := make(chan struct{}), make(chan struct{})
+	var wg sync.WaitGroup
+	var once sync.Once // it runs again when a neighbour takes the transaction down
+	wg.Go(func() {
+		err = s.w.do(t.Context(), func(*tx) error { once.Do(func() { close(busy) }); <-release; return nil })
+	})
+	<-busy
+	fn()
+	close(release)
+	wg.Wait()
+	return err
+}
+
+// queue starts a change and returns when it waits in the queue.
+func queue(t *testing.T, s *Store, ctx context.Context, fn func(*tx) error) <-chan error {
+	t.Helper()
+	n, done := len(s.w.queue), make(chan error, 1)
+	go func() { done <- s.w.do(ctx, fn) }()
+	for deadline := time.Now().Add(10 * time.Second); len(s.w.queue) == n; {
+		if time.Now().After(deadline) {
+			t.Fatal("not queued")
+		}
+	}
+	return done
+}
+
+func appending(detail string) func(*tx) error {
+	return func(t *tx) error {
+		return t.audit(storage.Event{Time: storagetest.T0, Type: "test", Detail: detail})
+	}
+}
+
+func TestDiskFull(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "db")
+	must(t, openTest(t, path, Options{}).Close())
+	s := openTest(t, path, Options{uri: url.Values{"_pragma": {"max_page_count(60)"}}})
+
+	// What does not fit fails alone; its neighbours, before and after, do not.
+	var big, a, b <-chan error
+	must(t, held(t, s, func() {
+		a = queue(t, s, t.Context(), appending("before"))
+		big = queue(t, s, t.Context(), appending(strings.Repeat("x", 1<<20)))
+		b = queue(t, s, t.Context(), appending("after"))
+	}))
+	must(t, <-a)
+	must(t, <-b)
+	wantUnavailable(t, <-big, reasonFull)
+
+	stored := 2
+	var err error
+	for ; err == nil; stored++ {
+		err = s.AppendAudit(t.Context(), storage.Event{Time: storagetest.T0, Type: "test", Detail: strings.Repeat("y", 3000)})
+	}
+	stored--
+	wantUnavailable(t, err, reasonFull)
+	all, err := s.Audit(t.Context(), 0, 1000)
+	must(t, err)
+	if len(all) != stored {
+		t.Fatalf("%d entries, %d were answered", len(all), stored)
+	}
+	for i, e := range all {
+		if e.Seq != int64(i+1) || e.Hash != storage.ChainHash(e.Prev, e.Seq, e.Event) {
+			t.Fatalf("entry %d is %d", i+1, e.Seq)
+		}
+	}
+	// Room again.
+	_, err = s.Expire(t.Context(), storage.Expire{Now: storagetest.T0, AuditBefore: storagetest.T0.Add(time.Hour), Limit: 1000})
+	must(t, err)
+	appendOne(t, s)
+}
+
+func TestCorrupt(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "db")
+	s := openTest(t, path, Options{})
+	fillRevocations(t, s, 5000)
+	var page int64
+	must(t, s.read.QueryRow(`SELECT rootpage FROM sqlite_master WHERE name = 'revocations'`).Scan(&page))
+	must(t, s.Close())
+	good, err := os.ReadFile(path)
+	must(t, err)
+	bad := bytes.Clone(good)
+	copy(bad[(page-1)*4096:page*4096], bytes.Repeat([]byte{0xEE}, 4096))
+	must(t, os.WriteFile(path, bad, 0o600))
+
+	s = openTest(t, path, Options{})
+	before, err := s.State(t.Context())
+	must(t, err)
+	_, err = revoke(t.Context(), s, 1)
+	wantUnavailable(t, err, reasonDamaged)
+	var last error
+	for _, err := range s.Revocations(t.Context(), 0) {
+		last = err
+	}
+	wantUnavailable(t, last, reasonDamaged)
+	after, err := s.State(t.Context())
+	must(t, err)
+	if after != before {
+		t.Errorf("state %+v, was %+v", after, before)
+	}
+	must(t, s.Close())
+	must(t, os.WriteFile(path, good, 0o600))
+	s = openTest(t, path, Options{})
+	wantSequence(t, s, 5000)
+	_, err = revoke(t.Context(), s, 1)
+	must(t, err)
+}
+
+func TestNotADatabase(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "db")
+	must(t, openTest(t, path, Options{}).Close())
+	good, err := os.ReadFile(path)
+	must(t, err)
+	for _, bad := range [][]byte{[]byte(strings.Repeat("no database\n", 1000)), append([]byte("SQLite format 9\x00"), good[16:]...)} {
+		must(t, os.WriteFile(path, bad, 0o600))
+		_, err = Open(t.Context(), path, Options{})
+		wantUnavailable(t, err, reasonNotOurs)
+		got, err := os.ReadFile(path)
+		must(t, err)
+		if !bytes.Equal(got, bad) {
+			t.Error("the file was changed")
+		}
+	}
+	must(t, os.WriteFile(path, good, 0o600))
+	appendOne(t, openTest(t, path, Options{}))
+}
+
+// One group: an error and a panic are undone alone, and everybody is answered.
+func TestGroup(t *testing.T) {
+	s := openTest(t, filepath.Join(t.TempDir(), "db"), Options{})
+	mine := errors.New("mine")
+	var first, failed, last <-chan error
+	gone, cancel := context.WithCancel(t.Context())
+	panicked := make(chan any, 1)
+	must(t, held(t, s, func() {
+		first = queue(t, s, t.Context(), appending("first"))
+		failed = queue(t, s, t.Context(), func(t *tx) error { return errors.Join(appending("failed")(t), mine) })
+		go func() {
+			defer func() { panicked <- recover() }()
+			_ = s.w.do(t.Context(), func(t *tx) error { panic(appending("panicked")(t)) })
+		}()
+		left := queue(t, s, gone, appending("abandoned"))
+		cancel()
+		if err := <-left; !errors.Is(err, context.Canceled) { // while the writer is still busy
+			t.Error(err)
+		}
+		last = queue(t, s, t.Context(), appending("last"))
+	}))
+	must(t, <-first)
+	must(t, <-last)
+	if err := <-failed; !errors.Is(err, mine) {
+		t.Error(err)
+	}
+	if <-panicked == nil {
+		t.Error("no panic")
+	}
+	all, err := s.Audit(t.Context(), 0, 10)
+	must(t, err)
+	var got []string
+	for _, e := range all {
+		got = append(got, e.Detail)
+	}
+	if strings.Join(got, " ") != "first last" {
+		t.Errorf("kept: %q", got)
+	}
+}
+
+// Close answers what was accepted before.
+func TestCloseFinishesTheQueue(t *testing.T) {
+	s := openTest(t, filepath.Join(t.TempDir(), "db"), Options{})
+	var all []<-chan error
+	closed := make(chan error, 1)
+	must(t, held(t, s, func() {
+		for range 20 {
+			all = append(all, queue(t, s, t.Context(), appending("queued")))
+		}
+		go func() { closed <- s.Close() }()
+	}))
+	for _, done := range all {
+		must(t, <-done)
+	}
+	must(t, <-closed)
+}
+
+// A commit that fails is nobody's success.
+func TestCommitFails(t *testing.T) {
+	s := openTest(t, filepath.Join(t.TempDir(), "db"), Options{})
+	var a, b <-chan error
+	c := held(t, s, func() {
+		a = queue(t, s, t.Context(), appending("a"))
+		b = queue(t, s, t.Context(), func(t *tx) error {
+			t.st.sequence = -1 // the state row's CHECK refuses it
+			return nil
+		})
+	})
+	if <-a == nil || <-b == nil || c == nil {
+		t.Error("success")
+	}
+	all, err := s.Audit(t.Context(), 0, 10)
+	must(t, err)
+	if len(all) != 0 {
+		t.Errorf("%d entries", len(all))
+	}
+	appendOne(t, s)
+}

@@ -1,0 +1,80 @@
+package storagetest
+
+import (
+	"time"
+
+	"macaroond/storage"
+)
+
+// chained checks that entries are numbered and chained without a gap, the first
+// to prev.
+func (k *kit) chained(all []storage.AuditEntry, prev [32]byte) {
+	k.Helper()
+	for i, e := range all {
+		if i > 0 && e.Seq != all[i-1].Seq+1 {
+			k.Fatalf("entry %d follows %d", e.Seq, all[i-1].Seq)
+		}
+		k.equal("prev", e.Prev, prev)
+		k.equal("hash", e.Hash, storage.ChainHash(prev, e.Seq, e.Event))
+		prev = e.Hash
+	}
+}
+
+var audit = []clause{
+	{"an event comes back as given", func(k *kit) {
+		key := key16(7)
+		full := storage.Event{Time: T0, Type: "login", Actor: "usr_0000000000000001", UserID: "usr_0000000000000002",
+			DeviceID: "dev_0000000000000003", RootKeyID: &key, ClientIP: "2001:db8::1", Detail: "line"}
+		bare := storage.Event{Time: T0, Type: "login_failed"}
+		k.must(k.s.AppendAudit(k.Context(), full, bare))
+		all := k.entries()
+		k.equal("full", all[0].Event, full)
+		k.equal("bare", all[1].Event, bare)
+		k.equal("number", all[0].Seq, int64(1))
+		k.chained(all, [32]byte{})
+	}},
+	{"no events are no change", func(k *kit) {
+		k.unchanged(func() { k.must(k.s.AppendAudit(k.Context())) })
+	}},
+	{"the hash is of the time as kept", func(k *kit) {
+		k.must(k.s.AppendAudit(k.Context(), event("a", T0.Add(time.Microsecond).In(time.FixedZone("", 3600)))))
+		all := k.entries()
+		k.equal("time", all[0].Time, T0)
+		k.chained(all, [32]byte{})
+	}},
+	{"pages: after is exclusive, limit is kept", func(k *kit) {
+		for range 5 {
+			k.must(k.s.AppendAudit(k.Context(), event("a", T0)))
+		}
+		all := k.entries()
+		page, err := k.s.Audit(k.Context(), 2, 2)
+		k.must(err)
+		k.equal("page", page, all[2:4])
+		page, err = k.s.Audit(k.Context(), 5, 2)
+		k.must(err)
+		k.equal("beyond the end", len(page), 0)
+	}},
+	{"every kind of change is in one chain", func(k *kit) {
+		e, u := k.epoch(), k.user("a")
+		d := k.device(u, e.Number, T0)
+		_, err := k.s.RenameDevice(k.Context(), u.ID, d.ID, "n", event("device_renamed", T0))
+		k.must(err)
+		_, err = k.s.SetPassword(k.Context(), u.ID, "h", false, event("password", T0))
+		k.must(err)
+		_, err = k.s.SuspendUser(k.Context(), u.ID, event("suspended", T0))
+		k.must(err)
+		k.must(k.s.ResumeUser(k.Context(), u.ID, event("resumed", T0)))
+		_, _, err = k.revokeBranch(10, 0, T0)
+		k.must(err)
+		s := k.service("a")
+		k.must(k.s.AddService(k.Context(), s, event("service_added", T0)))
+		k.must(k.s.RemoveService(k.Context(), s.ID, event("service_removed", T0)))
+		_, err = k.s.RetireEpoch(k.Context(), e.Number, event("epoch_retired", T0))
+		k.must(err)
+		_, err = k.s.Restored(k.Context(), true, event("restored", T0))
+		k.must(err)
+		k.equal("audit", k.events(), []string{"epoch_created", "signup", "login", "device_renamed", "password", "suspended", "resumed",
+			"branch_revoked", "service_added", "service_removed", "epoch_retired", "restored"})
+		k.chained(k.entries(), [32]byte{})
+	}},
+}

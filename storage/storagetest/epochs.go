@@ -1,0 +1,196 @@
+package storagetest
+
+import (
+	"errors"
+	"time"
+
+	"macaroond/storage"
+)
+
+func (k *kit) epochs() []storage.Epoch {
+	k.Helper()
+	all, err := k.s.Epochs(k.Context())
+	k.must(err)
+	return all
+}
+
+var epochs = []clause{
+	{"the first epoch is 1, signs, and is sealed for its number", func(k *kit) {
+		var asked []uint32
+		e, err := k.s.CreateEpoch(k.Context(), true, func(n uint32) ([]byte, error) {
+			asked = append(asked, n)
+			return sealed(n)
+		}, event("epoch_created", T0))
+		k.must(err)
+		k.equal("returned", e, storage.Epoch{Number: 1, Sealed: []byte("sealed 1"), State: storage.EpochSigning, CreatedAt: T0})
+		k.equal("stored", k.epochs(), []storage.Epoch{e})
+		k.equal("asked to seal", asked, []uint32{1})
+		k.equal("audit", k.events(), []string{"epoch_created"})
+	}},
+	{"a new epoch makes the former verify only", func(k *kit) {
+		a, b := k.epoch(), k.epoch()
+		a.State = storage.EpochVerifying
+		k.equal("epochs", k.epochs(), []storage.Epoch{a, b})
+	}},
+	{"only the first is refused when any is there, retired ones too", func(k *kit) {
+		e := k.epoch()
+		again := func() {
+			_, err := k.s.CreateEpoch(k.Context(), true, sealed, event("epoch_created", T0))
+			k.wantErr(err, storage.ErrEpochExists)
+		}
+		k.unchanged(again)
+		_, err := k.s.RetireEpoch(k.Context(), e.Number, event("epoch_retired", T0))
+		k.must(err)
+		k.unchanged(again)
+	}},
+	{"an error of seal comes back as it is and changes nothing", func(k *kit) {
+		e := k.epoch()
+		failed := errors.New("no key")
+		k.unchanged(func() {
+			_, err := k.s.CreateEpoch(k.Context(), false, func(uint32) ([]byte, error) { return nil, failed }, event("epoch_created", T0))
+			if err != failed {
+				k.Fatalf("error %v", err)
+			}
+		})
+		k.equal("epochs", k.epochs(), []storage.Epoch{e})
+		k.equal("next number", k.epoch().Number, uint32(2))
+	}},
+	{"a panic in seal reaches its caller and changes nothing", func(k *kit) {
+		e := k.epoch()
+		k.unchanged(func() {
+			defer func() {
+				if recover() == nil {
+					k.Fatal("no panic")
+				}
+			}()
+			_, err := k.s.CreateEpoch(k.Context(), false, func(uint32) ([]byte, error) { panic("no key") }, event("epoch_created", T0))
+			k.Fatalf("returned %v", err)
+		})
+		k.equal("epochs", k.epochs(), []storage.Epoch{e})
+	}},
+	{"retiring erases the secret and lists the epoch", func(k *kit) {
+		e, u := k.epoch(), k.user("a")
+		d := k.device(u, e.Number, T0)
+		r, err := k.s.RetireEpoch(k.Context(), e.Number, event("epoch_retired", T0.Add(time.Minute)))
+		k.must(err)
+		k.equal("entry", r, storage.Revocation{Seq: 1, Grain: storage.GrainEpoch, Epoch: 1, ExpiresAt: d.ExpiresAt.Add(storage.ClockSkew)})
+		k.equal("list", k.list(0), []storage.Revocation{r})
+		got := k.epochs()[0]
+		k.equal("state", got.State, storage.EpochRetired)
+		k.equal("bytes of the secret", len(got.Sealed), 0)
+		k.equal("expires at", got.ExpiresAt, d.ExpiresAt)
+	}},
+	{"an epoch without tokens is listed for the skew", func(k *kit) {
+		e := k.epoch()
+		r, err := k.s.RetireEpoch(k.Context(), e.Number, event("epoch_retired", T0))
+		k.must(err)
+		k.equal("expires at", r.ExpiresAt, T0.Add(storage.ClockSkew))
+	}},
+	{"retiring twice gives the same entry and changes nothing", func(k *kit) {
+		e := k.epoch()
+		first, err := k.s.RetireEpoch(k.Context(), e.Number, event("epoch_retired", T0))
+		k.must(err)
+		k.unchanged(func() {
+			again, err := k.s.RetireEpoch(k.Context(), e.Number, event("epoch_retired", T0.Add(time.Hour)))
+			k.must(err)
+			k.equal("entry", again, first)
+		})
+	}},
+	{"an unknown epoch is ErrNotFound", func(k *kit) {
+		k.epoch()
+		k.unchanged(func() {
+			_, err := k.s.RetireEpoch(k.Context(), 2, event("epoch_retired", T0))
+			k.wantErr(err, storage.ErrNotFound)
+		})
+	}},
+	{"numbers are not used twice, though all epochs are gone", func(k *kit) {
+		for range 2 {
+			e := k.epoch()
+			_, err := k.s.RetireEpoch(k.Context(), e.Number, event("epoch_retired", T0))
+			k.must(err)
+		}
+		gone, err := k.s.Expire(k.Context(), storage.Expire{Now: T0.Add(24 * time.Hour), Limit: 10})
+		k.must(err)
+		k.equal("gone", gone.Epochs, 2)
+		k.equal("next number", k.epoch().Number, uint32(3))
+	}},
+	{"each change moves the revision", func(k *kit) {
+		last := k.state().Revision
+		moved := func(what string) {
+			k.Helper()
+			now := k.state().Revision
+			if now <= last {
+				k.Fatalf("%s: revision %d after %d", what, now, last)
+			}
+			last = now
+		}
+		e := k.epoch()
+		moved("create")
+		k.epoch()
+		moved("rotate")
+		_, err := k.s.RetireEpoch(k.Context(), e.Number, event("epoch_retired", T0))
+		k.must(err)
+		moved("retire")
+		_, err = k.s.Expire(k.Context(), storage.Expire{Now: T0.Add(24 * time.Hour), Limit: 10})
+		k.must(err)
+		moved("expire")
+	}},
+}
+
+var restore = []clause{
+	{"a new history has a new name and keeps its list", func(k *kit) {
+		e, u := k.epoch(), k.user("a")
+		d := k.device(u, e.Number, T0)
+		_, err := k.s.RevokeDevices(k.Context(), storage.RevokeDevices{UserID: u.ID, Reason: "owner"}, event("device_revoked", T0))
+		k.must(err)
+		before, list := k.state(), k.list(0)
+		st, err := k.s.Restored(k.Context(), true, event("restored", T0))
+		k.must(err)
+		k.equal("state", k.state(), st)
+		if st.Generation == before.Generation || st.Revision <= before.Revision {
+			k.Fatalf("state %+v after %+v", st, before)
+		}
+		k.equal("list", k.list(0), list)
+		k.equal("epochs", k.epochs()[0].State, storage.EpochSigning)
+		k.equal("device", d.RootKeyID, list[0].RootKeyID)
+		all := k.events()
+		k.equal("event", all[len(all)-1], "restored")
+	}},
+	{"without the tokens every epoch is retired", func(k *kit) {
+		k.epoch()
+		retired := k.epoch()
+		_, err := k.s.RetireEpoch(k.Context(), retired.Number, event("epoch_retired", T0))
+		k.must(err)
+		k.epoch()
+		k.epoch()
+		before := k.state()
+		st, err := k.s.Restored(k.Context(), false, event("restored", T0))
+		k.must(err)
+		k.equal("sequence", st.Sequence, before.Sequence+3)
+		listed := map[uint32]bool{}
+		for _, r := range k.list(0) {
+			k.equal("grain", r.Grain, storage.GrainEpoch)
+			listed[r.Epoch] = true
+		}
+		for _, e := range k.epochs() {
+			if e.State != storage.EpochRetired || len(e.Sealed) != 0 || !listed[e.Number] {
+				k.Fatalf("epoch %+v, listed: %v", e, listed[e.Number])
+			}
+		}
+	}},
+	{"numbers given out later are at least the time in seconds", func(k *kit) {
+		k.epoch()
+		_, err := k.s.Restored(k.Context(), false, event("restored", T0))
+		k.must(err)
+		first := k.epoch().Number
+		if int64(first) < T0.Unix() {
+			k.Fatalf("number %d, time %d", first, T0.Unix())
+		}
+		// Clock set back: numbers still grow.
+		_, err = k.s.Restored(k.Context(), false, event("restored", T0.Add(-time.Hour)))
+		k.must(err)
+		if next := k.epoch().Number; next <= first {
+			k.Fatalf("number %d after %d", next, first)
+		}
+	}},
+}
