@@ -43,6 +43,13 @@ func (s *Service) event(kind string, actor string, src Source) storage.Event {
 	return storage.Event{Time: s.now(), Type: kind, Actor: actor, ClientIP: src.ClientIP}
 }
 
+// eventOf is an event that a user causes about themselves.
+func (s *Service) eventOf(kind, user string, src Source) storage.Event {
+	ev := s.event(kind, user, src)
+	ev.UserID = user
+	return ev
+}
+
 // note writes an event that belongs to no other change. A failure is logged:
 // what was refused stays refused.
 func (s *Service) note(ctx context.Context, ev storage.Event) {

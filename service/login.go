@@ -74,12 +74,12 @@ func (s *Service) Login(ctx context.Context, in api.LoginIn, src Source) (api.Gr
 	}
 	if !current { // the costs in the configuration have changed since
 		if phc, err := s.hasher.hash(ctx, in.Password); err == nil {
-			if _, err := s.store.SetPassword(ctx, user.ID, phc, false, s.event(EventPasswordSet, user.ID, src)); err != nil {
+			if _, err := s.store.SetPassword(ctx, user.ID, phc, false, s.eventOf(EventPasswordSet, user.ID, src)); err != nil {
 				s.log.Warn("a password keeps its former hash", "error", err)
 			}
 		}
 	}
-	grant, err := s.issue(ctx, user, device, ttl, nil, s.event(EventLogin, user.ID, src))
+	grant, err := s.issue(ctx, user, device, ttl, nil, s.eventOf(EventLogin, user.ID, src))
 	if err != nil {
 		s.metrics.logins.WithLabelValues("refused").Inc()
 		return api.Grant{}, err
@@ -128,7 +128,7 @@ func (s *Service) Signup(ctx context.Context, in api.SignupIn, src Source) (api.
 	}
 	codes, hashes := newRecoveryCodes(user.ID)
 	grant, err := s.mint(user, s.Settings().RootTTL, device, func(d storage.IssueDevice) (storage.Device, error) {
-		return s.store.CreateUser(ctx, user, hashes, &d, s.event(EventSignup, user.ID, src))
+		return s.store.CreateUser(ctx, user, hashes, &d, s.eventOf(EventSignup, user.ID, src))
 	})
 	if err != nil {
 		return api.Grant{}, err
@@ -161,7 +161,7 @@ func (s *Service) Recover(ctx context.Context, in api.RecoverIn, src Source) (ap
 		user.ID = "usr_" // nobody's: the same transaction fails for a stranger as for a wrong code
 	}
 	hash := recoveryHash(user.ID, in.Code)
-	grant, err := s.issue(ctx, user, device, s.Settings().RootTTL, &hash, s.event(EventRecovered, user.ID, src))
+	grant, err := s.issue(ctx, user, device, s.Settings().RootTTL, &hash, s.eventOf(EventRecovered, user.ID, src))
 	if errors.Is(err, storage.ErrNotFound) || errors.Is(err, storage.ErrCodeUnknown) {
 		fail()
 		ev := s.event(EventRecoveryFailed, "", src)
@@ -193,6 +193,7 @@ func (s *Service) mint(user storage.User, ttl time.Duration, device storage.Devi
 	var stored storage.Device
 	var id token.Identifier
 	now := s.now()
+	device.CreatedAt = now
 	expires := now.Add(ttl).UTC().Truncate(time.Second)
 	for try := 0; ; try++ {
 		id = token.Identifier{Epoch: s.keyring.Signing(), RootKeyID: token.NewRootKeyID()}

@@ -32,17 +32,17 @@ func (a *authority) announce(ctx context.Context, l net.Listener) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "macaroond listens on %s\n", url)
-	fmt.Fprintf(out, `
+	fmt.Fprintf(out, `macaroond listens on %[1]s
+
   try-out mode: data and keys are in %[2]s, only this machine can connect
   user demo, password %[3]s
 
 Next, in another terminal:
-  echo %[3]s | macaroon login --server %[1]s --password-file - demo
-  macaroon attenuate --for 5m --audience photos --method GET --path '/photos/**' | macaroon inspect
-  macaroon devices
+  echo %[3]s | %[4]s login --server %[1]s --password-file - demo
+  %[4]s attenuate --for 5m --audience photos --method GET --path '/photos/**' | %[4]s inspect
+  %[4]s devices
 
-`, url, a.cfg.DataDir, password)
+`, url, a.cfg.DataDir, password, holderCommand())
 	return nil
 }
 
@@ -64,4 +64,23 @@ func (a *authority) demoUser(ctx context.Context) (string, error) {
 		_, err = a.svc.AddUser(ctx, api.UserIn{Username: "demo", Password: password}, service.ActorOperator, service.Source{})
 	}
 	return password, err
+}
+
+// holderCommand is how the holder's command is started from here: the one
+// beside this executable, if it is there.
+func holderCommand() string {
+	self, err := os.Executable()
+	if err != nil {
+		return "macaroon"
+	}
+	path := filepath.Join(filepath.Dir(self), "macaroon")
+	if _, err := os.Stat(path); err != nil {
+		return "macaroon"
+	}
+	if dir, err := os.Getwd(); err == nil {
+		if rel, err := filepath.Rel(dir, path); err == nil && len(rel) < len(path) {
+			return rel
+		}
+	}
+	return path
 }

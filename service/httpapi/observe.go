@@ -62,7 +62,7 @@ func (s *server) log(c *gin.Context, id string, took time.Duration) {
 	}
 	s.Log.LogAttrs(ctx, level, "request",
 		slog.String("method", method(c.Request.Method)), slog.String("route", route), slog.Int("status", status),
-		slog.String("code", c.GetString(codeKey)), slog.Duration("took", took),
+		slog.String("code", c.GetString(codeKey)), slog.Float64("took_ms", float64(took.Microseconds())/1000),
 		slog.String("client_ip", s.clientAddr(c.Request).String()), slog.String(requestIDKey, id))
 }
 

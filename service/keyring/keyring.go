@@ -5,6 +5,8 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"fmt"
+	"io"
+	"log/slog"
 	"sync/atomic"
 
 	"macaroond/service/token"
@@ -33,7 +35,13 @@ func New(keys *SealingKeys) *Keyring {
 }
 
 // String keeps the keyring out of logs.
-func (*Keyring) String() string { return "[redacted]" }
+func (*Keyring) String() string { return redacted }
+
+// Format is String for every verb.
+func (*Keyring) Format(f fmt.State, _ rune) { io.WriteString(f, redacted) }
+
+// LogValue is String for slog.
+func (*Keyring) LogValue() slog.Value { return slog.StringValue(redacted) }
 
 // Load opens the epochs as stored; retired ones are left out. It is all or
 // nothing: an epoch that cannot be opened is [ErrCannotOpen], and the keyring

@@ -20,6 +20,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"strings"
 
@@ -34,11 +35,16 @@ type sealingKey struct {
 	aead [32]byte
 }
 
+const redacted = "[redacted]"
+
 // String keeps the keys out of logs.
-func (*SealingKeys) String() string { return "[redacted]" }
+func (SealingKeys) String() string { return redacted }
+
+// Format is String for every verb.
+func (SealingKeys) Format(f fmt.State, _ rune) { io.WriteString(f, redacted) }
 
 // LogValue is String for slog.
-func (*SealingKeys) LogValue() slog.Value { return slog.StringValue("[redacted]") }
+func (SealingKeys) LogValue() slog.Value { return slog.StringValue(redacted) }
 
 // NewKeyText draws a key-encryption key and writes it as a key file line: 43
 // characters of base64url.
@@ -58,7 +64,7 @@ func ParseSealingKeys(file string) (*SealingKeys, error) {
 			continue
 		}
 		kek, err := base64.RawURLEncoding.Strict().DecodeString(line)
-		if err != nil || len(kek) != 32 {
+		if err != nil || len(kek) != 32 || len(line) != 43 { // the decoder skips CR
 			return nil, fmt.Errorf("key file line %d: a key is 32 random bytes in base64url without padding (43 characters)", n+1)
 		}
 		var k sealingKey

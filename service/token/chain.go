@@ -1,6 +1,8 @@
 package token
 
 import (
+	"fmt"
+	"io"
 	"time"
 
 	"macaroond/caveats"
@@ -18,6 +20,12 @@ type Chain struct {
 	token *Token
 	sigs  []Signature // sigs[i] is after i caveats
 }
+
+// String keeps the signatures out of logs.
+func (Chain) String() string { return redacted }
+
+// Format is String for every verb.
+func (Chain) Format(f fmt.State, _ rune) { io.WriteString(f, redacted) }
 
 // Verify walks the chain once from rootKey and compares its end with the
 // token's signature in constant time.

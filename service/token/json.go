@@ -1,9 +1,11 @@
 package token
 
 import (
+	"errors"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // The version 2 JSON form (libmacaroons doc/format.txt). js-macaroon cannot
@@ -16,6 +18,7 @@ type jsonToken struct {
 	I   *string      `json:"i"`
 	I64 *string      `json:"i64"`
 	C   []jsonCaveat `json:"c"`
+	S   *string      `json:"s"` // js-macaroon's spelling of one that is UTF-8 by chance
 	S64 *string      `json:"s64"`
 }
 
@@ -27,9 +30,17 @@ type jsonCaveat struct {
 	L   string  `json:"l"`
 }
 
+// noNull refuses null, which would be one more spelling of an absent member.
+var noNull = json.WithUnmarshalers(json.UnmarshalFromFunc(func(in *jsontext.Decoder, _ any) error {
+	if in.PeekKind() == 'n' {
+		return errors.New("null")
+	}
+	return errors.ErrUnsupported
+}))
+
 func decodeJSON(data []byte) (*Token, error) {
 	var in jsonToken
-	if err := json.Unmarshal(data, &in, json.RejectUnknownMembers(true)); err != nil {
+	if err := json.Unmarshal(data, &in, json.RejectUnknownMembers(true), noNull); err != nil {
 		return nil, malformed("the JSON form has a wrong, unknown or duplicate member")
 	}
 	if in.V != nil && *in.V != 2 {
@@ -57,10 +68,7 @@ func decodeJSON(data []byte) (*Token, error) {
 			return nil, err
 		}
 	}
-	if in.S64 == nil {
-		return nil, malformed("the JSON form has no s64")
-	}
-	sig, err := decodeBase64(*in.S64)
+	sig, err := jsonField(in.S, in.S64)
 	if err != nil {
 		return nil, err
 	}

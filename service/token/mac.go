@@ -3,6 +3,8 @@ package token
 import (
 	"crypto/sha256"
 	"crypto/subtle"
+	"fmt"
+	"io"
 	"log/slog"
 )
 
@@ -10,21 +12,27 @@ import (
 // HMAC of RFC 2104 is written out over it because hmac.New allocates and this
 // runs once a caveat on every request. TestHMAC holds it against crypto/hmac.
 
+// redacted is what a secret prints as. Format is there because String covers
+// neither %d nor %#v, and MarshalText for a secret inside what is logged as JSON.
+const redacted = "[redacted]"
+
 // RootKey is the key that a token's chain starts from. It never leaves the
 // authority, and it never prints.
 type RootKey [32]byte
 
-func (RootKey) String() string       { return "[redacted]" }
-func (RootKey) GoString() string     { return "[redacted]" }
-func (RootKey) LogValue() slog.Value { return slog.StringValue("[redacted]") }
+func (RootKey) String() string               { return redacted }
+func (RootKey) Format(f fmt.State, _ rune)   { io.WriteString(f, redacted) }
+func (RootKey) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+func (RootKey) LogValue() slog.Value         { return slog.StringValue(redacted) }
 
 // Signature is the tail of a chain. Whoever has it can append caveats, so it
 // is a bearer secret: stored or shown only as its [Fingerprint].
 type Signature [32]byte
 
-func (Signature) String() string       { return "[redacted]" }
-func (Signature) GoString() string     { return "[redacted]" }
-func (Signature) LogValue() slog.Value { return slog.StringValue("[redacted]") }
+func (Signature) String() string               { return redacted }
+func (Signature) Format(f fmt.State, _ rune)   { io.WriteString(f, redacted) }
+func (Signature) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+func (Signature) LogValue() slog.Value         { return slog.StringValue(redacted) }
 
 // keyGenerator is libmacaroons' constant: it turns a root key of any length
 // into the fixed length key of the first HMAC. HMAC pads it with zeros.

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"unicode"
 	"unicode/utf8"
 	"unsafe"
@@ -40,10 +41,10 @@ type Token struct {
 type caveat struct{ id, vid, location string }
 
 // String keeps a token that strays into a log from being one.
-func (*Token) String() string { return "[redacted]" }
+func (Token) String() string { return redacted }
 
-// GoString is String for %#v.
-func (*Token) GoString() string { return "[redacted]" }
+// Format is String for every verb.
+func (Token) Format(f fmt.State, _ rune) { io.WriteString(f, redacted) }
 
 // Parse reads the text form: base64url without padding of the version 2 binary
 // form, or of its JSON form. Errors match [ErrTooLarge] or [ErrMalformed].

@@ -65,7 +65,7 @@ type Verdict struct {
 // Allowed reports whether every step held.
 func (v *Verdict) Allowed() bool { return v.Code == api.CodeOK }
 
-// Parsed is Authenticate's input check: the code for an error of token.Parse.
+// codeOf is the code for an error of token.Parse.
 func codeOf(err error) string {
 	if errors.Is(err, token.ErrTooLarge) {
 		return api.CodeTooLarge

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
 	"iter"
 	"time"
 
@@ -202,7 +203,7 @@ func (s *Store) revocationPage(ctx context.Context, page []storage.Revocation, a
 		return nil, err
 	}
 	defer rows.Close()
-	var key, fingerprint []byte
+	var key, fingerprint sql.RawBytes // no copy: a million rows go through here
 	var expires int64
 	for rows.Next() {
 		var r storage.Revocation

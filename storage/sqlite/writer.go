@@ -131,7 +131,7 @@ func (w *writer) close() {
 
 func (w *writer) loop() {
 	defer close(w.ended)
-	defer w.disconnect()
+	defer w.abort()
 	for c := range w.queue {
 		for _, c := range w.commit(c, groupLength) {
 			w.commit(c, 1)
@@ -269,9 +269,7 @@ func (w *writer) begin() (*tx, error) {
 // abort ends whatever transaction there may be by giving the connection up:
 // closing one rolls it back, and no cached page or statement survives the
 // trouble.
-func (w *writer) abort() { w.disconnect() }
-
-func (w *writer) disconnect() {
+func (w *writer) abort() {
 	if w.conn == nil {
 		return
 	}

@@ -1,0 +1,77 @@
+# Everything one needs, with git, make and Go. `make help` lists it.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOFUMPT     := mvdan.cc/gofumpt@v0.12.0
+DEBIAN      := nginx caddy python3-pymacaroons nodejs npm
+FUZZTIME    ?= 20s
+BENCHTIME   ?= 1s
+
+.PHONY: help build run demo test race peers lint bench fuzz clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build .bin/macaroond and .bin/macaroon
+	@mkdir -p .bin
+	go build -trimpath -ldflags "-X main.version=$(VERSION)" -o .bin/ ./cmd/macaroond ./cmd/macaroon
+
+run: build ## start the service on loopback, to try it out (data in .dev)
+	@exec .bin/macaroond serve --dev --data-dir .dev $(ARGS)
+
+demo: build ## play the whole story against a real server, a line for each step
+	@go run ./cmd/demo
+
+test: peers ## build and test everything, other people's software included
+	@if [ -f .bin/not-proved ]; then echo; echo "NOT PROVED (missing on this machine):"; cat .bin/not-proved; echo; fi
+	go test -timeout 15m -shuffle=on ./...
+	@if [ -f .bin/not-proved ]; then echo; echo "NOT PROVED (missing on this machine):"; cat .bin/not-proved; fi
+
+race: ## the tests under the race detector
+	go test -timeout 20m -race -shuffle=on ./...
+
+# peers installs the other implementations and gateways that the tests run,
+# when it may; what is missing then is said loudly, and is an error in CI.
+peers:
+	@mkdir -p .bin; rm -f .bin/not-proved
+	@missing() { echo "  $$1" >> .bin/not-proved; }; \
+	have() { command -v "$$1" >/dev/null 2>&1; }; \
+	want=(); \
+	have nginx || [ -x /usr/sbin/nginx ] || want+=(nginx); \
+	have caddy || want+=(caddy); \
+	/usr/bin/python3 -c 'import pymacaroons' 2>/dev/null || want+=(python3-pymacaroons); \
+	have node || want+=(nodejs); have npm || want+=(npm); \
+	if [ $${#want[@]} -gt 0 ] && [ "$$(id -u)" = 0 ] && have apt-get; then \
+	  echo "installing $${want[*]}"; \
+	  { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "$${want[@]}"; } >.bin/apt.log 2>&1 || tail -5 .bin/apt.log; \
+	fi; \
+	have nginx || [ -x /usr/sbin/nginx ] || missing "nginx: the gateway tests with auth_request"; \
+	have caddy || missing "caddy: the gateway tests with forward_auth"; \
+	/usr/bin/python3 -c 'import pymacaroons' 2>/dev/null || missing "python3-pymacaroons: interoperability with Python"; \
+	if have npm; then (cd testdata/interop && npm ci --no-audit --no-fund --silent) || missing "npm macaroon: interoperability with JavaScript"; \
+	else missing "npm macaroon: interoperability with JavaScript"; fi; \
+	if [ -f .bin/not-proved ] && [ -n "$${CI:-}" ]; then echo "in CI nothing may be skipped:"; cat .bin/not-proved; exit 1; fi
+
+lint: ## vet, staticcheck, gofumpt, go.mod
+	go vet ./...
+	go run $(STATICCHECK) ./...
+	@out=$$(go run $(GOFUMPT) -l .); if [ -n "$$out" ]; then echo "gofumpt would change:"; echo "$$out"; exit 1; fi
+	go mod tidy -diff
+	go mod verify
+
+bench: ## benchmarks, side by side in one run
+	go test -timeout 30m -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
+
+fuzz: ## every fuzz target for FUZZTIME (20s)
+	@n=0; for pkg in $$(go list ./...); do \
+	  for target in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	    n=$$((n+1)); echo "== $$pkg $$target"; \
+	    go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg; \
+	  done; done; \
+	echo "$$n fuzz targets"; [ $$n -gt 0 ]
+
+clean: ## forget what was built and tried out
+	rm -rf .bin .dev

@@ -1,0 +1,197 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"macaroond/service/api"
+	"macaroond/service/client"
+	"macaroond/service/token"
+)
+
+// Exit codes. The text of exitCodesTopic is their documentation.
+const (
+	exitOK          = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitServer      = 3
+	exitNoLogin     = 4
+	exitExecFailed  = 125 // as env, nohup and timeout have it
+	exitExecCannot  = 126
+	exitExecMissing = 127
+	exitInterrupted = 130
+)
+
+const exitCodesTopic = `Exit codes of macaroon:
+
+    0  done; for verify: the token is allowed
+    1  refused or failed; for verify: the token is refused
+    2  usage: a wrong flag, argument or caveat; nothing was done
+    3  the server cannot be reached, or cannot answer now: try again later
+    4  not logged in: nothing is stored for the server, or it does not take
+       the stored token any more
+  130  interrupted
+
+exec has the exit code of its command, and for itself those of env(1):
+
+  125  macaroon failed, for any of the reasons above
+  126  the command was found and cannot be run
+  127  the command was not found`
+
+// usageError is a mistake in what was typed.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// errNoLogin: there is no token to work with.
+var errNoLogin = errors.New("not logged in")
+
+// exitStatus ends the run with a code; what there is to say has been printed,
+// or is the error within.
+type exitStatus struct {
+	code int
+	error
+}
+
+func (e exitStatus) Unwrap() error { return e.error }
+
+// finish prints an error, with what to do next, and chooses the exit code.
+func (a *app) finish(ctx context.Context, cmd *cobra.Command, err error) int {
+	if err == nil {
+		return exitOK
+	}
+	if !a.began {
+		err = usageError{err}
+	}
+	code := codeOf(err)
+	var status exitStatus
+	switch {
+	case errors.As(err, &status):
+		code = status.code
+		if status.error == nil {
+			return code
+		}
+	case ctx.Err() != nil:
+		code, err = exitInterrupted, errors.New("interrupted")
+	case cmd.Name() == "exec":
+		code = exitExecFailed
+	}
+	a.complain(cmd, err, code)
+	return code
+}
+
+// codeOf is the one table from error to exit code.
+func codeOf(err error) int {
+	var usage usageError
+	var problem *api.Problem
+	var foreign *client.StatusError
+	switch {
+	case errors.As(err, &usage):
+		return exitUsage
+	case errors.Is(err, errNoLogin):
+		return exitNoLogin
+	case errors.Is(err, client.ErrUnreachable), errors.As(err, &foreign):
+		return exitServer
+	case errors.As(err, &problem):
+		switch {
+		case problem.Status == 429, problem.Status >= 500:
+			return exitServer
+		case problem.Status == 401 && problem.Code != api.CodeBadCredentials:
+			return exitNoLogin
+		}
+	}
+	return exitFailed
+}
+
+// complain prints the error on stderr: for people with advice, for programs
+// (--json) as one object with the stable code, if the server gave one.
+func (a *app) complain(cmd *cobra.Command, err error, code int) {
+	next := advice(cmd, err)
+	if a.json {
+		var p *api.Problem
+		out := struct {
+			Error  string `json:"error"`
+			Code   string `json:"code,omitempty"`
+			Advice string `json:"advice,omitempty"`
+			Exit   int    `json:"exit_code"`
+		}{Error: err.Error(), Advice: next, Exit: code}
+		if errors.As(err, &p) {
+			out.Code = p.Code
+		}
+		b, _ := json.Marshal(out) // strings and a number: cannot fail
+		fmt.Fprintln(a.err, escapeJSON(b))
+		return
+	}
+	// An error may repeat the server's words, so each line of it is defused.
+	prefix := "macaroon: "
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		if line = strings.TrimSpace(line); line != "" {
+			fmt.Fprintln(a.err, prefix+shown(line))
+			prefix = "          "
+		}
+	}
+	if next != "" {
+		fmt.Fprintln(a.err, "          "+next)
+	}
+}
+
+// advice is what to do next, or "". An exitStatus says it itself.
+func advice(cmd *cobra.Command, err error) string {
+	var status exitStatus
+	if errors.As(err, &status) {
+		return ""
+	}
+	if after, ok := client.RetryAfter(err); ok {
+		return "Try again in " + span(after) + "."
+	}
+	var usage usageError
+	if errors.As(err, &usage) {
+		return "See '" + cmd.CommandPath() + " --help'."
+	}
+	var p *api.Problem
+	switch {
+	case errors.Is(err, errNoLogin):
+		return "Log in first: macaroon login --server URL NAME"
+	case errors.Is(err, client.ErrUnreachable):
+		return "Is the server running, and its URL right? (--server, MACAROON_SERVER)"
+	case errors.Is(err, token.ErrMalformed):
+		return "A token is one line of base64url; from a grant in JSON it is the member \"token\"."
+	case errors.Is(err, token.ErrTooLarge):
+		return "Start again from a token with fewer caveats."
+	case errors.As(err, &p):
+		return adviceOn(p)
+	}
+	return ""
+}
+
+func adviceOn(p *api.Problem) string {
+	switch p.Code {
+	case api.CodeBadCredentials:
+		return "Check the name and the password. A forgotten password: macaroon recover NAME"
+	case api.CodeSuspended:
+		return "Ask the operator of the server."
+	case api.CodeSignupOff:
+		return "Ask the operator of the server for an account."
+	case api.CodeNameTaken:
+		return "Choose another name, or log in: macaroon login NAME"
+	case api.CodeBareRootRequired:
+		return "This needs the root token of the device itself, not one narrowed from it."
+	case api.CodeNotFound:
+		return "macaroon devices lists the ids of your devices."
+	case api.CodeBranchLimit:
+		return "The owner of the token can still revoke it: macaroon revoke --caveat …"
+	case api.CodeInternal, api.CodeUnavailable, api.CodeBusy, api.CodeRateLimited:
+		return "Try again later."
+	}
+	if p.Status == 401 {
+		return "The server does not take this token (any more). Log in again: macaroon login NAME"
+	}
+	return ""
+}

@@ -1,0 +1,196 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"macaroond/service/token"
+)
+
+// maxInput bounds a token, password or credential that is read, in bytes.
+const maxInput = 64 << 10
+
+// tokenFlags are the ways to name a token other than standard input and the
+// store.
+type tokenFlags struct{ file, argv string }
+
+func (t *tokenFlags) register(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&t.file, "token-file", "", "read the token from `FILE` (- is standard input)")
+	f.StringVar(&t.argv, "token-visible-in-ps", "", "the `TOKEN` itself; everybody on this machine can read it there")
+	cmd.MarkFlagsMutuallyExclusive("token-file", "token-visible-in-ps")
+}
+
+// given reads the token that a flag names; nil when none does.
+func (t *tokenFlags) given(ctx context.Context, a *app) (*token.Token, error) {
+	switch {
+	case t.argv != "":
+		a.note("warning: a token on the command line is visible to everybody on this machine")
+		return token.Parse(t.argv)
+	case t.file != "":
+		text, err := a.readFile(ctx, t.file)
+		if err != nil {
+			return nil, err
+		}
+		return parseToken(text)
+	}
+	return nil, nil
+}
+
+// presented is the token that a filter works on: the one that a flag names,
+// or else what is piped in. It is nil when there is neither.
+func (a *app) presented(ctx context.Context, t *tokenFlags) (*token.Token, error) {
+	if tok, err := t.given(ctx, a); tok != nil || err != nil {
+		return tok, err
+	}
+	if _, ok := terminal(a.in); ok {
+		return nil, nil
+	}
+	text, err := a.readAll(ctx, a.in)
+	if err != nil {
+		return nil, fmt.Errorf("standard input: %w", err)
+	}
+	if strings.TrimSpace(text) == "" {
+		return nil, nil
+	}
+	return parseToken(text)
+}
+
+// presentedOrStored is presented, and the stored root when there is nothing.
+func (a *app) presentedOrStored(ctx context.Context, t *tokenFlags) (*token.Token, error) {
+	if tok, err := a.presented(ctx, t); tok != nil || err != nil {
+		return tok, err
+	}
+	return a.storedRoot()
+}
+
+// parseToken allows the white space around a token that editors and echo leave.
+func parseToken(text string) (*token.Token, error) { return token.Parse(strings.TrimSpace(text)) }
+
+// readFile reads a small file; "-" is standard input.
+func (a *app) readFile(ctx context.Context, name string) (string, error) {
+	if name == "-" {
+		return a.readAll(ctx, a.in)
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return "", err // names the file
+	}
+	defer f.Close()
+	text, err := a.readAll(ctx, f)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", name, err)
+	}
+	return text, nil
+}
+
+// readAll reads a small input to its end, or until ctx ends. A read that is
+// still waiting then (nothing can wake it) ends with the process, which
+// follows at once.
+func (a *app) readAll(ctx context.Context, r io.Reader) (string, error) {
+	type result struct {
+		b   []byte
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		b, err := io.ReadAll(io.LimitReader(r, maxInput+1))
+		done <- result{b, err}
+	}()
+	select {
+	case <-ctx.Done():
+		return "", context.Cause(ctx)
+	case got := <-done:
+		if len(got.b) > maxInput {
+			return "", fmt.Errorf("more than %d bytes: this is no token, password or credential", maxInput)
+		}
+		return string(got.b), got.err
+	}
+}
+
+// secret is a password or a code: from the file, or else asked for without
+// echo. The file's one line end is not part of it.
+func (a *app) secret(ctx context.Context, file, flag, prompt string) (string, error) {
+	if file == "" {
+		return a.ask(ctx, prompt, flag, false)
+	}
+	text, err := a.readFile(ctx, file)
+	if err != nil {
+		return "", err
+	}
+	text = strings.TrimSuffix(strings.TrimSuffix(text, "\n"), "\r")
+	if text == "" {
+		return "", usagef("%s is empty", file)
+	}
+	return text, nil
+}
+
+// ask asks at the terminal. flag is what to give where there is none.
+func (a *app) ask(ctx context.Context, prompt, flag string, echo bool) (string, error) {
+	fd, ok := terminal(a.in)
+	if !ok {
+		return "", usagef("there is no terminal to ask at: give %s", flag)
+	}
+	before, err := term.GetState(fd)
+	if err != nil {
+		return "", fmt.Errorf("the terminal: %w", err)
+	}
+	fmt.Fprint(a.err, prompt)
+	type result struct {
+		text string
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() {
+		var got result
+		if echo {
+			got.text, got.err = readLine(a.in)
+		} else {
+			var b []byte
+			b, got.err = term.ReadPassword(fd)
+			got.text = string(b)
+		}
+		done <- got
+	}()
+	select {
+	case <-ctx.Done(): // leave no terminal behind that does not echo
+		term.Restore(fd, before)
+		fmt.Fprintln(a.err)
+		return "", context.Cause(ctx)
+	case got := <-done:
+		if !echo {
+			fmt.Fprintln(a.err)
+		}
+		if got.err != nil && !errors.Is(got.err, io.EOF) {
+			return "", fmt.Errorf("reading from the terminal: %w", got.err)
+		}
+		if got.text == "" {
+			return "", usagef("nothing was entered")
+		}
+		return got.text, nil
+	}
+}
+
+// readLine reads byte by byte, so that what follows is left to the next reader.
+func readLine(r io.Reader) (string, error) {
+	var line []byte
+	var b [1]byte
+	for len(line) < maxInput {
+		n, err := r.Read(b[:])
+		if n == 1 && b[0] == '\n' {
+			break
+		}
+		line = append(line, b[:n]...)
+		if err != nil {
+			return string(line), err
+		}
+	}
+	return strings.TrimSuffix(string(line), "\r"), nil
+}

@@ -1,0 +1,289 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"macaroond/service/api"
+	"macaroond/service/client"
+	"macaroond/service/token"
+)
+
+// loginFlags are common to the three ways of being granted a root token.
+type loginFlags struct {
+	secretFile string // --password-file or --code-file
+	device     string
+	saveTo     string
+	makeDef    bool
+	replace    bool
+}
+
+func (l *loginFlags) register(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&l.device, "device-name", "", "what this device is called in listings (default the host's `NAME`)")
+	f.StringVar(&l.saveTo, "save-to", "", "write the root token to `FILE` (- is standard output) instead of the store; it is a device of its own")
+	f.BoolVar(&l.makeDef, "default", false, "make this server the default")
+	f.BoolVar(&l.replace, "replace", false, "forget the login of another user that is stored for this server")
+}
+
+func (a *app) login() *cobra.Command {
+	var l loginFlags
+	var ttl time.Duration
+	cmd := &cobra.Command{
+		Use:   "login [NAME]",
+		Short: "log in with a password and store this device's root token",
+		Long: `Log in with a name and a password. The server's root token for this device goes
+to the credential store ($XDG_CONFIG_HOME/macaroon, mode 0600). Logging in again
+from here replaces the device's root key: the earlier token and all derived from
+it die.`,
+		Args: cobra.MaximumNArgs(1),
+	}
+	l.register(cmd)
+	cmd.Flags().StringVar(&l.secretFile, "password-file", "", "read the password from `FILE` (- is standard input)")
+	cmd.Flags().DurationVar(&ttl, "ttl", 0, "how long the root token is to live, such as 720h (default the server's choice)")
+	cmd.RunE = a.does(func(cmd *cobra.Command, args []string) error {
+		if ttl != 0 && ttl < time.Second {
+			return usagef("--ttl is at least a second, such as 720h")
+		}
+		return a.enter(cmd.Context(), l, args, func(ctx context.Context, c *client.Client, name string, device api.DeviceIn) (*api.Grant, error) {
+			password, err := a.secret(ctx, l.secretFile, "--password-file", fmt.Sprintf("password of %s at %s: ", quoted(name), c.URL()))
+			if err != nil {
+				return nil, err
+			}
+			in := api.LoginIn{Username: name, Password: password, Device: device, TTL: int64(ttl / time.Second)}
+			return a.grant(c, func() (*api.Grant, error) { return c.Login(ctx, in) })
+		})
+	})
+	return cmd
+}
+
+func (a *app) signup() *cobra.Command {
+	var l loginFlags
+	var none bool
+	cmd := &cobra.Command{
+		Use:   "signup [NAME]",
+		Short: "make an account, where the server lets you, and log in",
+		Long: `Make an account and log this device in. The recovery codes are printed this once:
+keep them where this device's loss does not lose them too.`,
+		Args: cobra.MaximumNArgs(1),
+	}
+	l.register(cmd)
+	cmd.Flags().StringVar(&l.secretFile, "password-file", "", "read the new password from `FILE` (- is standard input)")
+	cmd.Flags().BoolVar(&none, "no-password", false, "have no password: this device's token and the recovery codes are the only ways in")
+	cmd.MarkFlagsMutuallyExclusive("password-file", "no-password")
+	cmd.RunE = a.does(func(cmd *cobra.Command, args []string) error {
+		return a.enter(cmd.Context(), l, args, func(ctx context.Context, c *client.Client, name string, device api.DeviceIn) (*api.Grant, error) {
+			in := api.SignupIn{Username: name, Device: device}
+			if !none {
+				var err error
+				if in.Password, err = a.newPassword(ctx, l.secretFile, name, c.URL()); err != nil {
+					return nil, err
+				}
+			}
+			return a.grant(c, func() (*api.Grant, error) { return c.Signup(ctx, in) })
+		})
+	})
+	return cmd
+}
+
+// newPassword asks twice: nobody sees a mistyped one.
+func (a *app) newPassword(ctx context.Context, file, name, url string) (string, error) {
+	password, err := a.secret(ctx, file, "--password-file or --no-password", fmt.Sprintf("new password of %s at %s: ", quoted(name), url))
+	if err != nil || file != "" {
+		return password, err
+	}
+	again, err := a.secret(ctx, "", "--password-file", "the same again: ")
+	if err == nil && again != password {
+		err = usagef("the two are not the same")
+	}
+	return password, err
+}
+
+func (a *app) recover() *cobra.Command {
+	var l loginFlags
+	cmd := &cobra.Command{
+		Use:   "recover [NAME]",
+		Short: "log in with a one-time recovery code; revokes all other devices",
+		Long: `Log in with one of the recovery codes from sign-up instead of a password. The code
+is spent, and every other device of yours is revoked.`,
+		Args: cobra.MaximumNArgs(1),
+	}
+	l.register(cmd)
+	cmd.Flags().StringVar(&l.secretFile, "code-file", "", "read the recovery code from `FILE` (- is standard input)")
+	cmd.RunE = a.does(func(cmd *cobra.Command, args []string) error {
+		return a.enter(cmd.Context(), l, args, func(ctx context.Context, c *client.Client, name string, device api.DeviceIn) (*api.Grant, error) {
+			code, err := a.secret(ctx, l.secretFile, "--code-file", fmt.Sprintf("recovery code of %s at %s: ", quoted(name), c.URL()))
+			if err != nil {
+				return nil, err
+			}
+			in := api.RecoverIn{Username: name, Code: strings.TrimSpace(code), Device: device}
+			return a.grant(c, func() (*api.Grant, error) { return c.Recover(ctx, in) })
+		})
+	})
+	return cmd
+}
+
+// enter is what the three have in common: find out who and where, be granted a
+// token by ask, keep it.
+func (a *app) enter(ctx context.Context, l loginFlags, args []string,
+	ask func(context.Context, *client.Client, string, api.DeviceIn) (*api.Grant, error),
+) error {
+	c, err := a.chosen()
+	if err != nil {
+		return err
+	}
+	name := strings.Join(args, "")
+	if name == "" {
+		if name, err = a.ask(ctx, "name at "+c.client.URL()+": ", "the NAME as an argument", true); err != nil {
+			return err
+		}
+	}
+	device := api.DeviceIn{Name: l.device}
+	if device.Name == "" {
+		device.Name, _ = os.Hostname() // without one, the server names it
+	}
+	if l.saveTo == "" {
+		if c.login != nil && !strings.EqualFold(c.login.User.Username, name) && !l.replace {
+			return usagef("logged in at %s as %s; macaroon logout first, or --replace that login (its device stays valid)",
+				c.client.URL(), quoted(c.login.User.Username))
+		}
+		// Before anything is granted, be sure that it can be kept.
+		if device.InstallID, err = a.installID(); err != nil {
+			return err
+		}
+	}
+	grant, err := ask(ctx, c.client, name, device)
+	if err != nil {
+		return err
+	}
+	if err := a.keep(l, c, grant); err != nil {
+		// Nobody will have this token: it had better not live.
+		if e := c.client.Logout(context.WithoutCancel(ctx), client.Bearer(grant.Token)); e != nil {
+			err = fmt.Errorf("%w\nand the new device %s could not be revoked; do it from another one", err, grant.Device.ID)
+		}
+		return err
+	}
+	return a.granted(l, c, grant)
+}
+
+// grant waits for the server's grant and checks that there is a token in it.
+func (a *app) grant(c *client.Client, ask func() (*api.Grant, error)) (grant *api.Grant, err error) {
+	if err = a.waiting(c.URL(), func() (e error) { grant, e = ask(); return e }); err != nil {
+		return nil, err
+	}
+	if _, err := token.Parse(grant.Token); err != nil {
+		return nil, fmt.Errorf("the server's grant has no token that can be read: %w", err)
+	}
+	return grant, nil
+}
+
+func (a *app) installID() (id string, err error) {
+	s, err := a.store()
+	if err == nil {
+		err = s.update(func(c *contents) { id = c.InstallID })
+	}
+	return id, err
+}
+
+func (a *app) keep(l loginFlags, c chosen, g *api.Grant) error {
+	switch l.saveTo {
+	case "":
+	case "-":
+		return nil // granted prints it
+	default:
+		return replaceFile(l.saveTo, []byte(g.Token+"\n"))
+	}
+	s, err := a.store()
+	if err != nil {
+		return err
+	}
+	return s.update(func(in *contents) {
+		url := c.client.URL()
+		in.Servers[url] = login{
+			Token: g.Token, User: g.User, Device: g.Device, RootKeyID: g.RootKeyID, ExpiresAt: g.ExpiresAt,
+			PlainHTTP: a.plainHTTP || c.login != nil && c.login.PlainHTTP,
+		}
+		if in.Default == "" || l.makeDef {
+			in.Default = url
+		}
+	})
+}
+
+// granted tells the user. Only --save-to - prints the token.
+func (a *app) granted(l loginFlags, c chosen, g *api.Grant) error {
+	if a.json {
+		out := struct {
+			Server        string        `json:"server"`
+			User          api.UserRef   `json:"user"`
+			Device        api.DeviceRef `json:"device"`
+			RootKeyID     string        `json:"root_key_id"`
+			ExpiresAt     api.Time      `json:"expires_at"`
+			RecoveryCodes []string      `json:"recovery_codes,omitempty"`
+			Token         string        `json:"token,omitempty"`
+		}{c.client.URL(), g.User, g.Device, g.RootKeyID, g.ExpiresAt, g.RecoveryCodes, ""}
+		if l.saveTo == "-" {
+			out.Token = g.Token
+		}
+		return a.printJSON(out)
+	}
+	a.note("logged in at %s as %s; this device is %s, %s, until %s",
+		c.client.URL(), quoted(g.User.Username), quoted(g.Device.Name), shown(g.Device.ID), g.ExpiresAt.Format(time.RFC3339))
+	if len(g.RecoveryCodes) > 0 {
+		a.note("your recovery codes, shown this once; each works once. Keep them away from this device:")
+		for _, code := range g.RecoveryCodes {
+			if l.saveTo == "-" { // standard output is the token's alone
+				a.note("  %s", shown(code))
+			} else {
+				a.printf("%s\n", shown(code))
+			}
+		}
+	}
+	if l.saveTo == "-" {
+		a.printf("%s\n", g.Token)
+	}
+	return nil
+}
+
+func (a *app) logout() *cobra.Command {
+	var local bool
+	cmd := &cobra.Command{
+		Use:   "logout",
+		Short: "drop this device's root key: its token and all derived from it die",
+		Args:  cobra.NoArgs,
+	}
+	cmd.Flags().BoolVar(&local, "only-here", false, "only forget the token here; it and all derived from it stay valid")
+	cmd.RunE = a.does(func(cmd *cobra.Command, _ []string) error {
+		c, cred, err := a.session(nil)
+		if err != nil {
+			return err
+		}
+		if !local {
+			err = a.waiting(c.client.URL(), func() error { return c.client.Logout(cmd.Context(), cred) })
+			if err != nil && codeOf(err) != exitNoLogin { // dead at the server: what was wanted
+				if errors.Is(err, client.ErrUnreachable) {
+					err = fmt.Errorf("%w\nthe token is still valid and still stored; --only-here forgets it all the same", err)
+				}
+				return err
+			}
+		}
+		if err := a.forget(c); err != nil {
+			return err
+		}
+		if a.json {
+			return a.printJSON(map[string]any{"server": c.client.URL(), "revoked": !local})
+		}
+		if local {
+			a.note("forgotten here; the token stays valid until %s", c.login.ExpiresAt.Format(time.RFC3339))
+			return nil
+		}
+		a.note("logged out at %s; every token from this device is dead", c.client.URL())
+		return nil
+	})
+	return cmd
+}

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"macaroond/service/client"
+	"macaroond/service/token"
+)
+
+// An interrupt ends a read that nothing else would.
+func TestInterrupted(t *testing.T) {
+	for _, args := range [][]string{
+		{"inspect"},
+		{"attenuate", "--for", "1m"},
+		{"revoke"},
+		{"verify"},
+		{"login", "--server", "https://auth.example", "alice", "--password-file", "-"},
+	} {
+		r, w := io.Pipe() // nobody writes
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		var out, errs bytes.Buffer
+		code := run(ctx, args, r, &out, &errs, []string{"HOME=" + t.TempDir()})
+		if code != exitInterrupted || out.Len() > 0 || !strings.Contains(errs.String(), "interrupted") {
+			t.Errorf("%v: exit code %d, %q, %q", args, code, &out, &errs)
+		}
+		w.Close() // lets the reader end
+	}
+}
+
+// Two logins at the same moment are both kept, and there is one install id.
+func TestStoreUpdates(t *testing.T) {
+	s := store{filepath.Join(t.TempDir(), "macaroon")}
+	var wg sync.WaitGroup
+	ids := make([]string, 20)
+	for i := range ids {
+		wg.Go(func() {
+			err := s.update(func(c *contents) {
+				c.Servers[fmt.Sprint(i)] = login{Token: "t"}
+				ids[i] = c.InstallID
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	c, err := s.read()
+	if err != nil || len(c.Servers) != len(ids) {
+		t.Fatalf("%d of %d kept: %v", len(c.Servers), len(ids), err)
+	}
+	for _, id := range ids {
+		if id != c.InstallID || id == "" {
+			t.Errorf("install id %q, stored %q", id, c.InstallID)
+		}
+	}
+	left, err := filepath.Glob(filepath.Join(s.dir, ".new-*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("left behind: %q, %v", left, err)
+	}
+}
+
+func TestParseCredential(t *testing.T) {
+	id := token.NewID(token.ServicePrefix)
+	good := client.Basic(id, "s3cret")
+	for in, ok := range map[string]bool{
+		id + ":s3cret\n": true,
+		`{"id":"` + id + `","secret":"s3cret","serves":["a"],"calls":[],"actions":[],"rights":[]}` + "\n": true,
+		`{"id":"` + id + `"}`:               false,
+		`{"id":"` + id + `","secret":7}`:    false,
+		id:                                  false,
+		id + ":":                            false,
+		"usr_AAAAAAAAAAAAAAAA:s3cret":       false,
+		"svc_AAAAAAAAAAAAAAAA\n:s3cret":     false,
+		"":                                  false,
+		`{"id":"svc_A","secret":"s3cret"}`:  false,
+		"correct horse battery staple 1:23": false,
+	} {
+		got, err := parseCredential(in)
+		if ok && (err != nil || got != good) || !ok && (err == nil || got != (client.Credential{})) {
+			t.Errorf("%q: %v", in, err)
+		}
+		if err != nil && strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("%q: the error has the secret: %v", in, err)
+		}
+	}
+}
+
+// The documented exit codes are the ones in the code.
+func TestExitCodesTopic(t *testing.T) {
+	for _, code := range []int{exitOK, exitFailed, exitUsage, exitServer, exitNoLogin, exitInterrupted, exitExecFailed, exitExecCannot, exitExecMissing} {
+		if !strings.Contains(exitCodesTopic, fmt.Sprintf("\n  %3d  ", code)) {
+			t.Errorf("exit code %d is not documented", code)
+		}
+	}
+}

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"macaroond/service/client"
+	"macaroond/service/token"
+)
+
+// chosen is the server that a run is about, by flag, environment or store, and
+// what is stored for it. The location in a token is never used: it is not
+// signed, and whoever wrote it would be sent the next token.
+type chosen struct {
+	client *client.Client
+	login  *login // nil when there is none
+}
+
+func (a *app) chosen() (chosen, error) {
+	s, err := a.store()
+	if err != nil {
+		return chosen{}, err
+	}
+	stored, err := s.read()
+	if err != nil {
+		return chosen{}, err
+	}
+	url := a.server
+	if url == "" {
+		url = a.getenv("MACAROON_SERVER")
+	}
+	if url == "" {
+		url = stored.Default
+	}
+	switch {
+	case url != "":
+	case len(stored.Servers) > 0:
+		return chosen{}, usagef("which server? give --server or set MACAROON_SERVER; logged in at: %s", serverList(stored))
+	default:
+		return chosen{}, usagef("which server? give --server URL or set MACAROON_SERVER; macaroon login remembers it")
+	}
+	// The key is the URL in its one spelling, and what is stored under it says
+	// whether plain HTTP was permitted.
+	spelling, err := client.New(url, client.Options{PlainHTTP: true})
+	if err != nil {
+		return chosen{}, usageError{err}
+	}
+	var out chosen
+	l, ok := stored.Servers[spelling.URL()]
+	if ok {
+		out.login = &l
+	}
+	out.client, err = client.New(url, client.Options{PlainHTTP: a.plainHTTP || l.PlainHTTP, UserAgent: "macaroon"})
+	if err != nil {
+		return chosen{}, usagef("%w (or permit it: --plain-http)", err)
+	}
+	return out, nil
+}
+
+func serverList(c contents) string {
+	return strings.Join(slices.Sorted(maps.Keys(c.Servers)), ", ")
+}
+
+// root is the stored root token, checked to be one.
+func (c chosen) root() (*token.Token, error) {
+	if c.login == nil {
+		return nil, fmt.Errorf("%w at %s", errNoLogin, c.client.URL())
+	}
+	t, err := token.Parse(c.login.Token)
+	if err != nil {
+		return nil, fmt.Errorf("the stored token for %s: %w", c.client.URL(), err)
+	}
+	return t, nil
+}
+
+func (a *app) storedRoot() (*token.Token, error) {
+	s, err := a.store()
+	if err != nil {
+		return nil, err
+	}
+	stored, err := s.read()
+	if err != nil {
+		return nil, err
+	}
+	if len(stored.Servers) == 0 {
+		return nil, fmt.Errorf("no token on standard input or in a file, and %w", errNoLogin)
+	}
+	c, err := a.chosen()
+	if err != nil {
+		return nil, err
+	}
+	return c.root()
+}
+
+// session is the chosen server and the root token to prove oneself with: the
+// one that a flag names, or the stored one.
+func (a *app) session(given *token.Token) (chosen, client.Credential, error) {
+	c, err := a.chosen()
+	if err != nil {
+		return c, client.Credential{}, err
+	}
+	if given == nil {
+		if given, err = c.root(); err != nil {
+			return c, client.Credential{}, err
+		}
+	}
+	return c, client.Bearer(given.Text()), nil
+}
+
+// forget drops the stored login at the chosen server.
+func (a *app) forget(c chosen) error {
+	s, err := a.store()
+	if err != nil {
+		return err
+	}
+	return s.update(func(in *contents) { in.forget(c.client.URL()) })
+}

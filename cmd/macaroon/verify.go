@@ -1,0 +1,152 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"macaroond/service/api"
+	"macaroond/service/client"
+	"macaroond/service/token"
+)
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+func (a *app) verify() *cobra.Command {
+	var t tokenFlags
+	var req api.Request
+	var why bool
+	var credentialFile string
+	cmd := &cobra.Command{
+		Use:   "verify",
+		Short: "ask the authority whether a token is good for a request, and why",
+		Long: `Ask the authority to judge a token (standard input, --token-file, or the stored
+root) against a request that the flags describe. What is left out is not known,
+and a caveat about it refuses. Exit code 0: allowed; 1: refused.
+
+Who asks is the stored root token, which may ask about tokens of its own user; or
+a service, with the credential that macaroond service add printed.`,
+		Example: `  macaroon verify --why --audience photos --method GET --path /photos/1 < t.token
+  macaroon verify --credential-file photos.json --audience photos --json < t.token`,
+		Args: cobra.NoArgs,
+	}
+	t.register(cmd)
+	f := cmd.Flags()
+	f.BoolVar(&why, "why", false, "print every caveat, and why it refused")
+	f.StringVar(&credentialFile, "credential-file", "", "ask as a service: `FILE` holds id:secret, or what macaroond service add --json printed (- is standard input)")
+	f.StringVar(&req.Audience, "audience", "", "who is asked to take the token; only the authority itself does without")
+	f.StringVar(&req.Method, "method", "", "the request's method")
+	f.StringVar(&req.Path, "path", "", "the request's path, as it goes over the wire")
+	f.StringVar(&req.URL, "url", "", "the request's URL; gives the path when --path does not")
+	f.StringVar(&req.ClientIP, "client-ip", "", "the client's address")
+	f.StringVar(&req.Origin, "origin", "", "the request's Origin")
+	f.StringArrayVar(&req.Actions, "action", nil, "an `ACTION` that the request is about; repeat for more")
+	f.StringVar(&req.BodySHA256, "body-sha256", "", "the SHA-256 of the request's body, in `HEX`")
+	f.StringToStringVar(&req.Extra, "extra", nil, "a fact for a resource server's own caveats, as `NAME=VALUE`")
+	cmd.RunE = a.does(func(cmd *cobra.Command, _ []string) error {
+		ctx := cmd.Context()
+		if credentialFile == "-" && t == (tokenFlags{}) {
+			return usagef("standard input is the credential's: give the token by --token-file")
+		}
+		tok, err := a.presentedOrStored(ctx, &t)
+		if err != nil {
+			return err
+		}
+		c, cred, err := a.asker(ctx, credentialFile)
+		if err != nil {
+			return err
+		}
+		var d *api.Decision
+		err = a.waiting(c.client.URL(), func() (err error) {
+			d, err = c.client.Verify(ctx, cred, api.VerifyIn{Token: tok.Text(), Request: req})
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if a.json {
+			err = a.printJSON(d)
+		} else {
+			a.printDecision(d, why, time.Now())
+		}
+		if err == nil && !d.Allowed {
+			err = exitStatus{code: exitFailed}
+		}
+		return err
+	})
+	return cmd
+}
+
+// asker is who proves to the server that it may ask.
+func (a *app) asker(ctx context.Context, file string) (chosen, client.Credential, error) {
+	if file == "" {
+		return a.session(nil)
+	}
+	c, err := a.chosen()
+	if err != nil {
+		return c, client.Credential{}, err
+	}
+	text, err := a.readFile(ctx, file)
+	if err != nil {
+		return c, client.Credential{}, err
+	}
+	cred, err := parseCredential(text)
+	return c, cred, err
+}
+
+// parseCredential reads a service credential: the JSON that it was made with,
+// or id:secret.
+func parseCredential(text string) (client.Credential, error) {
+	text = strings.TrimSpace(text)
+	id, secret, _ := strings.Cut(text, ":")
+	if strings.HasPrefix(text, "{") {
+		var s api.Service
+		if json.Unmarshal([]byte(text), &s) != nil { // its error may quote the secret
+			return client.Credential{}, usagef("the credential file is not the JSON of a service credential")
+		}
+		id, secret = s.ID, s.Secret
+	}
+	if !token.IsID(id, token.ServicePrefix) || secret == "" {
+		return client.Credential{}, usagef("the credential file holds no service credential: want id:secret or its JSON")
+	}
+	return client.Basic(id, secret), nil
+}
+
+func (a *app) printDecision(d *api.Decision, why bool, now time.Time) {
+	if d.Allowed {
+		a.printf("allowed\n")
+	} else {
+		a.printf("refused  %s: %s\n", shown(d.Code), shown(d.Reason))
+	}
+	if !why {
+		return
+	}
+	if d.Principal == nil {
+		a.printf("\nNo caveat was looked at: nothing that such a token says can be believed.\n")
+		return
+	}
+	rows := [][]string{
+		{"user", shown(d.Principal.User) + " " + quoted(d.Principal.Username)},
+		{"device", shown(d.Principal.Device)},
+		{"root key", shown(d.Principal.RootKeyID)},
+	}
+	if d.ExpiresAt != nil {
+		rows = append(rows, []string{"expires", d.ExpiresAt.Format(time.RFC3339) + ", " + until(d.ExpiresAt.Time, now)})
+	}
+	a.table(rows)
+	a.printf("caveats\n")
+	for _, c := range d.Caveats {
+		held := "held"
+		if !c.Held {
+			held = "REFUSED"
+		}
+		a.printf("  %2d  %-7s  %-6s  %s\n", c.Index, held, shown(c.Source), shown(c.Text))
+		if c.Reason != "" {
+			a.printf("                       %s\n", shown(c.Reason))
+		}
+	}
+}

@@ -1,0 +1,110 @@
+package client
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"macaroond/service/api"
+	"macaroond/service/token"
+)
+
+// The credential of everything under /v1/admin is the bare root of a user with
+// the role admin. Codes: forbidden, bare_root_required, not_found.
+
+// Users gives a page of users: those after the id, "" for the first page; a
+// limit of 0 is the server's own.
+func (c *Client) Users(ctx context.Context, admin Credential, after string, limit int) (*api.Users, error) {
+	var out api.Users
+	err := c.do(ctx, call{method: http.MethodGet, path: "/v1/admin/users", query: page(after, limit), cred: admin, want: http.StatusOK, out: &out})
+	if err != nil {
+		return nil, err
+	}
+	return &out, nil
+}
+
+// AddUser makes a user. Code name_taken.
+func (c *Client) AddUser(ctx context.Context, admin Credential, in api.UserIn) (*api.User, error) {
+	var out api.User
+	err := c.do(ctx, call{method: http.MethodPost, path: "/v1/admin/users", cred: admin, in: in, want: http.StatusCreated, out: &out})
+	if err != nil {
+		return nil, err
+	}
+	return &out, nil
+}
+
+// SuspendUser revokes all devices of a user and refuses further logins.
+func (c *Client) SuspendUser(ctx context.Context, admin Credential, id string) error {
+	return c.onUser(ctx, admin, id, "/suspend", nil)
+}
+
+// ResumeUser lets a suspended user log in again. Devices stay revoked.
+func (c *Client) ResumeUser(ctx context.Context, admin Credential, id string) error {
+	return c.onUser(ctx, admin, id, "/resume", nil)
+}
+
+// SetPassword gives a user another password.
+func (c *Client) SetPassword(ctx context.Context, admin Credential, id, password string) error {
+	return c.onUser(ctx, admin, id, "/password", api.PasswordIn{Password: password})
+}
+
+func (c *Client) onUser(ctx context.Context, admin Credential, id, verb string, in any) error {
+	path, err := below("/v1/admin/users/", id, token.UserPrefix)
+	if err != nil {
+		return err
+	}
+	return c.do(ctx, call{method: http.MethodPost, path: path + verb, cred: admin, in: in, want: http.StatusNoContent})
+}
+
+// Services lists the service credentials, without their secrets.
+func (c *Client) Services(ctx context.Context, admin Credential) ([]api.Service, error) {
+	var out api.Services
+	err := c.do(ctx, call{method: http.MethodGet, path: "/v1/admin/services", cred: admin, want: http.StatusOK, out: &out})
+	return out.Services, err
+}
+
+// AddService makes a service credential; its secret is in this answer and
+// nowhere else.
+func (c *Client) AddService(ctx context.Context, admin Credential, in api.ServiceIn) (*api.Service, error) {
+	var out api.Service
+	err := c.do(ctx, call{method: http.MethodPost, path: "/v1/admin/services", cred: admin, in: in, want: http.StatusCreated, out: &out})
+	if err != nil {
+		return nil, err
+	}
+	return &out, nil
+}
+
+// RemoveService ends a service credential.
+func (c *Client) RemoveService(ctx context.Context, admin Credential, id string) error {
+	path, err := below("/v1/admin/services/", id, token.ServicePrefix)
+	if err != nil {
+		return err
+	}
+	return c.do(ctx, call{method: http.MethodDelete, path: path, cred: admin, want: http.StatusNoContent})
+}
+
+// Audit gives a page of the audit: entries with a number greater than after.
+func (c *Client) Audit(ctx context.Context, admin Credential, after int64, limit int) (*api.Audit, error) {
+	var from string
+	if after > 0 {
+		from = strconv.FormatInt(after, 10)
+	}
+	var out api.Audit
+	err := c.do(ctx, call{method: http.MethodGet, path: "/v1/admin/audit", query: page(from, limit), cred: admin, want: http.StatusOK, out: &out})
+	if err != nil {
+		return nil, err
+	}
+	return &out, nil
+}
+
+func page(after string, limit int) url.Values {
+	q := url.Values{}
+	if after != "" {
+		q.Set("after", after)
+	}
+	if limit > 0 {
+		q.Set("limit", strconv.Itoa(limit))
+	}
+	return q
+}

@@ -1,0 +1,231 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"macaroond/service/api"
+)
+
+func TestNewURL(t *testing.T) {
+	for in, want := range map[string]string{
+		"https://auth.example":           "https://auth.example",
+		"HTTPS://Auth.Example:443/":      "https://auth.example",
+		"https://auth.example:8443/a/b/": "https://auth.example:8443/a/b",
+		"http://127.0.0.1:8420":          "http://127.0.0.1:8420",
+		"http://localhost:80":            "http://localhost",
+		"http://[::1]:8420/":             "http://[::1]:8420",
+		"https://[2001:DB8::1]":          "https://[2001:db8::1]",
+		"http://auth.example":            "",
+		"http://192.0.2.1":               "",
+		"http://localhost.example":       "",
+		"https://user:pw@auth.example":   "",
+		"https://auth.example?x=1":       "",
+		"https://auth.example?":          "",
+		"https://auth.example#a":         "",
+		"ftp://auth.example":             "",
+		"auth.example":                   "",
+		"https://":                       "",
+		"https:auth.example":             "",
+		"":                               "",
+		"https://a b":                    "",
+	} {
+		c, err := New(in, Options{})
+		switch {
+		case want == "" && err == nil:
+			t.Errorf("New(%q) = %s, want an error", in, c.URL())
+		case want == "" && strings.Contains(err.Error(), "pw"):
+			t.Errorf("New(%q): the error repeats the password: %v", in, err)
+		case want != "" && (err != nil || c.URL() != want):
+			t.Errorf("New(%q) = %v, %v; want %s", in, c, err, want)
+		}
+	}
+	if _, err := New("http://auth.example", Options{PlainHTTP: true}); err != nil {
+		t.Error(err)
+	}
+}
+
+// peer is whatever may answer at a URL that is not, or no longer, macaroond's.
+func peer(t *testing.T, o Options, h http.HandlerFunc) *Client {
+	t.Helper()
+	s := httptest.NewServer(h)
+	t.Cleanup(s.Close)
+	c, err := New(s.URL, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+const secret = "AgEbaHR0cHM6secret"
+
+// Nothing but the Authorization header shows the token to anybody, and a
+// redirect does not send it on.
+func TestRedirectIsNotFollowed(t *testing.T) {
+	for _, status := range []int{301, 302, 303, 307, 308} {
+		elsewhere := 0
+		c := peer(t, Options{}, func(w http.ResponseWriter, r *http.Request) {
+			if strings.Contains(r.URL.String(), secret) {
+				t.Errorf("the token is in the URL %s", r.URL)
+			}
+			if r.URL.Path == "/elsewhere" {
+				elsewhere++
+				return
+			}
+			http.Redirect(w, r, "/elsewhere", status)
+		})
+		_, err := c.Devices(t.Context(), Bearer(secret))
+		var e *StatusError
+		if !errors.As(err, &e) || e.Status != status || e.Location != "/elsewhere" || elsewhere != 0 {
+			t.Errorf("%d: %v, %d requests elsewhere", status, err, elsewhere)
+		}
+	}
+}
+
+func TestForeignAnswers(t *testing.T) {
+	for name, c := range map[string]struct {
+		status int
+		media  string
+		body   string
+		is     func(error) bool
+	}{
+		"a captive portal":           {200, "text/html", "<html>", isStatus(200)},
+		"no type":                    {200, "", `{"devices":[]}`, isStatus(200)},
+		"a proxy in trouble":         {502, "text/html", "<html>", isStatus(502)},
+		"a problem without a code":   {404, "application/problem+json", `{"title":"x"}`, isStatus(404)},
+		"a problem that is no JSON":  {404, "application/problem+json", `<`, isStatus(404)},
+		"another kind of success":    {201, "application/json", `{"devices":[]}`, isStatus(201)},
+		"JSON of another shape":      {200, "application/json", `{"devices":"` + secret + `"}`, isPlain},
+		"no JSON":                    {200, "application/json", secret, isPlain},
+		"trailing bytes":             {200, "application/json", `{"devices":[]}{}`, isPlain},
+		"longer than anything sound": {200, "application/json", strings.Repeat(" ", maxAnswer+1), isPlain},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cl := peer(t, Options{}, func(w http.ResponseWriter, r *http.Request) {
+				w.Header()["Content-Type"] = []string{c.media}
+				w.WriteHeader(c.status)
+				io.WriteString(w, c.body)
+			})
+			_, err := cl.Devices(t.Context(), Bearer(secret))
+			if err == nil || !c.is(err) || errors.Is(err, ErrUnreachable) {
+				t.Errorf("%v", err)
+			}
+			if err != nil && strings.Contains(err.Error(), secret) {
+				t.Errorf("the error repeats the answer: %v", err)
+			}
+		})
+	}
+}
+
+func isStatus(status int) func(error) bool {
+	return func(err error) bool {
+		var e *StatusError
+		return errors.As(err, &e) && e.Status == status
+	}
+}
+
+func isPlain(err error) bool {
+	var e *StatusError
+	return !errors.As(err, &e)
+}
+
+func TestProblems(t *testing.T) {
+	c := peer(t, Options{}, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/problem+json; charset=utf-8")
+		w.Header().Set("Retry-After", "17")
+		w.WriteHeader(429)
+		io.WriteString(w, `{"type":"about:blank","title":"Too Many Requests","status":200,"code":"rate_limited","new_member":1}`)
+	})
+	_, err := c.Login(t.Context(), api.LoginIn{Username: "alice", Password: secret})
+	var p *api.Problem
+	if !errors.As(err, &p) || p.Code != api.CodeRateLimited || p.Status != 429 {
+		t.Errorf("%v, %+v", err, p)
+	}
+	if after, ok := RetryAfter(err); !ok || after != 17*time.Second {
+		t.Errorf("RetryAfter = %v, %v", after, ok)
+	}
+	if _, ok := RetryAfter(p); ok {
+		t.Error("a problem on its own has no Retry-After")
+	}
+}
+
+func TestUnreachable(t *testing.T) {
+	release := make(chan struct{})
+	silent := peer(t, Options{Timeout: 20 * time.Millisecond}, func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-release:
+		case <-r.Context().Done():
+		}
+	})
+	t.Cleanup(func() { close(release) })
+	closed := httptest.NewServer(nil)
+	closed.Close()
+	gone, err := New(closed.URL, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cut := peer(t, Options{}, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", "100")
+		io.WriteString(w, "{")
+	})
+	for name, c := range map[string]*Client{"silent": silent, "gone": gone, "cut short": cut} {
+		if err := c.Logout(t.Context(), Bearer(secret)); !errors.Is(err, ErrUnreachable) || strings.Contains(err.Error(), secret) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// The caller's own end is the caller's own reason.
+	why := errors.New("changed my mind")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(why)
+	if err := gone.Logout(ctx, Bearer(secret)); !errors.Is(err, why) || errors.Is(err, ErrUnreachable) {
+		t.Errorf("cancelled: %v", err)
+	}
+}
+
+// With "" or ".." for an id, DELETE of one device would be DELETE of all.
+func TestOnlyIDsGoIntoPaths(t *testing.T) {
+	c := peer(t, Options{}, func(w http.ResponseWriter, r *http.Request) {
+		t.Errorf("%s %s was sent", r.Method, r.URL)
+	})
+	ctx := t.Context()
+	for _, id := range []string{"", ".", "..", "dev_", "usr_AAAAAAAAAAAAAAA/", "dev_AAAAAAAAAAAAAAA?", "dev_AAAAAAAAAAAAAAAAA", "svc_AAAAAAAAAAAAAAA%"} {
+		_, err := c.RenameDevice(ctx, Credential{}, id, "x")
+		for i, err := range []error{
+			err, c.RevokeDevice(ctx, Credential{}, id), c.SuspendUser(ctx, Credential{}, id),
+			c.ResumeUser(ctx, Credential{}, id), c.SetPassword(ctx, Credential{}, id, "p"), c.RemoveService(ctx, Credential{}, id),
+		} {
+			if !errors.Is(err, ErrID) {
+				t.Errorf("%q, method %d: %v", id, i, err)
+			}
+		}
+	}
+}
+
+func TestCredentialsDoNotPrint(t *testing.T) {
+	var log strings.Builder
+	logger := slog.New(slog.NewTextHandler(&log, nil))
+	c, err := New("https://auth.example", Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, cred := range []Credential{Bearer(secret), Basic("svc_A", secret)} {
+		logger.Info("x", "cred", cred, "pointer", &cred, "in", struct{ C Credential }{cred}, "slice", []Credential{cred}, "client", c)
+		fmt.Fprintf(&log, "%v %+v %#v %s %q %v\n", cred, cred, cred, cred, cred, struct{ C Credential }{cred})
+	}
+	for _, leak := range []string{secret, "c3ZjX0E6"} { // the second is how Basic begins
+		if strings.Contains(log.String(), leak) {
+			t.Errorf("%s is in %s", leak, log.String())
+		}
+	}
+	if n := strings.Count(log.String(), "[redacted]"); n < 12 {
+		t.Errorf("only %d redactions in %s", n, log.String())
+	}
+}

@@ -1,0 +1,191 @@
+package httpapi
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// watch is the test client's wire: it holds every request and answer against
+// the document, and remembers what must never be seen again.
+type watch struct {
+	a    *authority
+	wire http.RoundTripper
+}
+
+func (w *watch) RoundTrip(r *http.Request) (*http.Response, error) {
+	var sent []byte
+	if r.Body != nil {
+		sent = must(io.ReadAll(r.Body))
+		length := r.ContentLength
+		r = r.Clone(r.Context())
+		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(sent)), length
+	}
+	resp, err := w.wire.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	body := must(io.ReadAll(resp.Body))
+	resp.Body.Close()
+	resp.Body = io.NopCloser(bytes.NewReader(body))
+
+	t := w.a.t
+	if err := document().request(r, sent, resp.StatusCode); err != nil {
+		t.Errorf("%s %s was answered with %d and is not as documented: %v", r.Method, r.URL.Path, resp.StatusCode, err)
+	}
+	if err := document().response(r, sent, resp, body); err != nil {
+		t.Errorf("%s %s: %d is not as documented: %v\n%.500s", r.Method, r.URL.Path, resp.StatusCode, err, body)
+	}
+	secrets := secretsOf(r, sent)
+	for _, s := range secrets {
+		if leaks(string(body), s) || leaks(headerText(resp.Header), s) {
+			t.Errorf("%s %s: the answer repeats %q: %.300s", r.Method, r.URL.Path, s, body)
+		}
+	}
+	w.a.log.secret(append(secrets, membersOf(body)...)...)
+	return resp, nil
+}
+
+func leaks(text, secret string) bool { return strings.Contains(text, secret) }
+
+func headerText(h http.Header) string {
+	var b strings.Builder
+	h.Write(&b)
+	return b.String()
+}
+
+// secretsOf is what a request has that nothing may repeat: credentials,
+// wherever they stand, and the query.
+func secretsOf(r *http.Request, body []byte) []string {
+	out := membersOf(body)
+	for _, v := range r.Header.Values("Authorization") {
+		_, cred, _ := strings.Cut(v, " ")
+		out = append(out, cred)
+		if plain, err := base64.StdEncoding.DecodeString(cred); err == nil {
+			_, secret, _ := strings.Cut(string(plain), ":")
+			out = append(out, string(plain), secret)
+		}
+	}
+	if form, err := url.ParseQuery(string(body)); err == nil && strings.Contains(r.Header.Get("Content-Type"), "form") {
+		out = append(out, form.Get("token"), form.Get("client_secret"))
+	}
+	return long(append(out, r.URL.RawQuery))
+}
+
+// membersOf finds secrets in a JSON body by the names of its members.
+func membersOf(body []byte) (out []string) {
+	var v any
+	if json.Unmarshal(body, &v) != nil {
+		return nil
+	}
+	var walk func(name string, v any)
+	walk = func(name string, v any) {
+		switch v := v.(type) {
+		case map[string]any:
+			for k, e := range v {
+				walk(k, e)
+			}
+		case []any:
+			for _, e := range v {
+				walk(name, e)
+			}
+		case string:
+			switch name {
+			case "token", "password", "code", "secret", "recovery_codes":
+				out = append(out, v)
+			}
+		}
+	}
+	walk("", v)
+	return long(out)
+}
+
+// long leaves out what is too short to be told from other text; a code of an
+// answer, such as name_taken, is no secret and has no capital, digit or space.
+func long(in []string) (out []string) {
+	for _, s := range in {
+		if len(s) >= 8 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz_") != "" {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// journal is the log of one authority, and what must not be in it.
+type journal struct {
+	mu      sync.Mutex
+	text    bytes.Buffer
+	secrets map[string]bool
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(p)
+}
+
+func (j *journal) secret(s ...string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.secrets == nil {
+		j.secrets = map[string]bool{}
+	}
+	for _, s := range s {
+		j.secrets[s] = true
+	}
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.String()
+}
+
+// check runs at the end of every test that has an authority.
+func (j *journal) check(t *testing.T) {
+	log := j.String()
+	for s := range j.secrets {
+		if leaks(log, s) {
+			t.Errorf("the log has the secret %q", s)
+		}
+	}
+	for _, word := range []string{"Authorization", "authorization", "Bearer ", "Basic ", "?", "mds_", "$argon2"} {
+		if leaks(log, word) {
+			t.Errorf("the log has %q", word)
+		}
+	}
+	for line := range strings.Lines(log) {
+		if !json.Valid([]byte(line)) {
+			t.Errorf("a log line is not JSON: %s", line)
+		}
+	}
+}
+
+// The check finds what it looks for, and there is a log to look at.
+func TestSecretsAreLookedFor(t *testing.T) {
+	r := must(http.NewRequest("POST", "http://x/y?link=private", strings.NewReader("")))
+	r.Header.Set("Authorization", basic("alice", "Secret of hers"))
+	got := strings.Join(secretsOf(r, []byte(`{"password":"Pass word","device":{"name":"not one"},"token":"To-ken-12"}`)), "|")
+	for _, want := range []string{"Pass word", "To-ken-12", "alice:Secret of hers", "|Secret of hers|", "link=private"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q is not among %s", want, got)
+		}
+	}
+	a := start(t)
+	alice := a.user("alice")
+	a.do(ask{method: "GET", path: "/v1/devices?private=link", auth: bearer(alice.Token)})
+	a.do(ask{method: "GET", path: "/a/private/path"}).want(404, "not_found")
+	log := a.log.String()
+	if !strings.Contains(log, `"route":"/v1/devices"`) || !strings.Contains(log, `"route":"none"`) || strings.Contains(log, "private") {
+		t.Errorf("the log: %s", log)
+	}
+	if n := len(a.log.secrets); n < 4 {
+		t.Errorf("%d secrets are known, want the password, two tokens' worth and a query", n)
+	}
+}

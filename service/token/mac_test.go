@@ -1,0 +1,81 @@
+package token
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"strings"
+	"testing"
+)
+
+// reference is HMAC-SHA256 by the standard library.
+func reference(key [32]byte, message string) Signature {
+	h := hmac.New(sha256.New, key[:])
+	h.Write([]byte(message))
+	return Signature(h.Sum(nil))
+}
+
+// TestHMAC holds our HMAC against crypto/hmac for every length around the
+// sizes that it treats apart, and against RFC 4231 (a shorter key is the same
+// key padded with zeros).
+func TestHMAC(t *testing.T) {
+	for n := range 3 * MaxCaveatLen {
+		key := sha256.Sum256([]byte{byte(n), byte(n >> 8)})
+		message := strings.Repeat(string(key[:]), n/32+1)[:n]
+		if mac(&key, message) != reference(key, message) {
+			t.Fatalf("differs for %d bytes", n)
+		}
+	}
+	var key [32]byte
+	copy(key[:], "Jefe")
+	got := mac(&key, "what do ya want for nothing?")
+	if want := "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"; hex.EncodeToString(got[:]) != want {
+		t.Errorf("RFC 4231, case 2: %x", got[:])
+	}
+}
+
+func FuzzHMAC(f *testing.F) {
+	for _, m := range []string{"", "x", strings.Repeat("x", MaxCaveatLen), strings.Repeat("x", MaxCaveatLen+1)} {
+		f.Add([]byte("key"), m)
+	}
+	f.Fuzz(func(t *testing.T, k []byte, message string) {
+		var key [32]byte
+		copy(key[:], k)
+		if mac(&key, message) != reference(key, message) {
+			t.Errorf("differs for key %x, message %q", key, message)
+		}
+	})
+}
+
+// The walk along a chain takes one allocation: the list of its signatures.
+func TestWalkAllocations(t *testing.T) {
+	tok, err := decode("AgIbbTEuNy5BQUVDQXdRRkJnY0lDUW9MREEwT0R3AAIBeAACAXkAAAYgAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := &RootKey{1}
+	if n := testing.AllocsPerRun(100, func() { tok.Verify(key) }); n > 1 {
+		t.Errorf("%v allocations", n)
+	}
+	key32 := [32]byte{1}
+	text := strings.Repeat("x", MaxCaveatLen)
+	if n := testing.AllocsPerRun(100, func() { mac(&key32, text) }); n != 0 {
+		t.Errorf("HMAC: %v allocations", n)
+	}
+}
+
+// Every bit of a signature counts in the comparison.
+func TestEqual(t *testing.T) {
+	a := Signature(sha256.Sum256([]byte("a")))
+	b := a
+	if !equal(&a, &b) {
+		t.Error("equal ones differ")
+	}
+	for bit := range 256 {
+		b := a
+		b[bit/8] ^= 1 << (bit % 8)
+		if equal(&a, &b) {
+			t.Errorf("bit %d does not count", bit)
+		}
+	}
+}
