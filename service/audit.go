@@ -74,31 +74,8 @@ func (s *Service) Audit(ctx context.Context, after int64, limit int) (api.Audit,
 
 // AuditTail is what to give Audit as after, to get the latest n entries.
 func (s *Service) AuditTail(ctx context.Context, n int) (int64, error) {
-	// Entries are numbered without holes, so the end is found by halving.
-	low, high := int64(0), int64(1)
-	for {
-		e, err := s.store.Audit(ctx, high, 1)
-		if err != nil {
-			return 0, err
-		}
-		if len(e) == 0 {
-			break
-		}
-		low, high = e[0].Seq, max(high*2, e[0].Seq)
-	}
-	for low < high {
-		mid := low + (high-low)/2
-		e, err := s.store.Audit(ctx, mid, 1)
-		if err != nil {
-			return 0, err
-		}
-		if len(e) == 0 {
-			high = mid
-		} else {
-			low = max(e[0].Seq, mid+1)
-		}
-	}
-	return max(low-int64(n), 0), nil
+	state, err := s.store.State(ctx)
+	return max(state.Audit-int64(n), 0), err
 }
 
 // AuditEntry is an entry as it goes over the wire.

@@ -72,14 +72,10 @@ func (s *Service) Login(ctx context.Context, in api.LoginIn, src Source) (api.Gr
 		s.note(ctx, ev)
 		return api.Grant{}, errBadCredentials()
 	}
-	if !current { // the costs in the configuration have changed since
-		if phc, err := s.hasher.hash(ctx, in.Password); err == nil {
-			if _, err := s.store.SetPassword(ctx, user.ID, phc, false, s.eventOf(EventPasswordSet, user.ID, src)); err != nil {
-				s.log.Warn("a password keeps its former hash", "error", err)
-			}
-		}
+	grant, err := s.issue(ctx, user, storage.IssueDevice{Device: device, PasswordHash: &user.PasswordHash}, ttl, s.eventOf(EventLogin, user.ID, src))
+	if errors.Is(err, storage.ErrPasswordChanged) {
+		err = errBadCredentials()
 	}
-	grant, err := s.issue(ctx, user, device, ttl, nil, s.eventOf(EventLogin, user.ID, src))
 	if err != nil {
 		s.metrics.logins.WithLabelValues("refused").Inc()
 		return api.Grant{}, err
@@ -89,8 +85,23 @@ func (s *Service) Login(ctx context.Context, in api.LoginIn, src Source) (api.Gr
 			return api.Grant{}, err
 		}
 	}
+	if !current {
+		s.rehash(ctx, user, in.Password, src)
+	}
 	s.metrics.logins.WithLabelValues("ok").Inc()
 	return grant, nil
+}
+
+// rehash keeps a password that was just right under the costs that are
+// configured now. Nobody waits for it in vain: the login has succeeded.
+func (s *Service) rehash(ctx context.Context, user storage.User, password string, src Source) {
+	phc, err := s.hasher.hash(ctx, password)
+	if err == nil {
+		_, err = s.store.SetPassword(ctx, storage.SetPassword{UserID: user.ID, Hash: phc, Was: &user.PasswordHash}, s.eventOf(EventPasswordSet, user.ID, src))
+	}
+	if err != nil {
+		s.log.Warn("a password keeps its former hash", "error", err)
+	}
 }
 
 // Signup makes a user with a first device, where that is enabled. Without a
@@ -127,7 +138,7 @@ func (s *Service) Signup(ctx context.Context, in api.SignupIn, src Source) (api.
 		}
 	}
 	codes, hashes := newRecoveryCodes(user.ID)
-	grant, err := s.mint(user, s.Settings().RootTTL, device, func(d storage.IssueDevice) (storage.Device, error) {
+	grant, err := s.mint(user, s.Settings().RootTTL, storage.IssueDevice{Device: device}, func(d storage.IssueDevice) (storage.Device, error) {
 		return s.store.CreateUser(ctx, user, hashes, &d, s.eventOf(EventSignup, user.ID, src))
 	})
 	if err != nil {
@@ -161,7 +172,7 @@ func (s *Service) Recover(ctx context.Context, in api.RecoverIn, src Source) (ap
 		user.ID = "usr_" // nobody's: the same transaction fails for a stranger as for a wrong code
 	}
 	hash := recoveryHash(user.ID, in.Code)
-	grant, err := s.issue(ctx, user, device, s.Settings().RootTTL, &hash, s.eventOf(EventRecovered, user.ID, src))
+	grant, err := s.issue(ctx, user, storage.IssueDevice{Device: device, RecoveryCode: &hash}, s.Settings().RootTTL, s.eventOf(EventRecovered, user.ID, src))
 	if errors.Is(err, storage.ErrNotFound) || errors.Is(err, storage.ErrCodeUnknown) {
 		fail()
 		ev := s.event(EventRecoveryFailed, "", src)
@@ -176,9 +187,8 @@ func (s *Service) Recover(ctx context.Context, in api.RecoverIn, src Source) (ap
 
 // issue stores the device and mints. Revocations that the transaction made (a
 // replaced or evicted device, a recovery) are in memory before it returns.
-func (s *Service) issue(ctx context.Context, user storage.User, device storage.Device, ttl time.Duration, code *[32]byte, ev storage.Event) (api.Grant, error) {
-	return s.mint(user, ttl, device, func(in storage.IssueDevice) (storage.Device, error) {
-		in.RecoveryCode = code
+func (s *Service) issue(ctx context.Context, user storage.User, in storage.IssueDevice, ttl time.Duration, ev storage.Event) (api.Grant, error) {
+	return s.mint(user, ttl, in, func(in storage.IssueDevice) (storage.Device, error) {
 		stored, revoked, err := s.store.IssueDevice(ctx, in, ev)
 		s.revoked(revoked...)
 		return stored, err
@@ -188,20 +198,18 @@ func (s *Service) issue(ctx context.Context, user storage.User, device storage.D
 // mint stores a device under a fresh root key and only then makes the token.
 // A rotation between choosing the epoch and storing is met by reading the
 // epochs once more.
-func (s *Service) mint(user storage.User, ttl time.Duration, device storage.Device, store func(storage.IssueDevice) (storage.Device, error)) (api.Grant, error) {
+func (s *Service) mint(user storage.User, ttl time.Duration, in storage.IssueDevice, store func(storage.IssueDevice) (storage.Device, error)) (api.Grant, error) {
 	set := s.Settings()
 	var stored storage.Device
 	var id token.Identifier
 	now := s.now()
-	device.CreatedAt = now
+	in.UserID, in.Device.CreatedAt, in.MaxDevices = user.ID, now, set.MaxDevices
 	expires := now.Add(ttl).UTC().Truncate(time.Second)
 	for try := 0; ; try++ {
 		id = token.Identifier{Epoch: s.keyring.Signing(), RootKeyID: token.NewRootKeyID()}
 		var err error
-		stored, err = store(storage.IssueDevice{
-			UserID: user.ID, Device: device, MaxDevices: set.MaxDevices,
-			RootKey: storage.RootKey{ID: id.RootKeyID, Epoch: id.Epoch, ExpiresAt: expires},
-		})
+		in.RootKey = storage.RootKey{ID: id.RootKeyID, Epoch: id.Epoch, ExpiresAt: expires}
+		stored, err = store(in)
 		if errors.Is(err, storage.ErrEpochNotSigning) && try == 0 {
 			if err := s.CatchUp(context.Background()); err != nil {
 				return api.Grant{}, err

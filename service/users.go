@@ -113,7 +113,7 @@ func (s *Service) SetPassword(ctx context.Context, id, password, actor string, s
 	}
 	ev := s.event(EventPasswordSet, actor, src)
 	ev.UserID = id
-	entries, err := s.store.SetPassword(ctx, id, phc, true, ev)
+	entries, err := s.store.SetPassword(ctx, storage.SetPassword{UserID: id, Hash: phc, Revoke: true}, ev)
 	s.revoked(entries...)
 	return err
 }

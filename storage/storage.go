@@ -37,6 +37,7 @@ var (
 	ErrEpochExists     = errors.New("an epoch exists already")
 	ErrBranchLimit     = errors.New("too many live branches revoked under this root key")
 	ErrCodeUnknown     = errors.New("recovery code is unknown or used")
+	ErrPasswordChanged = errors.New("the password was changed meanwhile")
 )
 
 // UnavailableError says that the database could not do what was asked: the
@@ -59,6 +60,7 @@ type NewerSchemaError struct{ Have, Know int64 }
 type State struct {
 	Generation string // names one uninterrupted history: changes when a backup is restored
 	Sequence   int64  // of the latest revocation ever given out in this generation; 0 is none
+	Audit      int64  // of the latest audit entry; 0 is none
 	Revision   int64  // grows with every change of epochs, services or users' roles (a user created with one, too)
 }
 
@@ -98,12 +100,21 @@ type RootKey struct {
 	ExpiresAt time.Time
 }
 
+// SetPassword replaces a user's password.
+type SetPassword struct {
+	UserID string
+	Hash   string
+	Was    *string // replace only this hash: ErrPasswordChanged when it is another; nil replaces any
+	Revoke bool    // all the user's devices
+}
+
 // IssueDevice asks for a device under a fresh root key.
 type IssueDevice struct {
 	UserID       string
 	Device       Device // ID, Name, InstallID and CreatedAt are used
 	RootKey      RootKey
 	MaxDevices   int       // live devices a user may have, the new one included; at least 1
+	PasswordHash *string   // the hash that a password was checked against: it must still be the user's; nil for none
 	RecoveryCode *[32]byte // hash of a recovery code to consume; nil for none
 }
 
@@ -231,9 +242,10 @@ type Store interface {
 	User(ctx context.Context, id string) (User, error)                     // ErrNotFound
 	UserByNameKey(ctx context.Context, key string) (User, error)           // ErrNotFound
 	Users(ctx context.Context, afterKey string, limit int) ([]User, error) // ordered by NameKey
-	// SetPassword replaces the hash; with revoke all the user's devices are
-	// revoked (reason "password changed") in the same transaction. ErrNotFound.
-	SetPassword(ctx context.Context, userID, hash string, revoke bool, ev Event) ([]Revocation, error)
+	// SetPassword replaces the hash; with Revoke all the user's devices are
+	// revoked (reason "password changed") in the same transaction.
+	// Errors: ErrNotFound, ErrPasswordChanged.
+	SetPassword(ctx context.Context, in SetPassword, ev Event) ([]Revocation, error)
 	// SuspendUser forbids login and revokes every live device and every
 	// unexpired root key of the user (reason "suspended") in the same transaction. Suspending a
 	// suspended user changes nothing, nor does resuming one who is not. ErrNotFound.
@@ -241,7 +253,8 @@ type Store interface {
 	ResumeUser(ctx context.Context, id string, ev Event) error // ErrNotFound; brings no device back
 
 	// IssueDevice is the transaction without which no token leaves. It re-reads
-	// the user and the epoch, consumes the recovery code if one is given (then
+	// the user and the epoch (a login that races a suspension, a new password or
+	// a rotation fails or is found by it), consumes the recovery code if one is given (then
 	// every other live device is revoked, reason "recovery"), and stores the
 	// root key. A live device of the same user with the same non-empty
 	// InstallID keeps its ID and gets the new name and root key: its old root
@@ -251,7 +264,8 @@ type Store interface {
 	// of a user stay listed, the latest. LastSeenAt starts as CreatedAt.
 	// ev.DeviceID and ev.RootKeyID are filled in.
 	// It returns the device as stored and every revocation made.
-	// Errors: ErrNotFound, ErrSuspended, ErrEpochNotSigning, ErrCodeUnknown.
+	// Errors: ErrNotFound, ErrSuspended, ErrPasswordChanged, ErrEpochNotSigning,
+	// ErrCodeUnknown.
 	IssueDevice(ctx context.Context, in IssueDevice, ev Event) (Device, []Revocation, error)
 	Devices(ctx context.Context, userID string) ([]Device, error)                              // live and revoked; newest first
 	Device(ctx context.Context, userID, deviceID string) (Device, error)                       // ErrNotFound, also for somebody else's

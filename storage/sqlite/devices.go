@@ -132,6 +132,9 @@ func (t *tx) mayIssue(in storage.IssueDevice) error {
 	if !u.SuspendedAt.IsZero() {
 		return storage.ErrSuspended
 	}
+	if in.PasswordHash != nil && *in.PasswordHash != u.PasswordHash {
+		return storage.ErrPasswordChanged
+	}
 	signing, err := exists(t, `SELECT 1 FROM epochs WHERE number = ? AND state = ?`, in.RootKey.Epoch, storage.EpochSigning)
 	if err != nil {
 		return err

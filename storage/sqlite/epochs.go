@@ -118,6 +118,6 @@ func (s *Store) Restored(ctx context.Context, keepTokens bool, ev storage.Event)
 		if err := t.audit(ev); err != nil {
 			return none, err
 		}
-		return storage.State{Generation: t.st.generation, Sequence: t.st.sequence, Revision: t.st.revision}, nil
+		return storage.State{Generation: t.st.generation, Sequence: t.st.sequence, Audit: t.st.auditSeq, Revision: t.st.revision}, nil
 	})
 }

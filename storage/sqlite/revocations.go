@@ -111,7 +111,8 @@ func (s *Store) RevokeDevices(ctx context.Context, in storage.RevokeDevices, ev 
 		}
 		var revoked []storage.Revocation
 		for _, d := range live {
-			if in.DeviceID != "" && d.ID != in.DeviceID || in.DeviceID == "" && d.ID == in.Except {
+			if in.DeviceID != "" && d.ID != in.DeviceID || in.DeviceID == "" && d.ID == in.Except ||
+				in.RootKeyID != nil && d.RootKeyID != *in.RootKeyID {
 				continue
 			}
 			if revoked, err = t.revokeDevices(revoked, []storage.Device{d}, in.Reason, ev.Time); err != nil {

@@ -159,8 +159,8 @@ func (t *tx) saveState(before state) error {
 // State implements [storage.Store].
 func (s *Store) State(ctx context.Context) (storage.State, error) {
 	return one(s.reader(ctx), func(r scanner) (st storage.State, err error) {
-		return st, r.Scan(&st.Generation, &st.Sequence, &st.Revision)
-	}, `SELECT generation, sequence, revision FROM state WHERE id = 1`)
+		return st, r.Scan(&st.Generation, &st.Sequence, &st.Audit, &st.Revision)
+	}, `SELECT generation, sequence, audit_seq, revision FROM state WHERE id = 1`)
 }
 
 // newGeneration names a history: 16 random bytes in base64url.

@@ -68,18 +68,21 @@ func (s *Store) Users(ctx context.Context, afterKey string, limit int) ([]storag
 }
 
 // SetPassword implements [storage.Store].
-func (s *Store) SetPassword(ctx context.Context, userID, hash string, revoke bool, ev storage.Event) ([]storage.Revocation, error) {
+func (s *Store) SetPassword(ctx context.Context, in storage.SetPassword, ev storage.Event) ([]storage.Revocation, error) {
 	return change(ctx, s, func(t *tx) ([]storage.Revocation, error) {
-		n, err := t.exec(`UPDATE users SET password_hash = ? WHERE id = ?`, hash, userID)
+		u, err := findUser(t, in.UserID)
 		if err != nil {
 			return nil, err
 		}
-		if n == 0 {
-			return nil, storage.ErrNotFound
+		if in.Was != nil && *in.Was != u.PasswordHash {
+			return nil, storage.ErrPasswordChanged
+		}
+		if _, err := t.exec(`UPDATE users SET password_hash = ? WHERE id = ?`, in.Hash, u.ID); err != nil {
+			return nil, err
 		}
 		var revoked []storage.Revocation
-		if revoke {
-			if revoked, err = t.revokeAll(userID, "password changed", ev.Time); err != nil {
+		if in.Revoke {
+			if revoked, err = t.revokeAll(u.ID, "password changed", ev.Time); err != nil {
 				return nil, err
 			}
 		}

@@ -59,7 +59,7 @@ var audit = []clause{
 		d := k.device(u, e.Number, T0)
 		_, err := k.s.RenameDevice(k.Context(), u.ID, d.ID, "n", event("device_renamed", T0))
 		k.must(err)
-		_, err = k.s.SetPassword(k.Context(), u.ID, "h", false, event("password", T0))
+		_, err = k.s.SetPassword(k.Context(), storage.SetPassword{UserID: u.ID, Hash: "h"}, event("password", T0))
 		k.must(err)
 		_, err = k.s.SuspendUser(k.Context(), u.ID, event("suspended", T0))
 		k.must(err)

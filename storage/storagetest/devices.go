@@ -31,6 +31,21 @@ var devices = []clause{
 		a.RevokedAt, a.RevokedReason = T0.Add(time.Minute), "owner"
 		k.equal("the revoked one", all[1], a)
 	}},
+	{"a device is revoked only under the root key that was meant", func(k *kit) {
+		e, u := k.epoch(), k.user("a")
+		d := k.device(u, e.Number, T0)
+		other := [16]byte{1}
+		in := storage.RevokeDevices{UserID: u.ID, DeviceID: d.ID, RootKeyID: &other, Reason: "token"}
+		k.unchanged(func() {
+			revoked, err := k.s.RevokeDevices(k.Context(), in, event("device_revoked", T0))
+			k.must(err)
+			k.equal("revoked", len(revoked), 0)
+		})
+		in.RootKeyID = &d.RootKeyID
+		revoked, err := k.s.RevokeDevices(k.Context(), in, event("device_revoked", T0))
+		k.must(err)
+		k.equal("revoked", len(revoked), 1)
+	}},
 	{"nobody has no devices", func(k *kit) {
 		all, err := k.s.Devices(k.Context(), "usr_nobody")
 		k.must(err)

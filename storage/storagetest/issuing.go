@@ -34,6 +34,17 @@ var issuing = []clause{
 		k.must(err)
 		k.refused(k.asking(u, e.Number, "", T0), storage.ErrEpochNotSigning)
 	}},
+	{"a password that was changed meanwhile logs nobody in", func(k *kit) {
+		e, u := k.epoch(), k.user("a")
+		in := k.asking(u, e.Number, "", T0)
+		in.PasswordHash = &u.PasswordHash
+		k.issue(in)
+		_, err := k.s.SetPassword(k.Context(), storage.SetPassword{UserID: u.ID, Hash: "another hash"}, event("password_set", T0))
+		k.must(err)
+		again := k.asking(u, e.Number, "", T0)
+		again.PasswordHash = &u.PasswordHash
+		k.refused(again, storage.ErrPasswordChanged)
+	}},
 	{"the event gets the device and the root key", func(k *kit) {
 		e, u := k.epoch(), k.user("a")
 		d := k.device(u, e.Number, T0)

@@ -35,7 +35,7 @@ var users = []clause{
 		_, err = k.s.UserByNameKey(k.Context(), "nobody")
 		k.wantErr(err, storage.ErrNotFound)
 		k.unchanged(func() {
-			_, err = k.s.SetPassword(k.Context(), "usr_nobody", "h", true, event("password", T0))
+			_, err = k.s.SetPassword(k.Context(), storage.SetPassword{UserID: "usr_nobody", Hash: "h", Revoke: true}, event("password", T0))
 			k.wantErr(err, storage.ErrNotFound)
 			_, err = k.s.SuspendUser(k.Context(), "usr_nobody", event("suspended", T0))
 			k.wantErr(err, storage.ErrNotFound)
@@ -105,7 +105,12 @@ var users = []clause{
 	{"a password is replaced and nothing else", func(k *kit) {
 		e, u := k.epoch(), k.user("a")
 		k.device(u, e.Number, T0)
-		revoked, err := k.s.SetPassword(k.Context(), u.ID, "new", false, event("password", T0))
+		other := "other"
+		k.unchanged(func() {
+			_, err := k.s.SetPassword(k.Context(), storage.SetPassword{UserID: u.ID, Hash: "new", Was: &other}, event("password", T0))
+			k.wantErr(err, storage.ErrPasswordChanged)
+		})
+		revoked, err := k.s.SetPassword(k.Context(), storage.SetPassword{UserID: u.ID, Hash: "new", Was: &u.PasswordHash}, event("password", T0))
 		k.must(err)
 		k.equal("revoked", len(revoked), 0)
 		u.PasswordHash = "new"
@@ -119,7 +124,7 @@ var users = []clause{
 		e, u := k.epoch(), k.user("a")
 		a, b := k.device(u, e.Number, T0), k.device(u, e.Number, T0.Add(time.Second))
 		other := k.device(k.user("b"), e.Number, T0)
-		revoked, err := k.s.SetPassword(k.Context(), u.ID, "new", true, event("password", T0.Add(time.Minute)))
+		revoked, err := k.s.SetPassword(k.Context(), storage.SetPassword{UserID: u.ID, Hash: "new", Revoke: true}, event("password", T0.Add(time.Minute)))
 		k.must(err)
 		k.equal("revoked", k.keys(revoked), rootKeys(a, b))
 		k.equal("list", k.list(0), revoked)
