@@ -9,6 +9,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"net/url"
 	"strconv"
 
 	"github.com/gin-gonic/gin"
@@ -66,13 +67,20 @@ func do[In, Out any](s *server, status int, f func(*call, In) (Out, error)) gin.
 
 // answer writes JSON. Encoding our own types cannot fail.
 func (s *server) answer(c *gin.Context, status int, mediaType string, v any) {
-	body, err := json.Marshal(v)
-	if err != nil {
-		s.Log.Error("encoding an answer", "error", err)
-		c.Status(http.StatusInternalServerError)
-		return
+	body := make([]byte, 0, 1536)
+	if d, ok := v.(api.Decision); ok {
+		body = appendDecision(body, &d)
+	} else {
+		var err error
+		if body, err = json.Marshal(v); err != nil {
+			s.Log.Error("encoding an answer", "error", err)
+			c.Status(http.StatusInternalServerError)
+			return
+		}
 	}
-	c.Data(status, mediaType, append(body, '\n'))
+	c.Header("Content-Type", mediaType)
+	c.Status(status)
+	_, _ = c.Writer.Write(append(body, '\n')) // a client that has gone is told nothing
 }
 
 // read takes the whole body within its cap.
@@ -84,14 +92,19 @@ func (s *server) read(c *gin.Context) (*call, error) {
 	if c.Request.ContentLength > MaxBody {
 		return nil, errBodyTooLarge()
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, MaxBody))
+	var err error
+	if n := c.Request.ContentLength; n > 0 {
+		x.body = make([]byte, n)
+		_, err = io.ReadFull(c.Request.Body, x.body)
+	} else {
+		x.body, err = io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, MaxBody))
+	}
 	if err != nil {
 		if _, too := errors.AsType[*http.MaxBytesError](err); too {
 			return nil, errBodyTooLarge()
 		}
 		return nil, &service.Error{Code: api.CodeBadRequest, Detail: "the body could not be read", Err: err}
 	}
-	x.body = body
 	return x, nil
 }
 
@@ -189,10 +202,14 @@ func errNoToken() error {
 	return &service.Error{Code: api.CodeNoToken, Detail: "send a token: Authorization: Bearer …"}
 }
 
-// query takes the known query parameters, each at most once. A misspelt one is
-// an error: ?exept=current would otherwise revoke everything.
+// query takes the known query parameters, each at most once. A misspelt or
+// malformed one is an error: ?exept=current or ?except=current;x (which
+// URL.Query drops) would otherwise revoke everything.
 func (x *call) query(known ...string) (map[string]string, error) {
-	values, err := x.gin.Request.URL.Query(), error(nil)
+	values, err := url.ParseQuery(x.gin.Request.URL.RawQuery)
+	if err != nil {
+		return nil, &service.Error{Code: api.CodeBadRequest, Detail: "the query is malformed"}
+	}
 	out := map[string]string{}
 	for _, k := range known {
 		if v := values[k]; len(v) == 1 {

@@ -43,24 +43,26 @@ func (s *server) authz(d dialect) gin.HandlerFunc {
 			s.answer(c, p.Status, "application/problem+json", p)
 			return
 		}
-		remote := pass.User
-		if s.RemoteUser == "username" {
-			remote = pass.Username
-		}
-		h := c.Writer.Header()
-		for _, v := range [...]struct{ name, value string }{
-			{"X-Auth-User", pass.User},
-			{"X-Auth-Username", pass.Username},
-			{"X-Auth-Device", pass.Device},
-			{"X-Auth-Audience", pass.Audience},
-			{"X-Auth-Expires", pass.Expires.UTC().Format(time.RFC3339)},
-			{"X-Auth-Roles", pass.Role},
-			{"Remote-User", remote},
-		} {
-			h[v.name] = []string{headerValue(v.value)}
-		}
+		s.tell(c.Writer.Header(), pass)
 		c.Status(http.StatusOK)
 		c.Writer.WriteHeaderNow()
+	}
+}
+
+// passHeaders are what a backend behind a gateway is told; values has the same
+// order.
+var passHeaders = [...]string{"X-Auth-User", "X-Auth-Username", "X-Auth-Device", "X-Auth-Audience", "X-Auth-Expires", "X-Auth-Roles", "Remote-User"}
+
+func (s *server) tell(h http.Header, pass *service.Pass) {
+	values := [len(passHeaders)]string{
+		pass.User, pass.Username, pass.Device, pass.Audience, pass.Expires.UTC().Format(time.RFC3339), pass.Role, pass.User,
+	}
+	if s.RemoteUser == "username" {
+		values[6] = pass.Username
+	}
+	for i, name := range passHeaders {
+		values[i] = headerValue(values[i])
+		h[name] = values[i : i+1 : i+1]
 	}
 }
 
@@ -119,10 +121,20 @@ func headerValue(v string) string {
 	if v == "" {
 		return "-"
 	}
-	const hex = "0123456789ABCDEF"
-	plain := func(c byte) bool {
-		return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("-._~@+:/", c) >= 0
+	for i := range len(v) {
+		if !plain(v[i]) {
+			return encoded(v)
+		}
 	}
+	return v
+}
+
+func plain(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("-._~@+:/", c) >= 0
+}
+
+func encoded(v string) string {
+	const hex = "0123456789ABCDEF"
 	var b strings.Builder
 	for i := range len(v) {
 		if c := v[i]; plain(c) {

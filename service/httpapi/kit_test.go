@@ -3,7 +3,9 @@ package httpapi
 import (
 	"bufio"
 	"bytes"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -316,3 +318,8 @@ func (a *authority) in(name string, f func(*authority)) {
 }
 
 func same(a, b []byte) bool { return bytes.Equal(a, b) }
+
+func hexSum(body string) string {
+	sum := sha256.Sum256([]byte(body))
+	return hex.EncodeToString(sum[:])
+}

@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	requestIDKey = "request_id"
-	codeKey      = "code"
+	requestIDHeader = "X-Request-Id" // also where the id is kept: on the answer
+	codeKey         = "code"
 )
 
 // observe gives every request an id, writes its log line, counts it, and turns
@@ -27,12 +27,11 @@ const (
 // somebody's link.
 func (s *server) observe(c *gin.Context) {
 	begin := time.Now()
-	id := c.GetHeader("X-Request-Id")
+	id := c.GetHeader(requestIDHeader)
 	if !requestID(id) || !s.trusted(peerAddr(c.Request)) {
 		id = rand.Text()[:16]
 	}
-	c.Set(requestIDKey, id)
-	c.Header("X-Request-Id", id)
+	c.Writer.Header()[requestIDHeader] = []string{id}
 	defer func() {
 		if p := recover(); p != nil {
 			// The value may hold anything; its type and the stack do not.
@@ -63,7 +62,7 @@ func (s *server) log(c *gin.Context, id string, took time.Duration) {
 	s.Log.LogAttrs(ctx, level, "request",
 		slog.String("method", method(c.Request.Method)), slog.String("route", route), slog.Int("status", status),
 		slog.String("code", c.GetString(codeKey)), slog.Float64("took_ms", float64(took.Microseconds())/1000),
-		slog.String("client_ip", s.clientAddr(c.Request).String()), slog.String(requestIDKey, id))
+		slog.String("client_ip", s.clientAddr(c.Request).String()), slog.String("request_id", id))
 }
 
 func verdicts(route string) bool { return route == "/v1/verify" || strings.HasPrefix(route, "/authz/") }

@@ -1,155 +1,22 @@
 package httpapi
 
 import (
-	"bytes"
-	"context"
-	"errors"
 	"go/ast"
 	"go/parser"
 	gotoken "go/token"
-	"io"
 	"maps"
 	"net/http"
-	"net/url"
 	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 
-	"github.com/getkin/kin-openapi/openapi3"
-	"github.com/getkin/kin-openapi/openapi3filter"
-	"github.com/getkin/kin-openapi/routers"
 	"github.com/gin-gonic/gin"
 
 	"macaroond/service/api"
 )
-
-// description is the OpenAPI document, ready to hold exchanges against.
-type description struct {
-	doc   *openapi3.T
-	paths map[string]*regexp.Regexp
-}
-
-var document = sync.OnceValue(func() *description {
-	doc, err := openapi3.NewLoader().LoadFromData(OpenAPI)
-	if err != nil {
-		panic(err)
-	}
-	d := &description{doc, map[string]*regexp.Regexp{}}
-	for p := range doc.Paths.Map() {
-		re := regexp.MustCompile(`\{[a-z]+\}`).ReplaceAllStringFunc(regexp.QuoteMeta(p), func(s string) string { return s })
-		re = strings.ReplaceAll(re, `\{path\}`, `(?P<path>.*)`)
-		re = strings.ReplaceAll(re, `\{id\}`, `(?P<id>[^/]+)`)
-		d.paths[p] = regexp.MustCompile("(?s)^" + re + "$")
-	}
-	return d
-})
-
-// route finds the operation; nil when there is none. Under /authz GET stands
-// for every method.
-func (d *description) route(r *http.Request) (*routers.Route, map[string]string) {
-	for p, re := range d.paths {
-		m := re.FindStringSubmatch(r.URL.Path)
-		if m == nil {
-			continue
-		}
-		method := r.Method
-		if verdicts(p) && p != "/v1/verify" {
-			method = http.MethodGet
-		}
-		item := d.doc.Paths.Value(p)
-		op := item.Operations()[method]
-		if op == nil {
-			return nil, nil
-		}
-		params := map[string]string{}
-		for i, n := range re.SubexpNames() {
-			if n != "" {
-				params[n] = m[i]
-			}
-		}
-		return &routers.Route{Spec: d.doc, Path: p, PathItem: item, Method: method, Operation: op}, params
-	}
-	return nil, nil
-}
-
-func (d *description) input(r *http.Request, body []byte) *openapi3filter.RequestValidationInput {
-	route, params := d.route(r)
-	if route == nil {
-		return nil
-	}
-	r = r.Clone(context.Background())
-	r.Method = route.Method
-	if r.URL.Host == "" {
-		r.URL = &url.URL{Scheme: "http", Host: "test", Path: r.URL.Path, RawQuery: r.URL.RawQuery}
-	}
-	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
-	if len(body) == 0 {
-		r.Body = http.NoBody
-	}
-	return &openapi3filter.RequestValidationInput{Request: r, PathParams: params, Route: route, Options: &openapi3filter.Options{
-		IncludeResponseStatus: true, MultiError: true,
-		AuthenticationFunc: func(_ context.Context, in *openapi3filter.AuthenticationInput) error {
-			scheme, _, _ := strings.Cut(in.RequestValidationInput.Request.Header.Get("Authorization"), " ")
-			if !strings.EqualFold(scheme, in.SecurityScheme.Scheme) {
-				return errors.New("no " + in.SecurityScheme.Scheme)
-			}
-			return nil
-		},
-	}}
-}
-
-// request holds a request that was taken (or refused for what it is about, not
-// for how it is written) against the document.
-func (d *description) request(r *http.Request, body []byte, status int) error {
-	switch {
-	case status == http.StatusForbidden && strings.HasPrefix(r.URL.Path, "/authz/"):
-		return nil
-	case status/100 != 2 && status != http.StatusForbidden && status != http.StatusConflict && status != http.StatusTooManyRequests:
-		return nil
-	}
-	in := d.input(r, body)
-	if in == nil {
-		if r.Method == http.MethodOptions { // a preflight
-			return nil
-		}
-		return errors.New("the operation is not documented")
-	}
-	return openapi3filter.ValidateRequest(context.Background(), in)
-}
-
-var succeeded sync.Map // operations that a test has had succeed
-
-// response holds an answer against the document. What is not an operation is a
-// problem all the same.
-func (d *description) response(r *http.Request, sent []byte, resp *http.Response, body []byte) error {
-	in := d.input(r, sent)
-	if in == nil {
-		if r.Method == http.MethodOptions && resp.StatusCode == http.StatusNoContent {
-			return nil
-		}
-		ref := d.doc.Components.Responses["P"+strconv.Itoa(resp.StatusCode)]
-		if ref == nil || resp.StatusCode != http.StatusNotFound && resp.StatusCode != http.StatusMethodNotAllowed {
-			return errors.New("neither an operation nor a 404 or 405")
-		}
-		v, err := openapi3.NewLoader(), error(nil)
-		_ = v
-		var problem any
-		if err = jsonOf(body, &problem); err != nil {
-			return err
-		}
-		return ref.Value.Content["application/problem+json"].Schema.Value.VisitJSON(problem)
-	}
-	if resp.StatusCode/100 == 2 {
-		succeeded.Store(in.Route.Operation.OperationID, true)
-	}
-	return openapi3filter.ValidateResponse(context.Background(), &openapi3filter.ResponseValidationInput{
-		RequestValidationInput: in, Status: resp.StatusCode, Header: resp.Header, Options: in.Options, Body: io.NopCloser(bytes.NewReader(body)),
-	})
-}
 
 func TestDocumentIsValid(t *testing.T) {
 	if err := document().doc.Validate(t.Context()); err != nil {

@@ -72,7 +72,7 @@ func (s *server) fail(c *gin.Context, err error) {
 
 // problem turns an error into what is said of it, and logs what is not.
 func (s *server) problem(c *gin.Context, err error) (*api.Problem, map[string]string) {
-	p := &api.Problem{Type: "about:blank", RequestID: c.GetString(requestIDKey)}
+	p := &api.Problem{Type: "about:blank", RequestID: c.Writer.Header().Get(requestIDHeader)}
 	header := map[string]string{}
 	refused, ofToken := errors.AsType[*service.Refused](err)
 	if ofToken {

@@ -22,7 +22,7 @@ type Keyring struct {
 }
 
 type state struct {
-	prk     map[uint32][]byte // HKDF-Extract of the epoch secret
+	prk     map[uint32]*[32]byte // HKDF-Extract of the epoch secret
 	signing uint32
 }
 
@@ -47,7 +47,7 @@ func (*Keyring) LogValue() slog.Value { return slog.StringValue(redacted) }
 // nothing: an epoch that cannot be opened is [ErrCannotOpen], and the keyring
 // stays as it was.
 func (k *Keyring) Load(epochs []storage.Epoch) error {
-	next := state{prk: map[uint32][]byte{}}
+	next := state{prk: map[uint32]*[32]byte{}}
 	old := k.state.Load()
 	for _, e := range epochs {
 		if e.State == storage.EpochRetired {
@@ -78,18 +78,18 @@ func (k *Keyring) Signing() uint32 { return k.state.Load().signing }
 // Epochs is how many epochs verify.
 func (k *Keyring) Epochs() int { return len(k.state.Load().prk) }
 
-func extract(secret [32]byte) ([]byte, error) {
-	return hkdf.Extract(sha256.New, secret[:], []byte("macaroond/root-key/v1"))
+func extract(secret [32]byte) (*[32]byte, error) {
+	prk, err := hkdf.Extract(sha256.New, secret[:], []byte("macaroond/root-key/v1"))
+	if err != nil {
+		return nil, err
+	}
+	return (*[32]byte)(prk), nil
 }
 
 // derive is HKDF-SHA256 (RFC 5869): the salt is the purpose and its version, the
 // info is the whole identifier, which begins with the token format.
-func derive(prk []byte, identifier string) (token.RootKey, error) {
-	b, err := hkdf.Expand(sha256.New, prk, identifier, 32)
-	if err != nil {
-		return token.RootKey{}, err
-	}
-	return token.RootKey(b), nil
+func derive(prk *[32]byte, identifier string) token.RootKey {
+	return token.ExpandKey(prk, identifier)
 }
 
 // RootKey derives the root key of an identifier. For an epoch that is not on
@@ -98,8 +98,7 @@ func derive(prk []byte, identifier string) (token.RootKey, error) {
 func (k *Keyring) RootKey(id token.Identifier) (token.RootKey, bool) {
 	prk, known := k.state.Load().prk[id.Epoch]
 	if !known {
-		prk = k.decoy[:]
+		prk = &k.decoy
 	}
-	key, err := derive(prk, id.String())
-	return key, known && err == nil
+	return derive(prk, id.String()), known
 }

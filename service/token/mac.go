@@ -3,6 +3,7 @@ package token
 import (
 	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"log/slog"
@@ -57,24 +58,42 @@ func (s *Signature) nextThirdParty(vid, id string) Signature {
 // mac is HMAC-SHA256 with a 32 byte key. Messages of up to 512 bytes, which is
 // all that a parsed token has, take no allocation.
 func mac(key *[32]byte, message string) Signature {
-	var inner [64 + MaxCaveatLen]byte
 	var outer [64 + 32]byte
-	for i := range 64 {
-		inner[i], outer[i] = 0x36, 0x5c
-	}
-	for i := range 32 {
-		inner[i] ^= key[i]
-		outer[i] ^= key[i]
-	}
-	var sum [32]byte
-	if len(message) <= MaxCaveatLen {
-		n := copy(inner[64:], message)
-		sum = sha256.Sum256(inner[:64+n])
-	} else {
-		sum = sha256.Sum256(append(inner[:64:64], message...))
-	}
+	pad((*[64]byte)(outer[:]), key, 0x5c5c5c5c5c5c5c5c)
+	sum := inner(key, message)
 	copy(outer[64:], sum[:])
 	return sha256.Sum256(outer[:])
+}
+
+// inner is HMAC's first hash. Nearly every caveat fits the short buffer, which
+// costs less to clear than the long one.
+func inner(key *[32]byte, message string) [32]byte {
+	if len(message) <= 64 {
+		var b [64 + 64]byte
+		pad((*[64]byte)(b[:]), key, 0x3636363636363636)
+		return sha256.Sum256(b[:64+copy(b[64:], message)])
+	}
+	var b [64 + MaxCaveatLen]byte
+	pad((*[64]byte)(b[:]), key, 0x3636363636363636)
+	return sha256.Sum256(append(b[:64], message...))
+}
+
+// pad is RFC 2104's key block: the key, with zeros to the hash's block size,
+// XOR a byte repeated.
+func pad(block *[64]byte, key *[32]byte, with uint64) {
+	for i := 0; i < 64; i += 8 {
+		word := with
+		if i < 32 {
+			word ^= binary.LittleEndian.Uint64(key[i:])
+		}
+		binary.LittleEndian.PutUint64(block[i:], word)
+	}
+}
+
+// ExpandKey is HKDF-Expand (RFC 5869 section 2.3) of one block: the 32 byte key
+// that a pseudorandom key gives for info.
+func ExpandKey(prk *[32]byte, info string) RootKey {
+	return RootKey(mac(prk, info+"\x01"))
 }
 
 // equal compares signatures in constant time: a comparison that stops at the
