@@ -1,6 +1,7 @@
 package service
 
 import (
+	"crypto/sha256"
 	"net/netip"
 	"time"
 
@@ -40,15 +41,17 @@ var DefaultLimits = Limits{
 // first.
 type attempts struct {
 	limits  Limits
-	buckets *otter.Cache[string, *rate.Limiter]
+	buckets *otter.Cache[[32]byte, *rate.Limiter]
 }
 
 func newAttempts(l Limits) *attempts {
-	return &attempts{l, otter.Must(&otter.Options[string, *rate.Limiter]{MaximumSize: 100_000})}
+	return &attempts{l, otter.Must(&otter.Options[[32]byte, *rate.Limiter]{MaximumSize: 100_000})}
 }
 
+// bucket finds or makes one. The key holds what a stranger sent, of any
+// length, so only its hash is kept.
 func (a *attempts) bucket(key string, r Rate) *rate.Limiter {
-	l, _ := a.buckets.ComputeIfAbsent(key, func() (*rate.Limiter, bool) { return r.limiter(), false })
+	l, _ := a.buckets.ComputeIfAbsent(sha256.Sum256([]byte(key)), func() (*rate.Limiter, bool) { return r.limiter(), false })
 	return l
 }
 

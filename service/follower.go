@@ -2,8 +2,10 @@ package service
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"time"
+
+	"macaroond/storage"
 )
 
 // FollowInterval is how often the table is asked for changes made by other
@@ -33,18 +35,44 @@ func (s *Service) CatchUp(ctx context.Context) error {
 		}
 	}
 	if state.Sequence > after || f.state.Generation != state.Generation {
-		for entry, err := range s.store.Revocations(ctx, after) {
-			if err != nil {
-				return err
-			}
-			if !s.list.Add(entry) {
-				return fmt.Errorf("revocation %d is of a grain that this release does not know: run the newer release", entry.Seq)
-			}
+		if err := s.readRevocations(ctx, after); err != nil {
+			return err
 		}
 	}
 	f.state = state
 	s.list.SetAsOf(asOf)
 	return nil
+}
+
+// readRevocations adds what the table has after a sequence. Adding goes on
+// beside reading: at a start there can be a million.
+func (s *Service) readRevocations(ctx context.Context, after int64) (err error) {
+	const size = 1024
+	batches, known := make(chan []storage.Revocation, 4), make(chan bool)
+	go func() {
+		all := true
+		for batch := range batches {
+			all = s.list.Add(batch...) && all
+		}
+		known <- all
+	}()
+	batch := make([]storage.Revocation, 0, size)
+	for entry, e := range s.store.Revocations(ctx, after) {
+		if e != nil {
+			err = e
+			break
+		}
+		if batch = append(batch, entry); len(batch) == size {
+			batches <- batch
+			batch = make([]storage.Revocation, 0, size)
+		}
+	}
+	batches <- batch // also what came before an error: each entry stands by itself
+	close(batches)
+	if !<-known && err == nil {
+		err = errors.New("a revocation is of a grain that this release does not know: run the newer release")
+	}
+	return err
 }
 
 // reload reads what the revision covers.

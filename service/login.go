@@ -47,10 +47,10 @@ func (s *Service) Login(ctx context.Context, in api.LoginIn, src Source) (api.Gr
 	if err != nil {
 		return api.Grant{}, err
 	}
-	if in.Username == "" {
-		return api.Grant{}, badField("/username", "no name: send username and password, or HTTP Basic")
+	key, err := soughtName(in.Username)
+	if err != nil {
+		return api.Grant{}, err
 	}
-	key := nameKey(in.Username)
 	fail, err := s.attempts.try(s.now(), key, src.ClientIP)
 	if err != nil {
 		s.metrics.logins.WithLabelValues("limited").Inc()
@@ -156,10 +156,10 @@ func (s *Service) Recover(ctx context.Context, in api.RecoverIn, src Source) (ap
 	if err != nil {
 		return api.Grant{}, err
 	}
-	if in.Username == "" {
-		return api.Grant{}, badField("/username", "no name")
+	key, err := soughtName(in.Username)
+	if err != nil {
+		return api.Grant{}, err
 	}
-	key := nameKey(in.Username)
 	fail, err := s.attempts.try(s.now(), key, src.ClientIP)
 	if err != nil {
 		return api.Grant{}, err

@@ -35,7 +35,7 @@ func userName(field, in string, self bool) (name, key string, err error) {
 	switch {
 	case strings.Contains(key, ":"):
 		return "", "", badField(field, "a name has no colon")
-	case name == "-", key == "", utf8.RuneCountInString(key) > 4*64:
+	case name == "-", key == "", len(key) > 64*maxName:
 		return "", "", badField(field, "not a name")
 	}
 	for _, p := range []string{token.UserPrefix, token.ServicePrefix, token.DevicePrefix} {
@@ -55,10 +55,28 @@ func nameKey(name string) string {
 	return norm.NFKC.String(cases.Fold().String(norm.NFKC.String(name)))
 }
 
+// soughtName is the key of a name that somebody gives to log in. What is too
+// long to be anybody's is refused before any work is done on it.
+func soughtName(name string) (string, error) {
+	switch {
+	case name == "":
+		return "", badField("/username", "no name: send username and password, or HTTP Basic")
+	case len(name) > 4*maxName*utf8.UTFMax:
+		return "", badField("/username", "a name has 1 to %d characters", maxName)
+	}
+	return nameKey(name), nil
+}
+
+// maxName is the greatest number of characters of a name.
+const maxName = 64
+
 // shownName is the rule for names that people give to users and devices.
 func shownName(field, in string) (string, error) {
 	if !utf8.ValidString(in) {
 		return "", badField(field, "not UTF-8")
+	}
+	if len(in) > 4*maxName*utf8.UTFMax { // no work on what cannot be one
+		return "", badField(field, "a name has 1 to %d characters", maxName)
 	}
 	name := norm.NFC.String(in)
 	n := 0
@@ -69,8 +87,8 @@ func shownName(field, in string) (string, error) {
 		}
 	}
 	switch {
-	case n == 0 || n > 64:
-		return "", badField(field, "a name has 1 to 64 characters")
+	case n == 0 || n > maxName:
+		return "", badField(field, "a name has 1 to %d characters", maxName)
 	case name[0] == ' ' || name[len(name)-1] == ' ' || strings.Contains(name, "  "):
 		return "", badField(field, "a name has no leading, trailing or double spaces")
 	}

@@ -43,8 +43,9 @@ func (s *Service) Revoke(ctx context.Context, text string, owner *Caller, src So
 	}
 	texts := make([]string, 0, chain.Len())
 	for i := range chain.Len() {
-		text, _ := chain.Caveat(i)
-		texts = append(texts, text)
+		if text, thirdParty := chain.Caveat(i); !thirdParty {
+			texts = append(texts, text)
+		}
 	}
 	sigs := make([]token.Signature, 0, chain.Len())
 	for n := token.MintCaveats + 1; n <= chain.Len(); n++ {

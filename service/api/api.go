@@ -49,7 +49,7 @@ type LoginIn struct {
 	Username string   `json:"username,omitempty"`
 	Password string   `json:"password,omitempty"`
 	Device   DeviceIn `json:"device"`
-	TTL      int64    `json:"ttl,omitempty"`
+	TTL      int64    `json:"ttl,omitzero"`
 	Audience string   `json:"audience,omitempty"`
 	Mode     string   `json:"mode,omitempty"` // "" or "token"
 }
@@ -258,7 +258,7 @@ type Introspection struct {
 	Active    bool     `json:"active"`
 	Scope     string   `json:"scope,omitempty"`
 	TokenType string   `json:"token_type,omitempty"`
-	Exp       int64    `json:"exp,omitempty"`
+	Exp       int64    `json:"exp,omitzero"`
 	Sub       string   `json:"sub,omitempty"`
 	Username  string   `json:"username,omitempty"`
 	Aud       string   `json:"aud,omitempty"`

@@ -5,7 +5,7 @@
 // has expired. A check takes no lock, touches no disk and allocates nothing.
 //
 // The layout is for millions of entries. Ids are random or keyed-hashed into
-// 65,536 buckets, each an immutable slice that is replaced as a whole: with a
+// 65,536 buckets, each a slice whose entries never change in place: with a
 // million entries a bucket holds fifteen, which is a few cache lines to scan.
 // A revoked device costs 24 bytes, a revoked branch 20 more; see
 // BenchmarkMillion for what that comes to.
@@ -109,16 +109,20 @@ func (l *List) Add(entries ...storage.Revocation) bool {
 func (l *List) setRoot(id [16]byte, r root) {
 	b := &l.roots[l.bucket(&id)]
 	old := load(b)
-	next := make([]root, len(old), len(old)+1)
-	copy(next, old)
-	i := slices.IndexFunc(next, func(x root) bool { return x.id == id })
+	i := slices.IndexFunc(old, func(x root) bool { return x.id == id })
 	if i < 0 {
-		next = append(next, root{id: id})
-		i = len(next) - 1
+		r.id = id
+		if r.dead > 0 {
+			l.live.Add(1)
+		}
+		next := with(old, r)
+		b.Store(&next)
+		return
 	}
-	if next[i].dead == 0 && r.dead > 0 {
+	if old[i].dead == 0 && r.dead > 0 {
 		l.live.Add(1)
 	}
+	next := slices.Clone(old) // readers have the old one in hand
 	next[i].dead = max(next[i].dead, r.dead)
 	next[i].branches = max(next[i].branches, r.branches)
 	b.Store(&next)
@@ -127,15 +131,28 @@ func (l *List) setRoot(id [16]byte, r root) {
 func (l *List) setBranch(x branch) {
 	b := &l.branches[l.bucket(&x.fingerprint)]
 	old := load(b)
-	next := make([]branch, len(old), len(old)+1)
-	copy(next, old)
-	if i := slices.IndexFunc(next, func(y branch) bool { return x.fingerprint == y.fingerprint }); i >= 0 {
-		next[i].until = max(next[i].until, x.until)
-	} else {
-		next = append(next, x)
+	i := slices.IndexFunc(old, func(y branch) bool { return x.fingerprint == y.fingerprint })
+	if i < 0 {
 		l.live.Add(1)
+		next := with(old, x)
+		b.Store(&next)
+		return
 	}
+	next := slices.Clone(old)
+	next[i].until = max(next[i].until, x.until)
 	b.Store(&next)
+}
+
+// with appends. Room beyond the end is used in place: readers look no further
+// than the length that they loaded, and see a longer one only once it is
+// stored. It grows by a quarter, so that little of a million entries is room.
+func with[T any](old []T, x T) []T {
+	if len(old) == cap(old) {
+		room := make([]T, len(old), len(old)+max(2, len(old)/4))
+		copy(room, old)
+		old = room
+	}
+	return append(old, x)
 }
 
 func load[T any](p *atomic.Pointer[[]T]) []T {

@@ -1,7 +1,7 @@
 package token
 
 import (
-	"errors"
+	"bytes"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
@@ -30,17 +30,20 @@ type jsonCaveat struct {
 	L   string  `json:"l"`
 }
 
-// noNull refuses null, which would be one more spelling of an absent member.
-var noNull = json.WithUnmarshalers(json.UnmarshalFromFunc(func(in *jsontext.Decoder, _ any) error {
-	if in.PeekKind() == 'n' {
-		return errors.New("null")
+// hasNull reports a null, which would be one more spelling of an absent member.
+func hasNull(data []byte) bool {
+	in := jsontext.NewDecoder(bytes.NewBuffer(data))
+	for {
+		t, err := in.ReadToken()
+		if err != nil || t.Kind() == 'n' {
+			return err == nil // an error is the end, for data has been decoded
+		}
 	}
-	return errors.ErrUnsupported
-}))
+}
 
 func decodeJSON(data []byte) (*Token, error) {
 	var in jsonToken
-	if err := json.Unmarshal(data, &in, json.RejectUnknownMembers(true), noNull); err != nil {
+	if err := json.Unmarshal(data, &in, json.RejectUnknownMembers(true)); err != nil || hasNull(data) {
 		return nil, malformed("the JSON form has a wrong, unknown or duplicate member")
 	}
 	if in.V != nil && *in.V != 2 {

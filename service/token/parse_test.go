@@ -149,6 +149,8 @@ func TestParseRefusesOtherSpellings(t *testing.T) {
 		{"root key ID with loose bits", named("m1.7.AAECAwQFBgcICQoLDA0ODx"), token.ErrMalformed, key},
 		{"root key ID in the other alphabet", named("m1.7.AAECAwQFBgcICQoLDA0O/w"), token.ErrMalformed, key},
 		{"root key ID with padding", named("m1.7.AAECAwQFBgcICQoLDA0O=="), token.ErrMalformed, key},
+		{"root key ID of 15 bytes and CR LF", named("m1.7.AAECAwQFBgcICQoLDA0O\r\n"), token.ErrMalformed, key},
+		{"root key ID of 15 bytes and two newlines", named("m1.7.AAECAwQF\nBgcICQoLDA0O\n"), token.ErrMalformed, key},
 		{"root key ID with a newline", named("m1.7.AAECAwQFBgcICQoLDA0O\nw"), token.ErrMalformed, key},
 		{"root key ID with a newline too many", named("m1.7.AAECAwQFBgcICQoLDA0ODw\n"), token.ErrMalformed, key},
 		{"a fourth part", named("m1.7.AAECAwQFBgcICQoLDA0ODw.x"), token.ErrMalformed, key},

@@ -32,7 +32,7 @@ func TestSecretsDoNotPrint(t *testing.T) {
 		}{rootKey, &sig, tok, chain},
 	}
 	for name, v := range rows {
-		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "% x", "%#x", "%d", "%o", "%b", "%c", "%U", "%t", "%e", "%10.3v", "%w", "%!"} {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "% x", "%#x", "%d", "%o", "%b", "%c", "%U", "%t", "%e", "%10.3v", "%y"} {
 			clean(t, name+" under "+verb, fmt.Sprintf(verb, v), secrets)
 		}
 		clean(t, name+" printed", fmt.Sprint(v)+fmt.Sprintln(v), secrets)

@@ -1,0 +1,28 @@
+package service
+
+import (
+	"testing"
+	"unicode/utf8"
+
+	"golang.org/x/text/unicode/norm"
+	"pgregory.net/rapid"
+)
+
+// Folding is an equivalence: a name, its key, and the key's key are one, and a
+// name that was taken is taken again as it is.
+func TestNameKeys(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		in := rapid.String().Draw(t, "name")
+		if key := nameKey(in); nameKey(key) != key || nameKey(norm.NFC.String(in)) != key || nameKey(norm.NFD.String(in)) != key {
+			t.Fatalf("%+q has the key %+q, which has %+q", in, key, nameKey(key))
+		}
+		name, key, err := userName("/username", in, true)
+		if err != nil {
+			return
+		}
+		again, sameKey, err := userName("/username", name, true)
+		if err != nil || again != name || sameKey != key || !norm.NFC.IsNormalString(name) || utf8.RuneCountInString(name) > 64 {
+			t.Fatalf("%+q is %+q, which is %+q (%v)", in, name, again, err)
+		}
+	})
+}
