@@ -10,10 +10,10 @@ DEBIAN      := nginx caddy python3-pymacaroons nodejs npm
 FUZZTIME    ?= 20s
 BENCHTIME   ?= 1s
 
-.PHONY: help build run demo test race peers lint bench fuzz clean
+.PHONY: help build run demo test race peers lint bench bench-page fuzz clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build .bin/macaroond and .bin/macaroon
 	@mkdir -p .bin
@@ -64,6 +64,14 @@ lint: ## vet, staticcheck, gofumpt, go.mod
 
 bench: ## benchmarks, side by side in one run
 	go test -timeout 30m -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
+
+bench-page: ## run the benchmarks and write their figures into docs/benchmarks.md
+	@mkdir -p .bin
+	@{ echo; echo "$$(date -u +%Y-%m-%d), $$(go version | cut -d' ' -f3,4), revision $$(git rev-parse --short HEAD), $$(nproc) cores of $$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -1)."; echo; echo '```'; } > .bin/figures
+	@$(MAKE) --no-print-directory bench | grep -E '^(pkg:|Benchmark)' | sed -E 's/[[:space:]]+/ /g' | tee -a .bin/figures
+	@go test -count=1 -run TestLoginMemory -v ./cmd/e2e | grep -oE 'peak [0-9]+ MiB, limit [0-9]+ MiB' | sed 's/^/TestLoginMemory /' | tee -a .bin/figures
+	@{ echo '```'; echo; } >> .bin/figures
+	@awk '/<!-- figures -->/{print; while ((getline line < ".bin/figures") > 0) print line; skip=1} /<!-- \/figures -->/{skip=0} !skip' docs/benchmarks.md > .bin/page && cp .bin/page docs/benchmarks.md
 
 fuzz: ## every fuzz target for FUZZTIME (20s)
 	@n=0; for pkg in $$(go list ./...); do \

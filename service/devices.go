@@ -66,7 +66,7 @@ func (s *Service) RevokeAllDevices(ctx context.Context, c *Caller, butThis bool,
 
 // Logout drops the caller's own device.
 func (s *Service) Logout(ctx context.Context, c *Caller, src Source) error {
-	return s.RevokeDevices(ctx, storage.RevokeDevices{UserID: c.User, DeviceID: c.Device, Reason: ReasonLogout}, c.User, src)
+	return s.drop(ctx, c.Chain, c.Identity, ReasonLogout, c.User, src)
 }
 
 // RevokeDevices drops root keys: they are durably on the list, and in memory,

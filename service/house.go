@@ -68,17 +68,29 @@ func (s *Service) Sweep(ctx context.Context, now time.Time) {
 // expiryClock decides whether the wall clock may make revocations expire. A
 // wall clock set wrongly ahead would otherwise delete live revocations, and
 // setting it right again would bring revoked tokens back. The wall clock is
-// believed while it agrees with the monotonic one, counted from the start.
+// believed while it agrees with the monotonic one, counted from the start; and
+// again when it has stood by its new time for a day (a machine that slept has a
+// monotonic clock that did not run).
 type expiryClock struct {
 	start  time.Time // with its monotonic reading
+	since  time.Time // of the jump
 	jumped bool
 }
+
+const believeAfter = 24 * time.Hour
 
 func (c *expiryClock) trusted(now time.Time) bool {
 	elapsed := now.Sub(c.start) // monotonic
 	wall := now.Round(0).Sub(c.start.Round(0))
 	drift := (wall - elapsed).Abs()
-	c.jumped = drift > storage.ClockSkew
+	switch was := c.jumped; {
+	case drift <= storage.ClockSkew:
+		c.jumped = false
+	case !was:
+		c.jumped, c.since = true, now
+	case now.Sub(c.since) >= believeAfter:
+		*c = expiryClock{start: now}
+	}
 	return elapsed >= settle && !c.jumped
 }
 

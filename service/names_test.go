@@ -2,6 +2,7 @@ package service
 
 import (
 	"testing"
+	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/text/unicode/norm"
@@ -25,4 +26,22 @@ func TestNameKeys(t *testing.T) {
 			t.Fatalf("%+q is %+q, which is %+q (%v)", in, name, again, err)
 		}
 	})
+}
+
+// Letters that are one another in another case are one letter, in every script.
+func TestNameKeysOfCases(t *testing.T) {
+	pairs := 0
+	for r := rune(0); r <= unicode.MaxRune; r++ {
+		other := unicode.SimpleFold(r)
+		if other == r {
+			continue
+		}
+		pairs++
+		if a, b := nameKey(string(r)), nameKey(string(other)); a != b {
+			t.Errorf("%c (%U) has the key %+q, %c (%U) %+q", r, r, a, other, other, b)
+		}
+	}
+	if pairs < 2500 {
+		t.Errorf("only %d letters have a case", pairs)
+	}
 }

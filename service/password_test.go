@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"errors"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -62,6 +63,7 @@ func TestHashingPool(t *testing.T) {
 		}
 	})
 	for len(h.queue) < cap(h.queue) { // until the third is inside
+		runtime.Gosched()
 	}
 	var e *Error
 	if _, err := h.hash(t.Context(), "a fourth"); !errors.As(err, &e) || e.Code != api.CodeBusy || e.RetryAfter <= 0 {

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"macaroond/caveats"
@@ -37,9 +38,7 @@ func (s *Service) Revoke(ctx context.Context, text string, owner *Caller, src So
 		actor = owner.User
 	}
 	if chain.Bare() {
-		root := [16]byte(chain.Identifier().RootKeyID)
-		in := storage.RevokeDevices{UserID: id.User, DeviceID: id.Device, RootKeyID: &root, Reason: ReasonToken}
-		return api.RevokeOut{Grain: grain}, s.RevokeDevices(ctx, in, actor, src)
+		return api.RevokeOut{Grain: grain}, s.drop(ctx, chain, id, ReasonToken, actor, src)
 	}
 	texts := make([]string, 0, chain.Len())
 	for i := range chain.Len() {
@@ -56,6 +55,23 @@ func (s *Service) Revoke(ctx context.Context, text string, owner *Caller, src So
 		limit = 0
 	}
 	return api.RevokeOut{Grain: grain}, s.revokeBranch(ctx, chain, id, texts, sigs, limit, actor, src)
+}
+
+// drop ends the device of a bare root. The root key goes on the list even when
+// no device has it any more: after a backup was restored with its tokens kept,
+// the database does not know every device that can still speak.
+func (s *Service) drop(ctx context.Context, root token.Chain, id token.Identity, reason, actor string, src Source) error {
+	key := [16]byte(root.Identifier().RootKeyID)
+	in := storage.RevokeDevices{UserID: id.User, DeviceID: id.Device, RootKeyID: &key, Reason: reason}
+	err := s.RevokeDevices(ctx, in, actor, src)
+	if err != nil && !errors.Is(err, storage.ErrNotFound) || s.list.Revoked(root) {
+		return err
+	}
+	ev := s.event(EventDeviceRevoked, actor, src)
+	ev.UserID, ev.DeviceID, ev.Detail = id.User, id.Device, reason
+	entries, err := s.store.RevokeRootKey(ctx, key, id.Expires, ev)
+	s.revoked(entries...)
+	return err
 }
 
 // RevokeByCaveats kills a branch of the caller's own root that the caller

@@ -118,8 +118,7 @@ type IssueDevice struct {
 	RecoveryCode *[32]byte // hash of a recovery code to consume; nil for none
 }
 
-// Revocation grains (DESIGN: one list, four grains; a user's is all of the
-// user's devices).
+// Grain is what a revocation kills. A user's is all of the user's devices.
 type Grain uint8
 
 const (
@@ -279,6 +278,10 @@ type Store interface {
 	// One audit event per revoked device, with DeviceID and RootKeyID filled in.
 	// ErrNotFound when DeviceID is nobody's or somebody else's.
 	RevokeDevices(ctx context.Context, in RevokeDevices, ev Event) ([]Revocation, error)
+	// RevokeRootKey lists a root key that no device has: one whose token was
+	// minted in a history that a restored backup does not know. One that is
+	// listed already adds nothing, no event either. ev.RootKeyID is filled in.
+	RevokeRootKey(ctx context.Context, id [16]byte, expires time.Time, ev Event) ([]Revocation, error)
 	// RevokeBranch adds the branch unless it, one of its ancestors, or its root
 	// key is on the list already; then it returns false and stores nothing, no
 	// event either. ErrBranchLimit.

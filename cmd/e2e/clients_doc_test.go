@@ -95,7 +95,7 @@ func TestClientsPage(t *testing.T) {
 			u := a.user(t)
 			dir := r.lay(t)
 			env := []string{
-				"MACAROOND_URL=" + a.url, "USERNAME=" + u.Username, "PASSWORD=" + u.Password, "INSTALL_ID=" + t.Name(),
+				"MACAROON_SERVER=" + a.url, "USERNAME=" + u.Username, "PASSWORD=" + u.Password, "INSTALL_ID=" + t.Name(),
 				"PYTHONIOENCODING=utf-8", "PYTHONDONTWRITEBYTECODE=1",
 			}
 			for range 2 { // with install_id a second login is the same device
@@ -144,7 +144,7 @@ func TestClientsPageNarrows(t *testing.T) {
 }
 
 // windows are moments of the hour after next, so that none has passed, and
-// the windows that DESIGN gives them.
+// the windows that the specification gives them.
 func windows(now time.Time) map[string]string {
 	hour := now.UTC().Truncate(time.Hour).Add(2 * time.Hour)
 	out := map[string]string{}

@@ -67,7 +67,7 @@ func (e *env) restore(c *cobra.Command, file string, keep bool) error {
 	if err != nil {
 		return err
 	}
-	keys, err := e.sealingKeys(cfg)
+	keys, _, err := cfg.sealingKeys()
 	if err != nil {
 		return err
 	}
@@ -133,6 +133,9 @@ func newHistory(ctx context.Context, path string, keys *keyring.SealingKeys, kee
 	epochs, err := st.Epochs(ctx)
 	if err != nil {
 		return state, err
+	}
+	if len(epochs) == 0 { // an empty file opens as a new database
+		return state, errors.New("the file is not a backup: nothing is in it")
 	}
 	if err := keyring.New(keys).Load(epochs); err != nil {
 		return state, err

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/netip"
 	"net/url"
 	"os"
@@ -15,6 +16,8 @@ import (
 
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
+
+	"macaroond/service/keyring"
 )
 
 // config is the configuration, told once: a field's tags are its key, default
@@ -47,8 +50,8 @@ type config struct {
 	HashQueue      int           `key:"hash_queue" default:"32" doc:"Logins that may wait for the pool; more are answered 503 with Retry-After at once."`
 	LogLevel       string        `key:"log_level" default:"info" doc:"debug, info, warn or error. At debug each verdict has a line, too." reload:"yes"`
 
-	dev  bool
-	file string
+	dev         bool
+	credentials string // systemd's directory of credentials; empty when there is none
 }
 
 // fields walks the configuration's keys.
@@ -84,13 +87,15 @@ func loadConfig(flags *pflag.FlagSet, environ []string) (*config, error) {
 		v.SetDefault("trusted_proxies", "127.0.0.0/8 ::1/128")
 	}
 	if f := flags.Lookup("config"); f != nil && f.Value.String() != "" {
-		c.file = f.Value.String()
-		if err := readFile(v, c.file, known); err != nil {
+		if err := readFile(v, f.Value.String(), known); err != nil {
 			return nil, err
 		}
 	}
 	for _, line := range environ {
 		name, value, _ := strings.Cut(line, "=")
+		if name == "CREDENTIALS_DIRECTORY" {
+			c.credentials = value
+		}
 		key, ours := strings.CutPrefix(name, envPrefix+"_")
 		if !ours {
 			continue
@@ -197,7 +202,7 @@ func (c *config) check() error {
 		return usagef("trusted_proxies: %w", err)
 	}
 	for _, o := range c.CORSOrigins {
-		if u, err := url.Parse(o); err != nil || u.Scheme == "" || u.Host == "" || u.Scheme+"://"+u.Host != o {
+		if u, err := url.Parse(o); err != nil || u.Scheme == "" || u.Host == "" || u.Scheme+"://"+u.Host != o || strings.Contains(o, "*") {
 			return usagef("cors_origins: %q is not scheme://host[:port]", o)
 		}
 	}
@@ -211,6 +216,9 @@ func (c *config) check() error {
 		bad bool
 		say string
 	}{
+		{"listen", !address(c.Listen), "HOST:PORT or unix:PATH"},
+		{"metrics_listen", c.MetricsListen != "" && !hostPort(c.MetricsListen), "HOST:PORT"},
+		{"data_dir", c.DataDir == "", "a directory"},
 		{"signup", !slices.Contains([]string{"off", "password", "device"}, c.Signup), "off, password or device"},
 		{"remote_user", c.RemoteUser != "id" && c.RemoteUser != "username", "id or username"},
 		{"log_level", !slices.Contains([]string{"debug", "info", "warn", "error"}, c.LogLevel), "debug, info, warn or error"},
@@ -236,6 +244,18 @@ func (c *config) check() error {
 	return nil
 }
 
+func address(s string) bool {
+	if path, unix := strings.CutPrefix(s, "unix:"); unix {
+		return path != ""
+	}
+	return hostPort(s)
+}
+
+func hostPort(s string) bool {
+	_, port, err := net.SplitHostPort(s)
+	return err == nil && port != ""
+}
+
 func plainWord(s string) bool {
 	return len(s) >= 1 && len(s) <= 128 && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
 }
@@ -255,34 +275,48 @@ func prefixes(list []string) ([]netip.Prefix, error) {
 // databasePath is the SQLite file.
 func (c *config) databasePath() string { return filepath.Join(c.DataDir, "macaroond.db") }
 
-// keyText finds the key-encryption keys: the key, the file, a systemd
-// credential, or with --dev the data directory. source says where.
-func (c *config) keyText() (text, source string, err error) {
-	path, source := c.KeyFile, "key_file"
-	switch {
-	case c.Key != "":
-		return c.Key, "key", nil
-	case path != "":
-	case os.Getenv("CREDENTIALS_DIRECTORY") != "":
-		path, source = filepath.Join(os.Getenv("CREDENTIALS_DIRECTORY"), "macaroond_key"), "systemd credential"
-		if _, err := os.Stat(path); err != nil {
-			return "", "", errNoKey
+// keyPath is the file of the key-encryption keys: key_file, a systemd
+// credential, or with --dev one in the data directory. source says which; path
+// is empty when there is none.
+func (c *config) keyPath() (path, source string) {
+	if c.KeyFile != "" {
+		return c.KeyFile, "key_file"
+	}
+	if c.credentials != "" {
+		path := filepath.Join(c.credentials, "macaroond_key")
+		if _, err := os.Stat(path); err == nil {
+			return path, "systemd credential"
 		}
-	case c.dev:
-		path, source = c.devKeyPath(), "--dev"
-	default:
-		return "", "", errNoKey
 	}
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return "", "", fmt.Errorf("%s: %w", source, err)
+	if c.dev {
+		return c.devKeyPath(), "--dev"
 	}
-	return string(b), source, nil
+	return "", ""
+}
+
+// sealingKeys reads the key-encryption keys. source says where they are from.
+func (c *config) sealingKeys() (keys *keyring.SealingKeys, source string, err error) {
+	text, source := c.Key, "key"
+	if text == "" {
+		var path string
+		if path, source = c.keyPath(); path == "" {
+			return nil, "", errNoKey
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return nil, source, usagef("%s: %w", source, err)
+		}
+		text = string(b)
+	}
+	if keys, err = keyring.ParseSealingKeys(text); err != nil {
+		err = usagef("%s: %w", source, err)
+	}
+	return keys, source, err
 }
 
 func (c *config) devKeyPath() string { return filepath.Join(c.DataDir, "key") }
 
-var errNoKey = errors.New(`no key-encryption key is configured: it seals the secrets in the database, and macaroond does not start without one
+var errNoKey = usagef(`no key-encryption key is configured: it seals the secrets in the database, and macaroond does not start without one
 make one:   (umask 077; macaroond keys new > /etc/macaroond/key)
 then give:  key_file: /etc/macaroond/key   (or MACAROOND_KEY_FILE, or a systemd credential named macaroond_key)
 to try it out, start with --dev: it makes a key in the data directory`)

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"reflect"
+	"strconv"
 	"strings"
 	"time"
 
@@ -50,9 +51,12 @@ func newConfig(e *env) *cobra.Command {
 			var lines strings.Builder
 			cfg.fields(func(key string, f reflect.StructField, v reflect.Value) {
 				value := shown(f, v)
-				values[key] = value
+				values[key] = shown(f, v)
 				fmt.Fprintf(&lines, "# %s\n", f.Tag.Get("doc"))
 				if list, ok := value.([]string); ok {
+					for i := range list {
+						list[i] = strconv.Quote(list[i]) // ::1/128 is no plain word of YAML
+					}
 					fmt.Fprintf(&lines, "%s: [%s]\n", key, strings.Join(list, ", "))
 				} else if s, ok := value.(string); ok && f.Type.Kind() == reflect.String {
 					fmt.Fprintf(&lines, "%s: %q\n", key, s)
@@ -86,7 +90,7 @@ func shown(f reflect.StructField, v reflect.Value) any {
 
 // unsafe tells what works and is unwise.
 func (c *config) unsafe() []string {
-	var out []string
+	out := []string{}
 	say := func(bad bool, format string, args ...any) {
 		if bad {
 			out = append(out, fmt.Sprintf(format, args...))
@@ -110,12 +114,15 @@ func (c *config) unsafe() []string {
 	say(c.RootTTL > 90*24*time.Hour, "root_ttl %s is long: revocations are kept for as long", c.RootTTL)
 	say(c.MaxStaleness > 10*time.Minute, "max_staleness %s is how long a revoked token may live on while the database cannot be read", c.MaxStaleness)
 	if !c.dev {
-		_, _, err := c.keyText()
-		say(err != nil, "no key-encryption key: %v", err)
+		_, _, err := c.sealingKeys()
+		say(err != nil, "there is no key-encryption key: %v", err)
 	}
-	for path, what := range map[string]string{c.KeyFile: "key_file", c.TLSKeyFile: "tls_key_file", c.DataDir: "data_dir"} {
-		if info, err := os.Stat(path); path != "" && err == nil {
-			say(info.Mode().Perm()&0o077 != 0, "%s %s can be read by others (mode %#o): chmod go= it", what, path, info.Mode().Perm())
+	key, source := c.keyPath()
+	for _, f := range [...]struct{ what, path string }{
+		{source, key}, {"tls_key_file", c.TLSKeyFile}, {"data_dir", c.DataDir},
+	} {
+		if info, err := os.Stat(f.path); f.path != "" && f.what != "systemd credential" && err == nil {
+			say(info.Mode().Perm()&0o077 != 0, "%s %s can be read by others (mode %#o): chmod go= it", f.what, f.path, info.Mode().Perm())
 		}
 	}
 	return out

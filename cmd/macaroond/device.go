@@ -93,7 +93,7 @@ derived from it. To drop a device without having a token, see device revoke.`,
 			if file == "" {
 				return usagef("give --token-file F (a file, or - for stdin)")
 			}
-			text, err := e.secret(file)
+			text, err := e.secret(c.Context(), file)
 			if err != nil {
 				return err
 			}
@@ -101,7 +101,7 @@ derived from it. To drop a device without having a token, see device revoke.`,
 			if err != nil {
 				return err
 			}
-			keys, err := e.sealingKeys(cfg)
+			keys, _, err := cfg.sealingKeys()
 			if err != nil {
 				return err
 			}
@@ -110,7 +110,11 @@ derived from it. To drop a device without having a token, see device revoke.`,
 				return err
 			}
 			defer done()
-			s, err := service.New(c.Context(), cfg.service(st, keys, slog.New(slog.DiscardHandler)))
+			var s *service.Service
+			err = e.working("reading the revocation list", func() (err error) {
+				s, err = service.New(c.Context(), cfg.service(st, keys, slog.New(slog.DiscardHandler)))
+				return err
+			})
 			if err != nil {
 				return err
 			}

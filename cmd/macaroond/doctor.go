@@ -97,16 +97,12 @@ func (e *env) diagnose(ctx context.Context, cfg *config) []finding {
 func (e *env) diagnoseStore(ctx context.Context, cfg *config, st storage.Store, add func(string, error, string, ...any)) {
 	state, err := st.State(ctx)
 	add("feed", err, "generation %s, sequence %d", state.Generation, state.Sequence)
-	text, source, err := cfg.keyText()
-	var epochs []storage.Epoch
-	var ring *keyring.Keyring
+	keys, source, err := cfg.sealingKeys()
+	ring := keyring.New(keys)
 	if err == nil {
-		var keys *keyring.SealingKeys
-		if keys, err = keyring.ParseSealingKeys(text); err == nil {
-			if epochs, err = st.Epochs(ctx); err == nil {
-				ring = keyring.New(keys)
-				err = ring.Load(epochs)
-			}
+		var epochs []storage.Epoch
+		if epochs, err = st.Epochs(ctx); err == nil {
+			err = ring.Load(epochs)
 		}
 	}
 	if err != nil {

@@ -51,9 +51,8 @@ Exit codes:     0 done, 1 did not work, 2 wrong command or configuration`,
 		newServe(e), newUser(e), newService(e), newDevice(e), newRevoke(e), newKeys(e),
 		newBackup(e), newRestore(e), newAudit(e), newConfig(e), newDoctor(e), newVersion(e),
 	)
-	for _, c := range root.Commands() {
-		mistakes(c)
-	}
+	root.Args = cobra.ArbitraryArgs // else cobra refuses an unknown command itself, as any other error
+	mistakes(root)
 	return root
 }
 
@@ -70,7 +69,12 @@ func mistakes(c *cobra.Command) {
 	if c.HasSubCommands() && c.RunE == nil {
 		c.RunE = func(c *cobra.Command, a []string) error {
 			if len(a) > 0 {
-				return usagef("%s has no command %q (see %s --help)", c.CommandPath(), a[0], c.CommandPath())
+				like := ""
+				c.SuggestionsMinimumDistance = 2
+				if near := c.SuggestionsFor(a[0]); len(near) > 0 {
+					like = ": did you mean " + strings.Join(near, " or ") + "?"
+				}
+				return usagef("%s has no command %q (see %s --help)%s", c.CommandPath(), a[0], c.CommandPath(), like)
 			}
 			return c.Help()
 		}
@@ -176,19 +180,32 @@ func (e *env) print(c *cobra.Command, v any, human func(w io.Writer)) error {
 }
 
 // secret reads a secret's one line from a file, or - for stdin. It never
-// comes by argv, which every process of the machine can read.
-func (e *env) secret(path string) (string, error) {
-	var b []byte
-	var err error
-	if path == "-" {
-		b, err = io.ReadAll(io.LimitReader(e.Stdin, 1<<16))
-	} else {
-		b, err = os.ReadFile(path)
+// comes by argv, which every process of the machine can read. An interrupt ends
+// a read that nothing else would; its goroutine ends with the process.
+func (e *env) secret(ctx context.Context, path string) (string, error) {
+	type read struct {
+		b   []byte
+		err error
 	}
-	if err != nil {
-		return "", err
+	done := make(chan read, 1)
+	go func() {
+		var r read
+		if path == "-" {
+			r.b, r.err = io.ReadAll(io.LimitReader(e.Stdin, 1<<16))
+		} else {
+			r.b, r.err = os.ReadFile(path)
+		}
+		done <- r
+	}()
+	select {
+	case r := <-done:
+		if r.err != nil {
+			return "", usageError{r.err}
+		}
+		return strings.TrimSuffix(strings.TrimSuffix(string(r.b), "\n"), "\r"), nil
+	case <-ctx.Done():
+		return "", errors.New("interrupted")
 	}
-	return strings.TrimSuffix(strings.TrimSuffix(string(b), "\n"), "\r"), nil
 }
 
 func newVersion(e *env) *cobra.Command {

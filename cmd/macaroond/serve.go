@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"os/signal"
 	"reflect"
@@ -48,7 +47,8 @@ SIGHUP reads the configuration again: a bad one is reported and the old one kept
 type authority struct {
 	cmd    *cobra.Command
 	env    *env
-	cfg    *config
+	begun  *config // what it was started with: some keys stay as they were until a restart
+	cfg    *config // what is in force
 	svc    *service.Service
 	log    *slog.Logger
 	level  *slog.LevelVar
@@ -59,7 +59,14 @@ type authority struct {
 
 func (e *env) serve(c *cobra.Command) (err error) {
 	ctx := c.Context()
+	// From here on SIGHUP is a reload: it must not end a server that is starting.
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
 	cfg, err := e.load(c)
+	if err == nil {
+		err = cfg.checkServe()
+	}
 	if err != nil {
 		return err
 	}
@@ -74,7 +81,10 @@ func (e *env) serve(c *cobra.Command) (err error) {
 		return err
 	}
 	defer unlock()
-	keys, err := e.sealingKeys(cfg)
+	if err := cfg.makeDevKey(); err != nil {
+		return err
+	}
+	keys, _, err := cfg.sealingKeys()
 	if err != nil {
 		return err
 	}
@@ -84,9 +94,6 @@ func (e *env) serve(c *cobra.Command) (err error) {
 	}
 	defer listener.Close()
 	if cfg.Issuer == "" {
-		if !cfg.dev {
-			return usagef("issuer is not configured: give this service's public URL, such as https://auth.example.com")
-		}
 		cfg.Issuer = baseURL(cfg, listener)
 	}
 
@@ -102,24 +109,44 @@ func (e *env) serve(c *cobra.Command) (err error) {
 	}
 	log.Info("the revocation list is loaded", "entries", svc.Revocations(), "took", time.Since(begin).String())
 
-	a := &authority{cmd: c, env: e, cfg: cfg, svc: svc, log: log, level: level, counts: httpapi.NewRequests()}
+	a := &authority{cmd: c, env: e, begun: cfg, cfg: cfg, svc: svc, log: log, level: level, counts: httpapi.NewRequests()}
 	if err := a.apply(cfg); err != nil {
 		return err
 	}
-	return a.run(ctx, listener)
+	return a.run(ctx, listener, hup)
 }
 
-// sealingKeys reads the key-encryption keys; with --dev it makes one.
-func (e *env) sealingKeys(cfg *config) (*keyring.SealingKeys, error) {
-	text, _, err := cfg.keyText()
-	if cfg.dev && errors.Is(err, fs.ErrNotExist) {
-		text = keyring.NewKeyText() + "\n"
-		err = writeNew(cfg.devKeyPath(), text)
+// checkServe refuses what only a server cannot work with, before anything is
+// made.
+func (c *config) checkServe() error {
+	if path, _ := c.keyPath(); c.Key == "" && path == "" {
+		return errNoKey
 	}
-	if err != nil {
-		return nil, err
+	if c.Issuer == "" && !c.dev {
+		return usagef("issuer is not configured: give this service's public URL, such as https://auth.example.com")
 	}
-	return keyring.ParseSealingKeys(text)
+	for _, a := range [...]struct{ key, addr string }{{"listen", c.Listen}, {"metrics_listen", c.MetricsListen}} {
+		if c.dev && a.addr != "" && !strings.HasPrefix(a.addr, "unix:") && !loopback(a.addr) {
+			return usagef("%s: with --dev only loopback addresses, such as 127.0.0.1:8420", a.key)
+		}
+	}
+	return nil
+}
+
+// makeDevKey makes a key for a new database. One that is there was made with
+// another key, and a second key would hide that the first is gone.
+func (c *config) makeDevKey() error {
+	path, source := c.keyPath()
+	if source != "--dev" || c.Key != "" {
+		return nil
+	}
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if _, err := os.Stat(c.databasePath()); err == nil {
+		return fmt.Errorf("%s is gone, and the database beside it cannot be used without it: put it back, or begin anew in another --data-dir", path)
+	}
+	return writeNew(path, keyring.NewKeyText()+"\n")
 }
 
 // writeNew makes a file that only its owner can read, and never replaces one.
@@ -134,22 +161,36 @@ func writeNew(path, text string) error {
 
 func listen(cfg *config) (net.Listener, error) {
 	if path, ok := strings.CutPrefix(cfg.Listen, "unix:"); ok {
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := removeSocket(path); err != nil {
 			return nil, err
 		}
 		return net.Listen("unix", path)
-	}
-	if cfg.dev {
-		host, _, err := net.SplitHostPort(cfg.Listen)
-		if ip, perr := netip.ParseAddr(host); err != nil || host != "localhost" && (perr != nil || !ip.IsLoopback()) {
-			return nil, usagef("listen: with --dev only loopback addresses, such as 127.0.0.1:8420")
-		}
 	}
 	l, err := net.Listen("tcp", cfg.Listen)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, fmt.Errorf("%s is in use: stop what listens there, or give another --listen HOST:PORT", cfg.Listen)
 	}
 	return l, err
+}
+
+// removeSocket removes the socket of a server that was killed: never another
+// file, and never one where somebody listens.
+func removeSocket(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if info.Mode().Type() != fs.ModeSocket {
+		return fmt.Errorf("listen: %s is there and is no socket", path)
+	}
+	if c, err := net.Dial("unix", path); err == nil {
+		c.Close()
+		return fmt.Errorf("unix:%s is in use: stop what listens there, or give another --listen unix:PATH", path)
+	}
+	return os.Remove(path)
 }
 
 func baseURL(cfg *config, l net.Listener) string {
@@ -198,7 +239,7 @@ func (a *authority) reload() {
 		}
 	}
 	if err == nil {
-		fixed := needRestart(a.cfg, next)
+		fixed := needRestart(a.begun, next)
 		if err = a.apply(next); err == nil {
 			a.log.Info("configuration reloaded", "needs_restart", fixed)
 			return
@@ -207,7 +248,7 @@ func (a *authority) reload() {
 	a.log.Error("the configuration is bad; the old one stays in force", "error", err)
 }
 
-func (a *authority) run(ctx context.Context, listener net.Listener) error {
+func (a *authority) run(ctx context.Context, listener net.Listener, hup <-chan os.Signal) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var wg sync.WaitGroup
@@ -237,12 +278,12 @@ func (a *authority) run(ctx context.Context, listener net.Listener) error {
 	}
 	if err := a.announce(ctx, listener); err != nil {
 		server.Close()
+		if metrics != nil {
+			metrics.Close()
+		}
 		return err
 	}
 
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
 	for {
 		select {
 		case <-hup:
@@ -309,5 +350,8 @@ func needRestart(old, next *config) []string {
 			keys = append(keys, key)
 		}
 	})
+	if (old.TLSCertFile == "") != (next.TLSCertFile == "") {
+		keys = append(keys, "tls_cert_file") // another certificate is taken at once; TLS on or off is not
+	}
 	return keys
 }

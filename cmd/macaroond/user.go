@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"text/tabwriter"
@@ -18,7 +19,7 @@ func newUser(e *env) *cobra.Command {
 	add := &cobra.Command{
 		Use: "add NAME --password-file F", Short: "Add a user; F is a file, or - for stdin", Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			password, err := e.password(file)
+			password, err := e.password(c.Context(), file)
 			if err != nil {
 				return err
 			}
@@ -85,6 +86,9 @@ func newUser(e *env) *cobra.Command {
 				if err != nil {
 					return err
 				}
+				if u, err = s.FindUser(c.Context(), u.ID); err != nil {
+					return err
+				}
 				return e.print(c, u, func(w io.Writer) { fmt.Fprintf(w, "%s %q: %s\n", u.ID, u.Username, said) })
 			},
 		}
@@ -97,7 +101,7 @@ func newUser(e *env) *cobra.Command {
 	})
 	var newFile string
 	passwd := act("passwd", "Set a password and revoke every device", func(c *cobra.Command, s *service.Service, u api.User) (string, error) {
-		password, err := e.password(newFile)
+		password, err := e.password(c.Context(), newFile)
 		if err != nil {
 			return "", err
 		}
@@ -110,11 +114,11 @@ func newUser(e *env) *cobra.Command {
 	return c
 }
 
-func (e *env) password(file string) (string, error) {
+func (e *env) password(ctx context.Context, file string) (string, error) {
 	if file == "" {
 		return "", usagef("give --password-file F (a file, or - for stdin): a password on the command line could be read by every process here")
 	}
-	return e.secret(file)
+	return e.secret(ctx, file)
 }
 
 func findUser(c *cobra.Command, s *service.Service, who string) (api.User, error) {

@@ -96,7 +96,7 @@ func (a *authority) gauge(name string) float64 {
 // memory on them.
 func TestHashingPoolIsFull(t *testing.T) {
 	a := start(t, func(s *setup) {
-		s.service.Hashing = service.Hashing{MemoryKiB: 32 << 10, Time: 40, Threads: 1, Pool: 1, Queue: 0}
+		s.service.Hashing = service.Hashing{MemoryKiB: 32 << 10, Time: 20, Threads: 1, Pool: 1, Queue: 0}
 	})
 	var first sync.WaitGroup
 	first.Go(func() {
@@ -129,7 +129,7 @@ func TestHashingPoolIsFull(t *testing.T) {
 // that the machine's moods fall on all alike; a class that skipped the hash
 // would be at a tenth of the others, and the bound is at half.
 func TestUnknownUserTakesTheSameTime(t *testing.T) {
-	a := start(t, func(s *setup) { s.service.Hashing = service.Hashing{MemoryKiB: 16 << 10, Time: 2, Threads: 1, Pool: 1} })
+	a := start(t, func(s *setup) { s.service.Hashing = service.Hashing{MemoryKiB: 16 << 10, Time: 1, Threads: 1, Pool: 1} })
 	a.user("alice")
 	a.post("/v1/signup", "", api.SignupIn{Username: "device only", Device: api.DeviceIn{Name: "d"}}).want(201, "")
 	classes := []struct{ what, name, password string }{
@@ -140,7 +140,7 @@ func TestUnknownUserTakesTheSameTime(t *testing.T) {
 		{"an endless password", "alice", strings.Repeat("p", 2000)},
 	}
 	times := make([][]time.Duration, len(classes))
-	for range 40 {
+	for range 30 {
 		for i, c := range classes {
 			begin := time.Now()
 			a.loginFrom("", c.name, c.password).want(401, "bad_credentials")

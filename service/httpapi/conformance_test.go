@@ -132,6 +132,7 @@ func (d *description) response(r *http.Request, sent []byte, resp *http.Response
 		}
 		return ref.Value.Content["application/problem+json"].Schema.Value.VisitJSON(problem)
 	}
+	in.Options.ExcludeResponseBody = r.Method == http.MethodHead
 	if resp.StatusCode/100 == 2 {
 		succeeded.Store(in.Route.Operation.OperationID, true)
 	}

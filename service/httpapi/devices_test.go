@@ -78,6 +78,7 @@ func TestDevices(t *testing.T) {
 func TestLogout(t *testing.T) {
 	a := start(t)
 	phone := a.user("alice")
+	a.pass(time.Second)
 	laptop := a.login("alice", api.DeviceIn{Name: "laptop"})
 	a.do(ask{method: "POST", path: "/v1/logout", auth: bearer(phone.Token)}).want(204, "")
 	a.do(ask{method: "POST", path: "/v1/logout", auth: bearer(phone.Token)}).want(401, "revoked")

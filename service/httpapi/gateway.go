@@ -30,9 +30,9 @@ var (
 // headers, or 401, 403, and 503 only when the list of revocations is stale.
 func (s *server) authz(d dialect) gin.HandlerFunc {
 	return func(c *gin.Context) {
-		c.Header("Cache-Control", "no-store")
 		pass, err := s.judge(c.Request, d)
 		if err != nil {
+			c.Header("Cache-Control", "no-store")
 			p, header := s.problem(c, err)
 			for k, v := range header {
 				c.Header(k, v)
@@ -73,7 +73,10 @@ func (s *server) judge(r *http.Request, d dialect) (*service.Pass, error) {
 	if !s.trusted(peerAddr(r)) {
 		return nil, forbidden("only a trusted proxy may ask: see trusted_proxies")
 	}
-	facts := caveats.Request{ClientIP: s.clientAddr(r), Origins: r.Header["Origin"]}
+	facts := caveats.Request{Origins: r.Header["Origin"]}
+	if len(r.Header["X-Forwarded-For"]) > 0 { // else the gateway does not say who asks, and it is not itself
+		facts.ClientIP = s.clientAddr(r)
+	}
 	if d == prefixed {
 		target, ok := strings.CutPrefix(r.RequestURI, "/authz/request")
 		if !ok {
@@ -107,9 +110,11 @@ func (s *server) judge(r *http.Request, d dialect) (*service.Pass, error) {
 }
 
 // single takes a header that must be there exactly once and not be empty.
+// Neither a method nor a target has a space (RFC 9112 section 3): one that has
+// was joined from two on the way here.
 func single(h http.Header, name string) (string, bool) {
 	v := h[name]
-	if len(v) != 1 || v[0] == "" {
+	if len(v) != 1 || v[0] == "" || strings.Contains(v[0], " ") {
 		return "", false
 	}
 	return v[0], true

@@ -86,10 +86,11 @@ func (x *call) client(form url.Values) (*storage.Service, error) {
 	if err != nil {
 		return nil, &oauthFail{http.StatusBadRequest, "invalid_request", "more than one Authorization header"}
 	}
-	if cred.name == "" && form.Get("client_id") == "" {
+	byBasic := cred.name != "" || cred.secret != ""
+	if !byBasic && form.Get("client_id") == "" {
 		return nil, nil
 	}
-	if cred.name != "" {
+	if byBasic {
 		if form.Get("client_secret") != "" {
 			return nil, &oauthFail{http.StatusBadRequest, "invalid_request", "the client authenticates twice"}
 		}

@@ -80,7 +80,7 @@ func TestSchemasAreTheWireTypes(t *testing.T) {
 		for _, f := range fields {
 			member, rest, _ := strings.Cut(f, ",")
 			members = append(members, member)
-			if rest != "omitempty" {
+			if rest != "omitempty" && rest != "omitzero" {
 				required = append(required, member)
 			}
 		}

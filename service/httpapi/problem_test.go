@@ -9,7 +9,7 @@ import (
 	"macaroond/service/api"
 )
 
-// policy is the status of every code, written by hand from DESIGN 5 and 9.
+// policy is the status of every code, written by hand from the specification.
 var policy = map[string]int{
 	"malformed": 401, "too_large": 401, "invalid": 401, "revoked": 401, "expired": 401, "not_yet_valid": 401, "wrong_audience": 401,
 	"unknown_caveat": 403, "refused": 403, "replayed": 403,

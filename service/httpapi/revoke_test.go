@@ -60,6 +60,7 @@ func TestRevokeBranch(t *testing.T) {
 func TestRevokeDevice(t *testing.T) {
 	a := start(t)
 	phone := a.user("alice")
+	a.pass(time.Second)
 	laptop := a.login("alice", api.DeviceIn{Name: "laptop"})
 	a.wantGrain(a.revoke("", phone.Token), "device")
 	a.do(ask{method: "GET", path: "/v1/devices", auth: bearer(phone.Token)}).want(401, "revoked")

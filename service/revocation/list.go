@@ -50,7 +50,7 @@ type List struct {
 
 	mu    sync.Mutex // writers
 	live  atomic.Int64
-	since atomic.Int64 // Unix nanoseconds of AsOf
+	asOf  atomic.Pointer[time.Time]
 }
 
 // New makes an empty list.
@@ -241,14 +241,14 @@ func (l *List) Sweep(now time.Time) {
 func (l *List) Len() int { return int(l.live.Load()) }
 
 // SetAsOf says when the source of the list was last read to its end.
-func (l *List) SetAsOf(t time.Time) { l.since.Store(t.UnixNano()) }
+func (l *List) SetAsOf(t time.Time) { l.asOf.Store(&t) }
 
-// AsOf is the time of the last SetAsOf; zero when the list has never been
+// AsOf is the time of the last SetAsOf, with its monotonic reading, so that
+// setting the clock back hides no staleness; zero when the list has never been
 // complete.
 func (l *List) AsOf() time.Time {
-	ns := l.since.Load()
-	if ns == 0 {
-		return time.Time{}
+	if t := l.asOf.Load(); t != nil {
+		return *t
 	}
-	return time.Unix(0, ns)
+	return time.Time{}
 }

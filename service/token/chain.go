@@ -3,6 +3,7 @@ package token
 import (
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"macaroond/caveats"
@@ -78,23 +79,23 @@ func (c Chain) Identity() (id Identity, ok bool) {
 	if len(c.token.caveats) < MintCaveats {
 		return Identity{}, false
 	}
-	for i, name := range [MintCaveats]string{"time-before", "user", "device"} {
-		text, thirdParty := c.Caveat(i)
-		cav, err := caveats.Parse(text)
-		if err != nil || thirdParty || cav.Name() != name {
-			return Identity{}, false
-		}
-		switch arg := text[len(name)+1:]; i {
-		case 0:
-			id.Expires, _ = cav.Time()
-		case 1:
-			id.User = arg
-		case 2:
-			id.Device = arg
-		}
+	expires, err := caveats.Parse(c.mint(0, "time-before "))
+	if err != nil {
+		return Identity{}, false
 	}
-	if !IsID(id.User, UserPrefix, ServicePrefix) || !IsID(id.Device, DevicePrefix) {
+	id.Expires, ok = expires.Time()
+	id.User = strings.TrimPrefix(c.mint(1, "user "), "user ")
+	id.Device = strings.TrimPrefix(c.mint(2, "device "), "device ")
+	if !ok || !IsID(id.User, UserPrefix, ServicePrefix) || !IsID(id.Device, DevicePrefix) {
 		return Identity{}, false
 	}
 	return id, true
+}
+
+// mint is the caveat at i if it is first-party and begins so, or nothing.
+func (c Chain) mint(i int, begin string) string {
+	if text, thirdParty := c.Caveat(i); !thirdParty && strings.HasPrefix(text, begin) {
+		return text
+	}
+	return ""
 }

@@ -20,7 +20,7 @@ import (
 //     caveat up in a map. No base64, no times, no revocation.
 //
 // ratio runs the first and the third in turns, so that a busy machine slows
-// both: the issue demands at most 1.0.
+// both: at most 1.0 is promised (docs/benchmarks.md).
 func BenchmarkVerdict(b *testing.B) {
 	holder := []string{"time-before 2026-11-21T13:00:00Z", "audience photos", "method GET HEAD"}
 	m := library(b, append(append([]string(nil), mint...), holder...)...)

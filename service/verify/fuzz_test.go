@@ -12,7 +12,7 @@ import (
 	"macaroond/service/verify"
 )
 
-// FuzzIdentity is the promise of DESIGN 4, through the whole verifier: whatever
+// FuzzIdentity is the promise of the specification, through the whole verifier: whatever
 // texts are appended to whatever token, the identity stays, the expiry is no
 // later, and no refusal becomes an acceptance.
 func FuzzIdentity(f *testing.F) {

@@ -21,7 +21,7 @@ import (
 
 func encode(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
 
-// The refusals of a token whose chain holds, in the order of DESIGN 5, and how
+// The refusals of a token whose chain holds, in their order, and how
 // to bring each about.
 var refusals = []struct {
 	code    string

@@ -123,31 +123,31 @@ func (t *tx) issue(in storage.IssueDevice, ev storage.Event) (issued, error) {
 	return issued{d, revoked}, err
 }
 
-// mayIssue refuses, or consumes the recovery code.
+// mayIssue refuses, or consumes the recovery code. Whether the user is
+// suspended is told only to those whose code or password is right.
 func (t *tx) mayIssue(in storage.IssueDevice) error {
 	u, err := findUser(t, in.UserID)
 	if err != nil {
 		return err
 	}
-	if !u.SuspendedAt.IsZero() {
-		return storage.ErrSuspended
+	if in.RecoveryCode != nil {
+		n, err := t.exec(`DELETE FROM recovery_codes WHERE user_id = ? AND hash = ?`, in.UserID, in.RecoveryCode[:])
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return storage.ErrCodeUnknown
+		}
 	}
 	if in.PasswordHash != nil && *in.PasswordHash != u.PasswordHash {
 		return storage.ErrPasswordChanged
 	}
+	if !u.SuspendedAt.IsZero() {
+		return storage.ErrSuspended
+	}
 	signing, err := exists(t, `SELECT 1 FROM epochs WHERE number = ? AND state = ?`, in.RootKey.Epoch, storage.EpochSigning)
-	if err != nil {
-		return err
-	}
-	if !signing {
-		return storage.ErrEpochNotSigning
-	}
-	if in.RecoveryCode == nil {
-		return nil
-	}
-	n, err := t.exec(`DELETE FROM recovery_codes WHERE user_id = ? AND hash = ?`, in.UserID, in.RecoveryCode[:])
-	if err == nil && n == 0 {
-		err = storage.ErrCodeUnknown
+	if err == nil && !signing {
+		err = storage.ErrEpochNotSigning
 	}
 	return err
 }

@@ -128,6 +128,18 @@ func (s *Store) RevokeDevices(ctx context.Context, in storage.RevokeDevices, ev 
 	})
 }
 
+// RevokeRootKey implements [storage.Store].
+func (s *Store) RevokeRootKey(ctx context.Context, id [16]byte, expires time.Time, ev storage.Event) ([]storage.Revocation, error) {
+	return change(ctx, s, func(t *tx) ([]storage.Revocation, error) {
+		out, err := t.revokeKey(nil, id, expires)
+		if err != nil || len(out) == 0 {
+			return nil, err
+		}
+		ev.RootKeyID = &id
+		return out, t.audit(ev)
+	})
+}
+
 // RevokeBranch implements [storage.Store].
 func (s *Store) RevokeBranch(ctx context.Context, in storage.RevokeBranch, ev storage.Event) (storage.Revocation, bool, error) {
 	out, err := change(ctx, s, func(t *tx) (out struct {

@@ -34,6 +34,22 @@ var issuing = []clause{
 		k.must(err)
 		k.refused(k.asking(u, e.Number, "", T0), storage.ErrEpochNotSigning)
 	}},
+	{"only a right code learns that the user is suspended, and is not spent", func(k *kit) {
+		e := k.epoch()
+		u := k.newUser("a")
+		code, wrong := [32]byte{1}, [32]byte{2}
+		_, err := k.s.CreateUser(k.Context(), u, [][32]byte{code}, nil, event("signup", T0))
+		k.must(err)
+		_, err = k.s.SuspendUser(k.Context(), u.ID, event("user_suspended", T0))
+		k.must(err)
+		in := k.asking(u, e.Number, "", T0)
+		in.RecoveryCode = &wrong
+		k.refused(in, storage.ErrCodeUnknown)
+		in.RecoveryCode = &code
+		k.refused(in, storage.ErrSuspended)
+		k.must(k.s.ResumeUser(k.Context(), u.ID, event("user_resumed", T0)))
+		k.issue(in)
+	}},
 	{"a password that was changed meanwhile logs nobody in", func(k *kit) {
 		e, u := k.epoch(), k.user("a")
 		in := k.asking(u, e.Number, "", T0)

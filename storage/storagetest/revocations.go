@@ -9,6 +9,20 @@ import (
 )
 
 var revocations = []clause{
+	{"a root key that no device has is listed once", func(k *kit) {
+		id := [16]byte{7}
+		ev := event("device_revoked", T0)
+		got, err := k.s.RevokeRootKey(k.Context(), id, T0.Add(time.Hour), ev)
+		k.must(err)
+		k.equal("entries", got, []storage.Revocation{{Seq: 1, Grain: storage.GrainDevice, RootKeyID: id, ExpiresAt: T0.Add(time.Hour + storage.ClockSkew)}})
+		entries := k.entries()
+		k.equal("root key of the event", *entries[len(entries)-1].RootKeyID, id)
+		k.unchanged(func() {
+			again, err := k.s.RevokeRootKey(k.Context(), id, T0.Add(time.Hour), ev)
+			k.must(err)
+			k.equal("entries", len(again), 0)
+		})
+	}},
 	{"an empty list has sequence 0", func(k *kit) {
 		k.equal("sequence", k.state().Sequence, int64(0))
 		k.equal("list", len(k.list(0)), 0)

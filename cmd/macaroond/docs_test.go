@@ -1,0 +1,167 @@
+package main
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// configTable is the table of docs/operations.md, made from the tags.
+func configTable(t *testing.T) string {
+	var b strings.Builder
+	b.WriteString("| key | default | reload | what it is |\n|---|---|---|---|\n")
+	new(config).fields(func(key string, f reflect.StructField, _ reflect.Value) {
+		if f.Tag.Get("doc") == "" {
+			t.Errorf("%s has no doc", key)
+		}
+		value, reload := "", ""
+		if d := f.Tag.Get("default"); d != "" {
+			value = "`" + d + "`"
+		}
+		if f.Tag.Get("reload") != "" {
+			reload = "yes"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", key, value, reload, f.Tag.Get("doc"))
+	})
+	return b.String()
+}
+
+// Configuration is told once: the page has the very table of the struct.
+func TestConfigTable(t *testing.T) {
+	page, err := os.ReadFile("../../docs/operations.md")
+	must(t, err)
+	if want := configTable(t); !strings.Contains(string(page), "\n"+want+"\n") {
+		t.Errorf("docs/operations.md has another table than this:\n%s", want)
+	}
+}
+
+// Every field of config has a key, but for those that are not configuration.
+func TestEveryKeyIsTagged(t *testing.T) {
+	v := reflect.TypeFor[config]()
+	n := 0
+	for i := range v.NumField() {
+		f := v.Field(i)
+		if f.IsExported() != (f.Tag.Get("key") != "") {
+			t.Errorf("%s: exported fields are keys, others are not", f.Name)
+		}
+		n++
+	}
+	out, code := newSite(t, nil).run("", "config", "print")
+	if code != exitOK {
+		t.Fatal(code)
+	}
+	new(config).fields(func(key string, f reflect.StructField, _ reflect.Value) {
+		if !strings.Contains(out, "# "+f.Tag.Get("doc")+"\n"+key+": ") {
+			t.Errorf("config print does not show %s with its documentation", key)
+		}
+	})
+	if n == 0 {
+		t.Fatal("no fields")
+	}
+}
+
+// docs/api.md has every code that the service answers and every route that it
+// serves, and names no route that is not there.
+func TestAPIPage(t *testing.T) {
+	b, err := os.ReadFile("../../docs/api.md")
+	must(t, err)
+	page := string(b)
+
+	codes := constants(t, "../../service/api/codes.go", "Code")
+	if len(codes) < 20 {
+		t.Fatalf("found %d codes", len(codes))
+	}
+	for _, code := range codes {
+		if !regexp.MustCompile("(?m)^\\| `" + code + "` \\|").MatchString(page) {
+			t.Errorf("code %s has no row", code)
+		}
+	}
+
+	source, err := os.ReadFile("../../service/httpapi/routes.go")
+	must(t, err)
+	routes := regexp.MustCompile(`g\.(GET|POST|PUT|PATCH|DELETE|Any)\("([^"]+)"`).FindAllStringSubmatch(string(source), -1)
+	if len(routes) < 25 {
+		t.Fatalf("found %d routes", len(routes))
+	}
+	known := map[string]bool{}
+	for _, r := range routes {
+		method, path := r[1], regexp.MustCompile(`[:*](\w+)`).ReplaceAllString(r[2], "{$1}")
+		if method == "Any" {
+			method = "ANY"
+		}
+		known[method+" "+path] = true
+		if !strings.Contains(page, "\n### `"+method+" "+path+"`\n") {
+			t.Errorf("there is no heading `%s %s`", method, path)
+		}
+	}
+	for _, h := range regexp.MustCompile("(?m)^### `([^`]+)`$").FindAllStringSubmatch(page, -1) {
+		if !known[h[1]] {
+			t.Errorf("%s is described and not served", h[1])
+		}
+	}
+}
+
+// constants are the string constants of a file whose names begin with prefix.
+func constants(t *testing.T, path, prefix string) []string {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), filepath.FromSlash(path), nil, 0)
+	must(t, err)
+	var out []string
+	ast.Inspect(file, func(n ast.Node) bool {
+		spec, ok := n.(*ast.ValueSpec)
+		if !ok || !strings.HasPrefix(spec.Names[0].Name, prefix) || len(spec.Values) == 0 {
+			return true
+		}
+		if lit, ok := spec.Values[0].(*ast.BasicLit); ok && lit.Kind == token.STRING {
+			s, err := strconv.Unquote(lit.Value)
+			must(t, err)
+			out = append(out, s)
+		}
+		return true
+	})
+	return out
+}
+
+// The examples of docs/api.md run as they stand, in their order.
+func TestAPIExamples(t *testing.T) {
+	if _, err := exec.LookPath("curl"); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal(err)
+		}
+		t.Skip("NOT PROVED: curl is not here, the examples of docs/api.md were not run")
+	}
+	page, err := os.ReadFile("../../docs/api.md")
+	must(t, err)
+	blocks := regexp.MustCompile("(?ms)^```sh\n(.*?)^```$").FindAllStringSubmatch(string(page), -1)
+	if len(blocks) < 10 {
+		t.Fatalf("%d examples", len(blocks))
+	}
+	script := "set -euo pipefail\n"
+	for i, b := range blocks {
+		script += fmt.Sprintf("echo '## example %d' >&2\n%s", i+1, b[1])
+	}
+
+	bin := t.TempDir()
+	if out, err := exec.Command("go", "build", "-o", bin, "macaroond/cmd/macaroon").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	s := newSite(t, map[string]string{"signup": "device", "trusted_proxies": "127.0.0.1/32"})
+	s.serve()
+	s.must(nil, password, "user", "add", "demo", "--password-file", "-")
+	s.write(filepath.Join(s.dir, "demo-password"), password+"\n")
+	cmd := exec.Command("bash", "-c", script)
+	cmd.Dir = bin
+	cmd.Env = []string{"PATH=" + bin + ":" + os.Getenv("PATH"), "HOME=" + bin, "URL=" + s.url, "DATA=" + s.dir, "GORACE=atexit_sleep_ms=10"}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}

@@ -1,0 +1,215 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"macaroond/service/api"
+	"macaroond/service/client"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"macaroond": main})
+}
+
+// TestScripts runs testdata/script: the real macaroond, each in a process of
+// its own.
+func TestScripts(t *testing.T) {
+	const dir = "testdata/script"
+	scripts, err := filepath.Glob(filepath.Join(dir, "*.txtar"))
+	if err != nil || len(scripts) == 0 {
+		t.Fatalf("no scripts in %s: %v", dir, err)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir:                 dir,
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("HOME", env.WorkDir)
+			env.Setenv("D", filepath.Join(env.WorkDir, "data"))
+			env.Values[background{}] = &background{}
+			env.Setenv("GORACE", "atexit_sleep_ms=10") // with -race each macaroond would end a second late
+			return nil
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"answers": answers,
+			"edit":    edit,
+			"exits":   exits,
+			"login":   login,
+			"member":  member,
+			"server":  server,
+			"stop":    stop,
+		},
+	})
+}
+
+// exits CODE PROGRAM ARG… runs a program that must end with the code.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE PROGRAM ARG…")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	err = ts.Exec(args[1], args[2:]...)
+	got := 0
+	if status, ok := errors.AsType[*exec.ExitError](err); ok {
+		got = status.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, want %d\nstdout: %s\nstderr: %s", got, want, ts.ReadFile("stdout"), ts.ReadFile("stderr"))
+	}
+}
+
+// background is the script's server, in the script's values.
+type background struct{ cmd *exec.Cmd }
+
+// server ARG… starts macaroond serve on a port of its own, with D as its data
+// directory, and sets URL. Its log is the file log. It is killed when the
+// script ends.
+func server(ts *testscript.TestScript, neg bool, args []string) {
+	if neg {
+		ts.Fatalf("unsupported: ! server")
+	}
+	cmd := exec.Command("macaroond", append([]string{"serve", "--listen", "127.0.0.1:0", "--data-dir", ts.Getenv("D")}, args...)...)
+	cmd.Dir = ts.Getenv("WORK")
+	for _, name := range []string{"PATH", "HOME", "GORACE", "MACAROOND_ISSUER", "MACAROOND_KEY_FILE"} {
+		if v := ts.Getenv(name); v != "" {
+			cmd.Env = append(cmd.Env, name+"="+v)
+		}
+	}
+	log, err := os.OpenFile(ts.MkAbs("log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	ts.Check(err)
+	defer log.Close()
+	cmd.Stderr = log
+	stdout, err := cmd.StdoutPipe()
+	ts.Check(err)
+	ts.Check(cmd.Start())
+	ts.Value(background{}).(*background).cmd = cmd
+	ts.Defer(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	first, err := bufio.NewReader(stdout).ReadString('\n')
+	url, ok := strings.CutPrefix(strings.TrimSpace(first), "macaroond listens on ")
+	if err != nil || !ok {
+		ts.Fatalf("macaroond said %q: %v\n%s", first, err, ts.ReadFile("log"))
+	}
+	ts.Setenv("URL", url)
+}
+
+// stop ends the server as systemd does; it must end well.
+func stop(ts *testscript.TestScript, neg bool, args []string) {
+	b := ts.Value(background{}).(*background)
+	if neg || len(args) > 0 || b.cmd == nil {
+		ts.Fatalf("usage: stop, after server")
+	}
+	ts.Check(b.cmd.Process.Signal(syscall.SIGTERM))
+	if err := b.cmd.Wait(); err != nil {
+		ts.Fatalf("macaroond ended with %v\n%s", err, ts.ReadFile("log"))
+	}
+}
+
+// login NAME PASSWORD FILE logs in and keeps the token; ! login must be refused.
+func login(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 3 {
+		ts.Fatalf("usage: login NAME PASSWORD FILE")
+	}
+	c, err := client.New(ts.Getenv("URL"), client.Options{})
+	ts.Check(err)
+	grant, err := c.Login(context.Background(), api.LoginIn{Username: args[0], Password: args[1], Device: api.DeviceIn{Name: "script"}})
+	if neg != (err != nil) {
+		ts.Fatalf("login: %v", err)
+	}
+	if neg {
+		ts.Check(os.WriteFile(ts.MkAbs(args[2]), []byte(err.Error()+"\n"), 0o600))
+		return
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[2]), []byte(grant.Token+"\n"), 0o600))
+	ts.Setenv("DEVICE", grant.Device.ID)
+}
+
+// answers CODE FILE asks with the token in FILE until the server's answer is
+// CODE (ok, revoked, …), for two seconds at most.
+func answers(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: answers CODE FILE")
+	}
+	c, err := client.New(ts.Getenv("URL"), client.Options{})
+	ts.Check(err)
+	root := client.Bearer(strings.TrimSpace(ts.ReadFile(args[1])))
+	got := ""
+	for deadline := time.Now().Add(2 * time.Second); time.Now().Before(deadline); {
+		got = "ok"
+		if _, err := c.Devices(context.Background(), root); err != nil {
+			problem, ok := errors.AsType[*api.Problem](err)
+			if !ok {
+				ts.Fatalf("%v", err)
+			}
+			got = problem.Code
+		}
+		if got == args[0] {
+			return
+		}
+	}
+	ts.Fatalf("the answer is %s, want %s", got, args[0])
+}
+
+// edit STATEMENT changes the database behind everybody's back.
+func edit(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: edit STATEMENT")
+	}
+	db, err := sql.Open("sqlite", filepath.Join(ts.Getenv("D"), "macaroond.db"))
+	ts.Check(err)
+	defer db.Close()
+	res, err := db.ExecContext(context.Background(), args[0])
+	ts.Check(err)
+	if n, err := res.RowsAffected(); err != nil || n == 0 {
+		ts.Fatalf("%s: changed %d rows, %v", args[0], n, err)
+	}
+}
+
+// member VARIABLE FILE PATH sets a variable to a member of the JSON in FILE;
+// numbers in PATH (a.0.b) index arrays.
+func member(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: member VARIABLE FILE PATH")
+	}
+	var v any
+	dec := json.NewDecoder(strings.NewReader(ts.ReadFile(args[1])))
+	dec.UseNumber()
+	ts.Check(dec.Decode(&v))
+	for key := range strings.SplitSeq(args[2], ".") {
+		switch in := v.(type) {
+		case map[string]any:
+			v = in[key]
+		case []any:
+			i, err := strconv.Atoi(key)
+			ts.Check(err)
+			if i >= len(in) {
+				ts.Fatalf("%s: no element %d", args[1], i)
+			}
+			v = in[i]
+		}
+	}
+	if v == nil {
+		ts.Fatalf("%s: no member %s", args[1], args[2])
+	}
+	ts.Setenv(args[0], fmt.Sprint(v))
+}

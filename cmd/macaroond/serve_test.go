@@ -1,0 +1,439 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"maps"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+
+	"macaroond/service/api"
+	"macaroond/service/client"
+)
+
+// hangup asks this process's server to read its configuration again.
+func hangup(t *testing.T) {
+	t.Helper()
+	must(t, syscall.Kill(os.Getpid(), syscall.SIGHUP))
+}
+
+// A reload drops no request, neither on a kept connection nor on a new one,
+// and what it changes is in force; a bad file changes nothing and is told.
+func TestReload(t *testing.T) {
+	s := newSite(t, nil)
+	s.serve()
+	s.addUser("alice")
+	root := s.login("alice").Token
+
+	var served atomic.Int64
+	var wg sync.WaitGroup
+	stop := make(chan struct{})
+	ask := func(hc *http.Client) {
+		for n := 0; ; n++ {
+			select {
+			case <-stop:
+				if n >= 20 {
+					return
+				}
+			default:
+			}
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+"/v1/devices", nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			req.Header.Set("Authorization", "Bearer "+root)
+			resp, err := hc.Do(req)
+			if err != nil {
+				t.Errorf("dropped: %v", err)
+				return
+			}
+			io.Copy(io.Discard, resp.Body)
+			resp.Body.Close()
+			if resp.StatusCode != http.StatusOK {
+				t.Errorf("status %d", resp.StatusCode)
+				return
+			}
+			served.Add(1)
+		}
+	}
+	for _, tr := range []*http.Transport{{}, {}, {DisableKeepAlives: true}} {
+		wg.Go(func() {
+			ask(&http.Client{Transport: tr})
+			tr.CloseIdleConnections()
+		})
+	}
+	signup := func(name string) string {
+		_, err := s.client.Signup(t.Context(), api.SignupIn{Username: name, Password: password, Device: api.DeviceIn{Name: "d"}})
+		return s.code(err)
+	}
+	reloads := func() int { return strings.Count(s.log.String(), "configuration reloaded") }
+
+	if got := signup("before"); got != api.CodeSignupOff {
+		t.Errorf("before: %s", got)
+	}
+	for n := range 5 {
+		s.set(map[string]string{"signup": []string{"password", "off"}[n%2], "max_devices": fmt.Sprint(100 + n)})
+		hangup(t)
+		s.log.wait(t, fmt.Sprintf(`(?s)(configuration reloaded.*){%d}`, n+1))
+	}
+	if got := signup("after"); got != api.CodeOK {
+		t.Errorf("after: %s", got)
+	}
+
+	// A bad file.
+	for _, bad := range []string{"signup: 'nobody'\n", "lissen: x\n", "listen: [\n", ""} {
+		old, err := os.ReadFile(s.file)
+		must(t, err)
+		was := strings.Count(s.log.String(), "the old one stays")
+		if bad == "" {
+			must(t, os.Remove(s.file))
+		} else {
+			s.write(s.file, string(old)+bad)
+		}
+		hangup(t)
+		s.log.wait(t, fmt.Sprintf(`(?s)("level":"ERROR","msg":"the configuration is bad; the old one stays in force".*){%d}`, was+1))
+		s.write(s.file, string(old))
+	}
+	if got := signup("still"); got != api.CodeOK {
+		t.Errorf("with the old one: %s", got)
+	}
+
+	// What a reload cannot change is named, each time.
+	s.set(map[string]string{"listen": "127.0.0.1:1", "hash_pool": "3"})
+	n := reloads()
+	for i := range 2 {
+		hangup(t)
+		s.log.wait(t, fmt.Sprintf(`(?s)(configuration reloaded.*){%d}`, n+i+1))
+	}
+	if got := strings.Count(s.log.String(), `"needs_restart":["listen","hash_pool"]`); got != 2 {
+		t.Errorf("told %d times:\n%s", got, s.log)
+	}
+
+	close(stop)
+	wg.Wait()
+	if code := s.end(); code != exitOK {
+		t.Errorf("exit code %d", code)
+	}
+	t.Logf("%d requests served during the reloads", served.Load())
+}
+
+// certificate writes a fresh self-signed one and gives it for a client to trust.
+func certificate(t *testing.T, certFile, keyFile string, serial int64) *x509.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(t, err)
+	tmpl := &x509.Certificate{
+		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "auth.example"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
+	must(t, err)
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	must(t, err)
+	must(t, os.WriteFile(certFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
+	must(t, os.WriteFile(keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}), 0o600))
+	cert, err := x509.ParseCertificate(der)
+	must(t, err)
+	return cert
+}
+
+// A reload takes the new certificate; a bad one keeps the old.
+func TestReloadCertificate(t *testing.T) {
+	dir := t.TempDir()
+	certFile, keyFile := filepath.Join(dir, "cert"), filepath.Join(dir, "tlskey")
+	s := newSite(t, map[string]string{"tls_cert_file": certFile, "tls_key_file": keyFile})
+	pool := x509.NewCertPool()
+	s.tls = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+	pool.AddCert(certificate(t, certFile, keyFile, 1))
+	s.serve()
+	if !strings.HasPrefix(s.url, "https://") {
+		t.Fatal(s.url)
+	}
+	s.addUser("alice")
+	root := s.login("alice").Token
+	serial := func() int64 {
+		t.Helper()
+		c, err := tls.Dial("tcp", strings.TrimPrefix(s.url, "https://"), s.tls)
+		must(t, err)
+		defer c.Close()
+		return c.ConnectionState().PeerCertificates[0].SerialNumber.Int64()
+	}
+	if n := serial(); n != 1 {
+		t.Errorf("certificate %d", n)
+	}
+	pool.AddCert(certificate(t, certFile, keyFile, 2))
+	hangup(t)
+	s.log.wait(t, "configuration reloaded")
+	if n := serial(); n != 2 {
+		t.Errorf("certificate %d", n)
+	}
+	if got := s.answer(root); got != api.CodeOK { // on the connection from before
+		t.Error(got)
+	}
+	s.write(certFile, "no certificate")
+	hangup(t)
+	s.log.wait(t, "the configuration is bad; the old one stays in force")
+	if n := serial(); n != 2 {
+		t.Errorf("certificate %d", n)
+	}
+	// Clear text is no way in.
+	resp, err := http.Get("http" + strings.TrimPrefix(s.url, "https") + "/livez")
+	if err == nil {
+		resp.Body.Close()
+		if resp.StatusCode == http.StatusOK {
+			t.Error("answered without TLS")
+		}
+	}
+	// Turning TLS off is not for a reload.
+	s.set(map[string]string{"tls_cert_file": "", "tls_key_file": ""})
+	hangup(t)
+	s.log.wait(t, `"needs_restart":\["tls_cert_file"\]`)
+}
+
+// SIGTERM lets a request in progress end, and takes no new one.
+func TestGracefulShutdown(t *testing.T) {
+	s := newSite(t, nil)
+	s.serve()
+	s.addUser("alice")
+	addr := strings.TrimPrefix(s.url, "http://")
+	conn, err := net.Dial("tcp", addr)
+	must(t, err)
+	defer conn.Close()
+	body := fmt.Sprintf(`{"username":"alice","password":%q,"device":{"name":"late"}}`, password)
+	fmt.Fprintf(conn, "POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n", len(body))
+	// 100 Continue is sent when the handler reads the body: the request is in progress.
+	first := make([]byte, len("HTTP/1.1 100 Continue\r\n\r\n"))
+	_, err = io.ReadFull(conn, first)
+	must(t, err)
+
+	ended := make(chan int, 1)
+	go func() { ended <- s.end() }()
+	s.log.wait(t, `"msg":"stopping"`)
+	for deadline := time.Now().Add(patience); ; { // the listener closes right after
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			break
+		}
+		c.Close()
+		if time.Now().After(deadline) {
+			t.Fatal("it still takes connections")
+		}
+	}
+	select {
+	case code := <-ended:
+		t.Fatalf("ended with %d before the request did", code)
+	default:
+	}
+	io.WriteString(conn, body)
+	rest, err := io.ReadAll(conn)
+	must(t, err)
+	if !bytes.HasPrefix(rest, []byte("HTTP/1.1 200")) || !bytes.Contains(rest, []byte(`"token":`)) {
+		t.Errorf("%s", rest)
+	}
+	if code := <-ended; code != exitOK {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+// A Unix socket's peers count as 127.0.0.1: for trusted_proxies and client-ip.
+func TestUnixSocket(t *testing.T) {
+	dir, err := os.MkdirTemp("", "m") // short enough for a socket's name
+	must(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	path := filepath.Join(dir, "socket")
+	s := newSite(t, map[string]string{"listen": "unix:" + path, "trusted_proxies": "127.0.0.1/32"})
+	s.serve()
+	s.addUser("alice")
+	root := s.login("alice").Token
+	gateway := func(forwarded string, holder ...string) int {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+"/authz/original?audience=photos", nil)
+		must(t, err)
+		req.Header.Set("Authorization", "Bearer "+narrow(t, root, append([]string{"audience photos"}, holder...)...))
+		req.Header.Set("X-Original-Method", "GET")
+		req.Header.Set("X-Original-URI", "/photos/1")
+		if forwarded != "" {
+			req.Header.Set("X-Forwarded-For", forwarded)
+		}
+		resp, err := s.pool.RoundTrip(req)
+		must(t, err)
+		resp.Body.Close()
+		return resp.StatusCode
+	}
+	for _, row := range []struct {
+		forwarded, caveat string
+		want              int
+	}{
+		{"", "client-ip 127.0.0.1/32", 200},
+		{"", "client-ip 10.0.0.0/8", 403},
+		{"10.1.2.3", "client-ip 10.0.0.0/8", 200},
+		{"10.1.2.3", "client-ip 127.0.0.1/32", 403},
+	} {
+		if got := gateway(row.forwarded, row.caveat); got != row.want {
+			t.Errorf("X-Forwarded-For %q, %s: %d, want %d", row.forwarded, row.caveat, got, row.want)
+		}
+	}
+	if out, code := s.run("", "doctor"); code != exitOK {
+		t.Errorf("doctor: %d\n%s", code, out)
+	}
+	if out, _ := s.run("", "audit", "tail"); !strings.Contains(out, "client_ip=127.0.0.1") {
+		t.Errorf("audit:\n%s", out)
+	}
+
+	// A second server does not take the socket from the first.
+	if _, code := s.run("", "serve"); code != exitFailed || !strings.Contains(s.log.String(), "is in use: stop what listens there") {
+		t.Errorf("exit code %d\n%s", code, s.log)
+	}
+	if got := s.answer(root); got != api.CodeOK {
+		t.Error(got)
+	}
+	if code := s.end(); code != exitOK {
+		t.Errorf("exit code %d", code)
+	}
+	// What a killed server left is no obstacle; another file is never removed.
+	left, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	must(t, err)
+	left.SetUnlinkOnClose(false)
+	left.Close()
+	s.serve()
+	if got := s.answer(root); got != api.CodeOK {
+		t.Error(got)
+	}
+	s.end()
+	s.write(path, "precious")
+	if _, code := s.run("", "serve"); code != exitFailed {
+		t.Errorf("exit code %d", code)
+	}
+	if b, err := os.ReadFile(path); err != nil || string(b) != "precious" {
+		t.Errorf("%q, %v", b, err)
+	}
+}
+
+// metrics_listen serves what Prometheus reads, on a listener of its own.
+func TestMetrics(t *testing.T) {
+	s := newSite(t, map[string]string{"metrics_listen": "127.0.0.1:0", "max_staleness": "45s"})
+	s.serve()
+	s.addUser("alice")
+	g := s.login("alice")
+	must(t, s.client.Logout(t.Context(), client.Bearer(g.Token)))
+	if got := s.answer(g.Token); got != api.CodeRevoked {
+		t.Error(got)
+	}
+	addr := s.log.wait(t, `"msg":"metrics","address":"([^"]+)"`)
+	resp, err := http.Get("http://" + addr + "/metrics")
+	must(t, err)
+	defer resp.Body.Close()
+	parser := expfmt.NewTextParser(model.LegacyValidation)
+	all, err := parser.TextToMetricFamilies(resp.Body)
+	must(t, err)
+	value := func(name, label string) float64 {
+		t.Helper()
+		f := all[name]
+		if f == nil {
+			t.Fatalf("no %s", name)
+		}
+		for _, m := range f.Metric {
+			if label == "" || len(m.Label) > 0 && m.Label[0].GetValue() == label {
+				return m.GetGauge().GetValue() + m.GetCounter().GetValue()
+			}
+		}
+		t.Fatalf("%s has no %q", name, label)
+		return 0
+	}
+	if age := value("macaroond_revocations_age_seconds", ""); age < 0 || age > 5 {
+		t.Errorf("age %v", age)
+	}
+	for _, row := range []struct {
+		name, label string
+		want        float64
+	}{
+		{"macaroond_revocations_age_bound_seconds", "", 45},
+		{"macaroond_revocations_live", "", 1},
+		{"macaroond_revocations_total", "device", 1},
+		{"macaroond_logins_total", "ok", 1},
+		{"macaroond_verdicts_total", api.CodeRevoked, 1},
+		{"macaroond_epochs", "", 1},
+		{"macaroond_clock_jumped", "", 0},
+		{"macaroond_hashing_in_progress", "", 0},
+		{"macaroond_hashing_waiting", "", 0},
+	} {
+		if got := value(row.name, row.label); got != row.want {
+			t.Errorf("%s %s: %v, want %v", row.name, row.label, got, row.want)
+		}
+	}
+	if all["macaroond_http_request_seconds"] == nil || all["process_resident_memory_bytes"] == nil {
+		t.Error("no requests or no process")
+	}
+	// Every one of ours is in the manual, and the manual names no other.
+	manual, err := os.ReadFile("../../docs/operations.md")
+	must(t, err)
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		if f := all[name]; strings.HasPrefix(name, "macaroond_") && (f.GetHelp() == "" || !bytes.Contains(manual, []byte("`"+name+"`")) && !bytes.Contains(manual, []byte("`"+name+"{"))) {
+			t.Errorf("%s has no help text or is not in docs/operations.md", name)
+		}
+	}
+	// They are nowhere else.
+	resp, err = http.Get(s.url + "/metrics")
+	must(t, err)
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusNotFound {
+		t.Errorf("/metrics on the API: %d", resp.StatusCode)
+	}
+	// A listener that is taken ends the start, not later.
+	second := newSite(t, map[string]string{"metrics_listen": addr})
+	if _, code := second.run("", "serve"); code != exitFailed || !strings.Contains(second.log.String(), "metrics_listen") {
+		t.Errorf("exit code %d\n%s", code, second.log)
+	}
+}
+
+// An interrupt ends a read that nothing else would.
+func TestInterrupted(t *testing.T) {
+	s := newSite(t, nil)
+	s.serve()
+	s.end()
+	for _, args := range [][]string{
+		{"user", "add", "alice", "--password-file", "-"},
+		{"revoke", "--token-file", "-"},
+		{"audit", "tail", "-f"},
+	} {
+		r, w := io.Pipe() // nobody writes
+		ctx, cancel := context.WithCancel(t.Context())
+		code := make(chan int, 1)
+		go func() {
+			code <- run(ctx, process{Args: append(args, "--config", s.file), Stdin: r, Stdout: s.out, Stderr: s.log})
+		}()
+		cancel()
+		select {
+		case <-code:
+		case <-time.After(patience):
+			t.Errorf("%v goes on", args)
+		}
+		w.Close()
+	}
+	if users, _ := s.run("", "user", "list", "--json"); !strings.Contains(users, `"users":[]`) {
+		t.Error(users)
+	}
+}

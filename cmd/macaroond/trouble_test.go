@@ -1,0 +1,119 @@
+package main
+
+import (
+	"database/sql"
+	"encoding/json"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"macaroond/service/api"
+	"macaroond/service/client"
+)
+
+// changes are requests that write: each gives the answer's code.
+func (s *site) changes(root string) map[string]func() string {
+	return map[string]func() string{
+		"login": func() string {
+			_, err := s.client.Login(s.t.Context(), api.LoginIn{Username: "alice", Password: password, Device: api.DeviceIn{Name: "d"}})
+			return s.code(err)
+		},
+		"logout": func() string { return s.code(s.client.Logout(s.t.Context(), client.Bearer(root))) },
+		"revoke": func() string {
+			_, err := s.client.Revoke(s.t.Context(), client.Credential{}, narrow(s.t, root, "audience photos"))
+			return s.code(err)
+		},
+	}
+}
+
+// refuseAll sends every change: none may succeed, and each says "unavailable".
+func (s *site) refuseAll(root string) {
+	s.t.Helper()
+	var wg sync.WaitGroup
+	for name, change := range s.changes(root) {
+		wg.Go(func() {
+			if got := change(); got != api.CodeUnavailable {
+				s.t.Errorf("%s: %s, want %s", name, got, api.CodeUnavailable)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// While another process holds the write lock, nothing is answered as done;
+// verdicts go on.
+func TestLocked(t *testing.T) {
+	s := newSite(t, nil)
+	s.serve()
+	s.addUser("alice")
+	root := s.login("alice").Token
+	other, err := sql.Open("sqlite", filepath.Join(s.dir, "macaroond.db")+"?_txlock=immediate")
+	must(t, err)
+	defer other.Close()
+	lock, err := other.Begin()
+	must(t, err)
+	s.refuseAll(root)
+	if got := s.answer(root); got != api.CodeOK {
+		t.Errorf("a verdict: %s", got)
+	}
+	if !strings.Contains(s.log.String(), "database is locked by another process: end the one that holds it") {
+		t.Errorf("no word for the operator:\n%s", s.log)
+	}
+	must(t, lock.Rollback())
+	if got := s.changes(root)["logout"](); got != api.CodeOK {
+		t.Errorf("afterwards: %s", got)
+	}
+	if got := s.answer(root); got != api.CodeRevoked {
+		t.Error(got)
+	}
+}
+
+// A database that cannot be read: no success, and within max_staleness every
+// token is refused as one of which nobody knows whether it is revoked.
+func TestDamaged(t *testing.T) {
+	s := newSite(t, map[string]string{"max_staleness": "1s"})
+	s.serve()
+	s.addUser("alice")
+	root := s.login("alice").Token
+	path := filepath.Join(s.dir, "macaroond.db")
+	must(t, os.Truncate(path, 0))
+	must(t, os.Truncate(path+"-wal", 0))
+	var wg sync.WaitGroup
+	for name, change := range s.changes(root) {
+		wg.Go(func() {
+			if got := change(); got == api.CodeOK {
+				t.Errorf("%s: succeeded", name)
+			}
+		})
+	}
+	wg.Wait()
+	got := ""
+	for deadline := time.Now().Add(patience); got != api.CodeStale && time.Now().Before(deadline); {
+		if got = s.answer(root); got != api.CodeStale && got != api.CodeUnavailable {
+			t.Fatalf("%s from a database that is not there", got)
+		}
+	}
+	if got != api.CodeStale {
+		t.Errorf("%s, want %s", got, api.CodeStale)
+	}
+	resp, err := http.Get(s.url + "/readyz")
+	must(t, err)
+	defer resp.Body.Close()
+	var health api.Health
+	b, err := io.ReadAll(resp.Body)
+	must(t, err)
+	must(t, json.Unmarshal(b, &health))
+	if resp.StatusCode != http.StatusServiceUnavailable || health.Checks["revocations"] == "" || health.Checks["database"] == "" {
+		t.Errorf("readyz: %d %s", resp.StatusCode, b)
+	}
+	if resp, err = http.Get(s.url + "/livez"); err != nil || resp.StatusCode != http.StatusOK {
+		t.Error("livez is not about the database")
+	}
+	resp.Body.Close()
+	s.end()
+}
