@@ -91,9 +91,15 @@ func AuditEntry(e storage.AuditEntry) api.AuditEntry {
 }
 
 // VerifyAudit walks the whole chain and gives the number of entries and the
-// latest hash. The error names the first entry that does not fit.
+// latest hash. The error names the first entry that does not fit. Entries
+// dropped from the end leave a whole chain, so its length is compared with the
+// number that was given out last.
 func VerifyAudit(ctx context.Context, store storage.Store) (n int64, last string, err error) {
 	const page = 1000
+	state, err := store.State(ctx)
+	if err != nil {
+		return 0, "", err
+	}
 	var after int64
 	var prev [32]byte
 	for {
@@ -101,19 +107,23 @@ func VerifyAudit(ctx context.Context, store storage.Store) (n int64, last string
 		if err != nil {
 			return n, "", err
 		}
-		for i, e := range entries {
-			if (n > 0 || i > 0) && (e.Prev != prev || e.Seq != after+1) {
+		for _, e := range entries {
+			if n > 0 && (e.Prev != prev || e.Seq != after+1) {
 				return n, "", refuse(api.CodeInvalid, "entry %d does not follow entry %d: entries were changed, dropped or reordered", e.Seq, after)
 			}
 			if storage.ChainHash(e.Prev, e.Seq, e.Event) != e.Hash {
 				return n, "", refuse(api.CodeInvalid, "entry %d was changed", e.Seq)
 			}
 			prev, after = e.Hash, e.Seq
+			n++
 		}
-		n += int64(len(entries))
-		if len(entries) < page {
-			return n, hexOf(prev[:]), nil
+		if len(entries) == page {
+			continue
 		}
+		if n > 0 && after < state.Audit { // none at all: all have had their time
+			return n, "", refuse(api.CodeInvalid, "entry %d is not there: the latest entries were dropped", state.Audit)
+		}
+		return n, hexOf(prev[:]), nil
 	}
 }
 

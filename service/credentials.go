@@ -106,9 +106,9 @@ func NewServiceCredential(in api.ServiceIn, ownAudience string) (api.Service, st
 		if len(list.names) > 100 {
 			return fail(badField(list.field, "at most 100"))
 		}
-		for _, n := range list.names {
+		for i, n := range list.names {
 			if !list.check(n) {
-				return fail(badField(list.field, "%q cannot be given", n))
+				return fail(badField(list.field, "number %d of the list cannot be given", i+1))
 			}
 		}
 	}

@@ -166,34 +166,38 @@ func (s *Service) Gateway(ctx context.Context, text string, facts caveats.Reques
 
 // Introspect answers RFC 7662. There is no request to judge, so a token with a
 // caveat that needs one is not active; and it is active only for an audience
-// that the asking credential serves and the token names.
-func (s *Service) Introspect(ctx context.Context, text string, svc storage.Service) api.Introspection {
+// that the asking credential serves and the token names. A stale list is an
+// error, not an inactive token.
+func (s *Service) Introspect(ctx context.Context, text string, svc storage.Service) (api.Introspection, error) {
 	no := api.Introspection{}
 	ver := s.verifier()
 	chain, _, code := ver.Authenticate(text)
 	if code != "" {
 		s.metrics.verdicts[code].Inc()
-		return no
+		return no, nil
 	}
 	audience := ""
 	for i := range chain.Len() {
 		text, thirdParty := chain.Caveat(i)
 		c, err := caveats.Parse(text)
 		if thirdParty || err != nil || c.NeedsRequest() {
-			return no
+			return no, nil
 		}
 		if rest, ok := strings.CutPrefix(text, "audience "); ok && audience == "" && Serves(svc, rest) {
 			audience = rest
 		}
 	}
 	v := s.verdict(verify.Question{Token: text, Request: caveats.Request{Time: s.now(), Audience: audience}})
+	if v.Code == api.CodeStale { // nobody is told that a good token is not
+		return no, &Refused{v.Code, v.Reason()}
+	}
 	if audience == "" || !v.Allowed() {
-		return no
+		return no, nil
 	}
 	out := api.Introspection{
 		Active: true, TokenType: "Bearer", Exp: v.Expires.Unix(), Sub: v.Identity.User,
 		Username: s.nameOf(ctx, v.Identity.User).name, Aud: audience, Iss: s.Settings().Issuer,
 		Device: v.Identity.Device, RootKeyID: chain.Identifier().RootKeyID.String(),
 	}
-	return out
+	return out, nil
 }

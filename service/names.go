@@ -50,9 +50,10 @@ func userName(field, in string, self bool) (name, key string, err error) {
 }
 
 // nameKey folds a name for comparison. Folding can undo the normal form, so it
-// is normalised before and after.
+// is normalised before and after; and it exchanges the two cases of Cherokee
+// instead of merging them, so letters are lowered first.
 func nameKey(name string) string {
-	return norm.NFKC.String(cases.Fold().String(norm.NFKC.String(name)))
+	return norm.NFKC.String(cases.Fold().String(strings.ToLower(norm.NFKC.String(name))))
 }
 
 // soughtName is the key of a name that somebody gives to log in. What is too
@@ -82,7 +83,7 @@ func shownName(field, in string) (string, error) {
 	n := 0
 	for _, r := range name {
 		n++
-		if r != ' ' && (!unicode.IsGraphic(r) || unicode.IsSpace(r)) || r == utf8.RuneError || unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r) || unicode.Is(unicode.Variation_Selector, r) {
+		if r != ' ' && (!unicode.IsGraphic(r) || unicode.IsSpace(r)) || r == utf8.RuneError || unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r) || unicode.Is(unicode.Variation_Selector, r) || r == '\u2800' { // the last: Braille's blank
 			return "", badField(field, "a name has letters, digits, marks, punctuation and single plain spaces only")
 		}
 	}

@@ -18,43 +18,53 @@ const maxBranches = 256
 // Revoke kills what is presented: a bare root drops its device, anything else
 // the branch that it is the top of. The chain must hold; its caveats need not.
 // Whoever holds a token may end it, and nothing above it. owner is who asks
-// with a token of their own, if anybody.
+// with a bare root of their own, if anybody: the token's own user is never
+// refused, strangers only so many branches.
 func (s *Service) Revoke(ctx context.Context, text string, owner *Caller, src Source) (api.RevokeOut, error) {
+	return s.revoke(ctx, text, src, func(id token.Identity) (actor string, limit int) {
+		switch {
+		case owner == nil:
+			return id.User, maxBranches
+		case owner.Bare && owner.User == id.User:
+			return owner.User, 0
+		}
+		return owner.User, maxBranches
+	})
+}
+
+// RevokeAsOperator is Revoke by a command on the server.
+func (s *Service) RevokeAsOperator(ctx context.Context, text string) (api.RevokeOut, error) {
+	return s.revoke(ctx, text, Source{}, func(token.Identity) (string, int) { return ActorOperator, 0 })
+}
+
+func (s *Service) revoke(ctx context.Context, text string, src Source, by func(token.Identity) (actor string, limit int)) (api.RevokeOut, error) {
 	ver := s.verifier()
 	chain, id, code := ver.Authenticate(text)
 	if code != "" {
 		return api.RevokeOut{}, &Refused{code, "the token to be revoked is not one of this authority's"}
 	}
-	grain := "branch"
+	out := api.RevokeOut{Grain: "branch"}
 	if chain.Bare() {
-		grain = "device"
+		out.Grain = "device"
 	}
-	now := s.now()
-	if s.list.Revoked(chain) || !id.Expires.Add(storage.ClockSkew).After(now) {
-		return api.RevokeOut{Grain: grain}, nil // dead already: nothing to store
+	if s.list.Revoked(chain) || !id.Expires.Add(storage.ClockSkew).After(s.now()) {
+		return out, nil // dead already: nothing to store
 	}
-	actor := id.User
-	if owner != nil {
-		actor = owner.User
-	}
+	actor, limit := by(id)
 	if chain.Bare() {
-		return api.RevokeOut{Grain: grain}, s.drop(ctx, chain, id, ReasonToken, actor, src)
+		return out, s.drop(ctx, chain, id, ReasonToken, actor, src)
 	}
 	texts := make([]string, 0, chain.Len())
+	sigs := make([]token.Signature, 0, chain.Len())
 	for i := range chain.Len() {
 		if text, thirdParty := chain.Caveat(i); !thirdParty {
 			texts = append(texts, text)
 		}
+		if i >= token.MintCaveats {
+			sigs = append(sigs, *chain.Signature(i + 1))
+		}
 	}
-	sigs := make([]token.Signature, 0, chain.Len())
-	for n := token.MintCaveats + 1; n <= chain.Len(); n++ {
-		sigs = append(sigs, *chain.Signature(n))
-	}
-	limit := maxBranches
-	if owner != nil && owner.Bare && owner.User == id.User {
-		limit = 0
-	}
-	return api.RevokeOut{Grain: grain}, s.revokeBranch(ctx, chain, id, texts, sigs, limit, actor, src)
+	return out, s.revokeBranch(ctx, chain, id, texts, sigs, limit, actor, src)
 }
 
 // drop ends the device of a bare root. The root key goes on the list even when

@@ -313,6 +313,9 @@ type Store interface {
 	// Expire deletes what has had its time, Limit rows a table. Epochs go when
 	// they are not signing and their ExpiresAt plus ClockSkew is past.
 	Expire(ctx context.Context, in Expire) (Expired, error)
+	// Check reads the whole database and says whether it is sound. It can take
+	// minutes. An UnavailableError says what is not.
+	Check(ctx context.Context) error
 	// Backup writes a consistent copy to a new file at path (mode 0600; it is
 	// an error when the file exists), while others read and write.
 	Backup(ctx context.Context, path string) error

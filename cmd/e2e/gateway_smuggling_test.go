@@ -108,10 +108,20 @@ func TestGatewayDeletesFirst(t *testing.T) {
 func TestGatewayJudgesTheRealRequest(t *testing.T) {
 	lies := func(method, target, from string) []header {
 		return []header{
-			{"X-Original-Method", method}, {"X-Forwarded-Method", method}, {"X-HTTP-Method-Override", method},
-			{"X-Original-URI", target}, {"X-Forwarded-Uri", target}, {"X-Original-URL", target}, {"X-Rewrite-URL", target},
-			{"X_Original_Method", method}, {"X_Original_URI", target}, {"X_Forwarded_Method", method}, {"X_Forwarded_Uri", target},
-			{"X-Forwarded-For", from}, {"X-Real-IP", from}, {"Forwarded", "for=" + from},
+			{"X-Original-Method", method},
+			{"X-Forwarded-Method", method},
+			{"X-HTTP-Method-Override", method},
+			{"X-Original-URI", target},
+			{"X-Forwarded-Uri", target},
+			{"X-Original-URL", target},
+			{"X-Rewrite-URL", target},
+			{"X_Original_Method", method},
+			{"X_Original_URI", target},
+			{"X_Forwarded_Method", method},
+			{"X_Forwarded_Uri", target},
+			{"X-Forwarded-For", from},
+			{"X-Real-IP", from},
+			{"Forwarded", "for=" + from},
 		}
 	}
 	atGateways(t, func(t *testing.T, g *gateway, _ *authority, h holder) {

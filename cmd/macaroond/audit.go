@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"time"
@@ -10,7 +9,6 @@ import (
 
 	"macaroond/service"
 	"macaroond/service/api"
-	"macaroond/storage"
 )
 
 func newAudit(e *env) *cobra.Command {
@@ -32,7 +30,7 @@ whole new chain: note the hash that this prints somewhere else, and compare.`,
 			var n int64
 			var last string
 			err = e.working("checking the audit", func() (err error) {
-				n, last, err = verifyAudit(c.Context(), st)
+				n, last, err = service.VerifyAudit(c.Context(), st)
 				return err
 			})
 			if err != nil {
@@ -89,23 +87,6 @@ whole new chain: note the hash that this prints somewhere else, and compare.`,
 	tail.Flags().BoolVarP(&follow, "follow", "f", false, "wait for more")
 	c.AddCommand(verify, tail)
 	return c
-}
-
-// verifyAudit walks the chain, and looks that it reaches the latest number that
-// was given out: entries dropped from the end leave a chain that is whole.
-func verifyAudit(ctx context.Context, st storage.Store) (n int64, last string, err error) {
-	state, err := st.State(ctx)
-	if err != nil {
-		return 0, "", err
-	}
-	if n, last, err = service.VerifyAudit(ctx, st); err != nil || n == 0 { // all may have had their time
-		return n, last, err
-	}
-	end, err := st.Audit(ctx, state.Audit-1, 1)
-	if err == nil && len(end) == 0 {
-		err = fmt.Errorf("entry %d is not there: the latest entries were dropped", state.Audit)
-	}
-	return n, last, err
 }
 
 func auditLine(w io.Writer, a api.AuditEntry) {

@@ -91,7 +91,7 @@ func (e *env) restore(c *cobra.Command, file string, keep bool) error {
 		return err
 	}
 	var state storage.State
-	err = e.working("beginning a new history", func() (err error) {
+	err = e.working("checking it, and beginning a new history", func() (err error) {
 		state, err = newHistory(c.Context(), fresh, keys, keep, now)
 		return err
 	})
@@ -101,11 +101,11 @@ func (e *env) restore(c *cobra.Command, file string, keep bool) error {
 	former := ""
 	if _, err := os.Stat(cfg.databasePath()); err == nil {
 		former = cfg.databasePath() + ".before-restore-" + now.UTC().Format("20060102T150405Z")
-		if err := moveDatabase(cfg.databasePath(), former); err != nil {
+		if err := setAside(c.Context(), cfg.databasePath(), former); err != nil {
 			return err
 		}
 	}
-	if err := moveDatabase(fresh, cfg.databasePath()); err != nil {
+	if err := replace(cfg.databasePath(), fresh); err != nil {
 		return err
 	}
 	out := map[string]any{"generation": state.Generation, "kept_tokens": keep, "former": former}
@@ -130,6 +130,9 @@ func newHistory(ctx context.Context, path string, keys *keyring.SealingKeys, kee
 		return state, err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
+	if err := st.Check(ctx); err != nil {
+		return state, err
+	}
 	epochs, err := st.Epochs(ctx)
 	if err != nil {
 		return state, err
@@ -166,11 +169,12 @@ func copyNew(to, from string) error {
 	return errors.Join(err, out.Sync(), out.Close())
 }
 
-// databaseFiles are SQLite's: the database, its log and its index.
-var databaseFiles = []string{"", "-wal", "-shm"}
+// sidecars are SQLite's log and its index, beside the database. A database that
+// was closed well has none.
+var sidecars = []string{"-wal", "-shm"}
 
 func removeDatabase(path string) error {
-	for _, suffix := range databaseFiles {
+	for _, suffix := range append([]string{""}, sidecars...) {
 		if err := os.Remove(path + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -178,15 +182,31 @@ func removeDatabase(path string) error {
 	return nil
 }
 
-// moveDatabase renames, the log first, so that a database is never seen
-// beside another one's log, and makes the names durable.
-func moveDatabase(from, to string) error {
-	for _, suffix := range []string{"-shm", "-wal", ""} {
-		if err := os.Rename(from+suffix, to+suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+// setAside gives the former database a second name. Closing it well first puts
+// what is in its log into its one file, so that neither the second name nor a
+// crash from here on leaves anything behind. One that cannot be opened any more
+// takes its log along.
+func setAside(ctx context.Context, path, former string) error {
+	if st, err := sqlite.Open(ctx, path, sqlite.Options{}); err == nil {
+		if err := st.Close(); err != nil {
 			return err
 		}
 	}
-	dir, err := os.Open(filepath.Dir(to))
+	for _, suffix := range sidecars {
+		if err := os.Rename(path+suffix, former+suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return os.Link(path, former)
+}
+
+// replace puts the fresh database in place with one rename: at every moment
+// there is the former one or the fresh one, whole.
+func replace(path, fresh string) error {
+	if err := os.Rename(fresh, path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
 	if err != nil {
 		return err
 	}

@@ -118,7 +118,7 @@ derived from it. To drop a device without having a token, see device revoke.`,
 			if err != nil {
 				return err
 			}
-			out, err := s.Revoke(c.Context(), text, nil, service.Source{})
+			out, err := s.RevokeAsOperator(c.Context(), text)
 			if err != nil {
 				return err
 			}

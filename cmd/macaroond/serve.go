@@ -265,14 +265,19 @@ func (a *authority) run(ctx context.Context, listener net.Listener, hup <-chan o
 			MinVersion:     tls.VersionTLS12,
 			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return a.cert.Load(), nil },
 		}
-		listener = tls.NewListener(listener, server.TLSConfig)
 	}
 	metrics, err := a.metricsServer()
 	if err != nil {
 		return err
 	}
 	failed := make(chan error, 2)
-	wg.Go(func() { failed <- server.Serve(listener) })
+	wg.Go(func() {
+		if server.TLSConfig != nil {
+			failed <- server.ServeTLS(listener, "", "") // speaks HTTP/2, too
+			return
+		}
+		failed <- server.Serve(listener)
+	})
 	if metrics != nil {
 		wg.Go(func() { failed <- metrics.serve() })
 	}

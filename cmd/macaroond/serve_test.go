@@ -287,7 +287,7 @@ func TestUnixSocket(t *testing.T) {
 		forwarded, caveat string
 		want              int
 	}{
-		{"", "client-ip 127.0.0.1/32", 200},
+		{"", "client-ip 127.0.0.1/32", 403}, // the gateway does not say who asks, and it is not itself
 		{"", "client-ip 10.0.0.0/8", 403},
 		{"10.1.2.3", "client-ip 10.0.0.0/8", 200},
 		{"10.1.2.3", "client-ip 127.0.0.1/32", 403},

@@ -126,7 +126,28 @@ func (x *call) decode(in any) error {
 	if err := json.Unmarshal(x.body, in, json.RejectUnknownMembers(true)); err != nil {
 		return badJSON(err)
 	}
+	if bytes.Contains(x.body, []byte("null")) {
+		return noNull(x.body)
+	}
 	return nil
+}
+
+// noNull refuses null, which the library takes for every type as "left out":
+// a null password is a mistake and not a wish for an account without one.
+func noNull(body []byte) error {
+	dec := jsontext.NewDecoder(bytes.NewReader(body))
+	for {
+		t, err := dec.ReadToken()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return badJSON(err)
+		}
+		if t.Kind() == 'n' {
+			return &service.Error{Code: api.CodeBadRequest, Field: pointer(dec.StackPointer()), Detail: "the value is null: leave it out"}
+		}
+	}
 }
 
 // badJSON says what is wrong and where, and nothing of what was sent: the

@@ -177,9 +177,17 @@ func TestNoBodyMeansNone(t *testing.T) {
 	a := start(t)
 	chief := a.admin()
 	for _, row := range []struct{ method, path string }{
-		{"POST", "/v1/logout"}, {"GET", "/v1/devices"}, {"DELETE", "/v1/devices"}, {"DELETE", "/v1/devices/" + chief.Device.ID},
-		{"GET", "/v1/admin/users"}, {"POST", "/v1/admin/users/" + chief.User.ID + "/suspend"}, {"POST", "/v1/admin/users/" + chief.User.ID + "/resume"},
-		{"GET", "/v1/admin/services"}, {"DELETE", "/v1/admin/services/svc_0123456789abcdef"}, {"GET", "/v1/admin/audit"}, {"GET", "/version"},
+		{"POST", "/v1/logout"},
+		{"GET", "/v1/devices"},
+		{"DELETE", "/v1/devices"},
+		{"DELETE", "/v1/devices/" + chief.Device.ID},
+		{"GET", "/v1/admin/users"},
+		{"POST", "/v1/admin/users/" + chief.User.ID + "/suspend"},
+		{"POST", "/v1/admin/users/" + chief.User.ID + "/resume"},
+		{"GET", "/v1/admin/services"},
+		{"DELETE", "/v1/admin/services/svc_0123456789abcdef"},
+		{"GET", "/v1/admin/audit"},
+		{"GET", "/version"},
 	} {
 		p := a.do(ask{method: row.method, path: row.path, auth: bearer(chief.Token), body: `{"x":1}`}).want(400, "bad_request")
 		if p.Field != "/x" {

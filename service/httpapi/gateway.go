@@ -30,9 +30,9 @@ var (
 // headers, or 401, 403, and 503 only when the list of revocations is stale.
 func (s *server) authz(d dialect) gin.HandlerFunc {
 	return func(c *gin.Context) {
+		c.Header("Cache-Control", "no-store") // a gateway that kept a verdict would outlive a revocation
 		pass, err := s.judge(c.Request, d)
 		if err != nil {
-			c.Header("Cache-Control", "no-store")
 			p, header := s.problem(c, err)
 			for k, v := range header {
 				c.Header(k, v)
@@ -43,6 +43,7 @@ func (s *server) authz(d dialect) gin.HandlerFunc {
 			s.answer(c, p.Status, "application/problem+json", p)
 			return
 		}
+		c.Writer.Header().Del("Allow") // gin's, for a method that it does not know
 		s.tell(c.Writer.Header(), pass)
 		c.Status(http.StatusOK)
 		c.Writer.WriteHeaderNow()
@@ -91,7 +92,13 @@ func (s *server) judge(r *http.Request, d dialect) (*service.Pass, error) {
 			return nil, forbidden("the gateway must send " + d.method + " and " + d.uri + ", each once")
 		}
 		q, err := url.ParseQuery(r.URL.RawQuery)
-		if err != nil || len(q["audience"]) > 1 {
+		unknown := len(q)
+		for _, k := range [...]string{"audience", "action"} {
+			if _, there := q[k]; there {
+				unknown--
+			}
+		}
+		if err != nil || unknown > 0 || len(q["audience"]) > 1 { // a misspelt ?audience= would judge for another
 			return nil, forbidden("the gateway's query is not one audience and actions")
 		}
 		facts.Audience, facts.Actions = q.Get("audience"), q["action"]

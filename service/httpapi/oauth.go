@@ -119,7 +119,7 @@ func (s *server) introspect(x *call, form url.Values) (any, error) {
 	if svc == nil {
 		return nil, &oauthFail{http.StatusUnauthorized, "invalid_client", "introspection needs a service credential"}
 	}
-	return s.svc.Introspect(x.ctx(), form.Get("token"), *svc), nil
+	return s.svc.Introspect(x.ctx(), form.Get("token"), *svc)
 }
 
 // oauthRevoke is RFC 7009. Having the token is what allows ending it, so a

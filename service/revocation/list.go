@@ -48,9 +48,9 @@ type List struct {
 	branches [buckets]atomic.Pointer[[]branch]
 	epochs   atomic.Pointer[map[uint32]uint32]
 
-	mu    sync.Mutex // writers
-	live  atomic.Int64
-	asOf  atomic.Pointer[time.Time]
+	mu   sync.Mutex // writers
+	live atomic.Int64
+	asOf atomic.Pointer[time.Time]
 }
 
 // New makes an empty list.

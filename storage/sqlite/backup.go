@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -71,4 +72,16 @@ func syncDir(path string) error {
 	}
 	defer dir.Close()
 	return fileFault(dir.Sync())
+}
+
+// Check implements [storage.Store].
+func (s *Store) Check(ctx context.Context) error {
+	said, err := list(s.reader(ctx), func(r scanner) (line string, err error) { return line, r.Scan(&line) }, `PRAGMA quick_check(1)`)
+	if err != nil {
+		return err
+	}
+	if len(said) != 1 || said[0] != "ok" {
+		return unavailable(reasonDamaged, fmt.Errorf("quick_check says %q", said))
+	}
+	return nil
 }

@@ -145,7 +145,8 @@ func (s *Store) RevokeBranch(ctx context.Context, in storage.RevokeBranch, ev st
 	out, err := change(ctx, s, func(t *tx) (out struct {
 		entry storage.Revocation
 		added bool
-	}, err error) {
+	}, err error,
+	) {
 		covered, err := t.covered(in)
 		if err != nil || covered {
 			return out, err
@@ -160,8 +161,10 @@ func (s *Store) RevokeBranch(ctx context.Context, in storage.RevokeBranch, ev st
 				return out, storage.ErrBranchLimit
 			}
 		}
-		out.entry, out.added, err = t.list(storage.Revocation{Grain: storage.GrainBranch, RootKeyID: in.RootKeyID,
-			Fingerprint: in.Fingerprint, ExpiresAt: in.ExpiresAt.Add(storage.ClockSkew)})
+		out.entry, out.added, err = t.list(storage.Revocation{
+			Grain: storage.GrainBranch, RootKeyID: in.RootKeyID,
+			Fingerprint: in.Fingerprint, ExpiresAt: in.ExpiresAt.Add(storage.ClockSkew),
+		})
 		if err != nil {
 			return out, err
 		}

@@ -133,6 +133,7 @@ func TestCorrupt(t *testing.T) {
 	must(t, os.WriteFile(path, bad, 0o600))
 
 	s = openTest(t, path, Options{})
+	wantUnavailable(t, s.Check(t.Context()), reasonDamaged)
 	before, err := s.State(t.Context())
 	must(t, err)
 	_, err = revoke(t.Context(), s, 1)
@@ -150,6 +151,7 @@ func TestCorrupt(t *testing.T) {
 	must(t, s.Close())
 	must(t, os.WriteFile(path, good, 0o600))
 	s = openTest(t, path, Options{})
+	must(t, s.Check(t.Context()))
 	wantSequence(t, s, 5000)
 	_, err = revoke(t.Context(), s, 1)
 	must(t, err)

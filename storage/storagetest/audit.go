@@ -23,8 +23,10 @@ func (k *kit) chained(all []storage.AuditEntry, prev [32]byte) {
 var audit = []clause{
 	{"an event comes back as given", func(k *kit) {
 		key := key16(7)
-		full := storage.Event{Time: T0, Type: "login", Actor: "usr_0000000000000001", UserID: "usr_0000000000000002",
-			DeviceID: "dev_0000000000000003", RootKeyID: &key, ClientIP: "2001:db8::1", Detail: "line"}
+		full := storage.Event{
+			Time: T0, Type: "login", Actor: "usr_0000000000000001", UserID: "usr_0000000000000002",
+			DeviceID: "dev_0000000000000003", RootKeyID: &key, ClientIP: "2001:db8::1", Detail: "line",
+		}
 		bare := storage.Event{Time: T0, Type: "login_failed"}
 		k.must(k.s.AppendAudit(k.Context(), full, bare))
 		all := k.entries()
@@ -73,8 +75,10 @@ var audit = []clause{
 		k.must(err)
 		_, err = k.s.Restored(k.Context(), true, event("restored", T0))
 		k.must(err)
-		k.equal("audit", k.events(), []string{"epoch_created", "signup", "login", "device_renamed", "password", "suspended", "resumed",
-			"branch_revoked", "service_added", "service_removed", "epoch_retired", "restored"})
+		k.equal("audit", k.events(), []string{
+			"epoch_created", "signup", "login", "device_renamed", "password", "suspended", "resumed",
+			"branch_revoked", "service_added", "service_removed", "epoch_retired", "restored",
+		})
 		k.chained(k.entries(), [32]byte{})
 	}},
 }

@@ -8,9 +8,11 @@ import (
 
 func (k *kit) service(name string) storage.Service {
 	n := k.next()
-	return storage.Service{ID: fmt.Sprintf("svc_%016d", n), Name: name,
+	return storage.Service{
+		ID: fmt.Sprintf("svc_%016d", n), Name: name,
 		Serves: []string{"photos", "a \"quoted\" one"}, Calls: []string{"mail"}, Actions: []string{"photos:*", "mail:send"}, Rights: []string{"mint"},
-		CreatedAt: T0, Secrets: [][32]byte{hash32(n), hash32(n + 1000)}}
+		CreatedAt: T0, Secrets: [][32]byte{hash32(n), hash32(n + 1000)},
+	}
 }
 
 func (k *kit) services() []storage.Service {

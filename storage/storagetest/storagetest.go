@@ -31,9 +31,18 @@ func Run(t *testing.T, open func(t *testing.T) storage.Store) {
 		name    string
 		clauses []clause
 	}{
-		{"users", users}, {"devices", devices}, {"issue", issuing}, {"revocations", revocations},
-		{"branches", branches}, {"epochs", epochs}, {"services", services}, {"audit", audit},
-		{"expire", expire}, {"restore", restore}, {"store", store}, {"concurrency", concurrency},
+		{"users", users},
+		{"devices", devices},
+		{"issue", issuing},
+		{"revocations", revocations},
+		{"branches", branches},
+		{"epochs", epochs},
+		{"services", services},
+		{"audit", audit},
+		{"expire", expire},
+		{"restore", restore},
+		{"store", store},
+		{"concurrency", concurrency},
 	} {
 		t.Run(noun.name, func(t *testing.T) {
 			for _, c := range noun.clauses {
@@ -94,8 +103,10 @@ func event(typ string, at time.Time) storage.Event {
 }
 
 func (k *kit) newUser(name string) storage.User {
-	return storage.User{ID: fmt.Sprintf("usr_%016d", k.next()), Name: name, NameKey: "key " + name,
-		PasswordHash: "$argon2id$" + name, CreatedAt: T0}
+	return storage.User{
+		ID: fmt.Sprintf("usr_%016d", k.next()), Name: name, NameKey: "key " + name,
+		PasswordHash: "$argon2id$" + name, CreatedAt: T0,
+	}
 }
 
 // user is stored, with the hashes of codes.

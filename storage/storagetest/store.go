@@ -21,14 +21,17 @@ func calls(k *kit, ctx context.Context) map[string]func() error {
 		"User":          func() error { _, err := k.s.User(ctx, "usr_nobody"); return err },
 		"UserByNameKey": func() error { _, err := k.s.UserByNameKey(ctx, "nobody"); return err },
 		"Users":         func() error { _, err := k.s.Users(ctx, "", 1); return err },
-		"SetPassword":   func() error { _, err := k.s.SetPassword(ctx, storage.SetPassword{UserID: "usr_nobody", Hash: "", Revoke: true}, ev); return err },
-		"SuspendUser":   func() error { _, err := k.s.SuspendUser(ctx, "usr_nobody", ev); return err },
-		"ResumeUser":    func() error { return k.s.ResumeUser(ctx, "usr_nobody", ev) },
-		"IssueDevice":   func() error { _, _, err := k.s.IssueDevice(ctx, in, ev); return err },
-		"Devices":       func() error { _, err := k.s.Devices(ctx, "usr_nobody"); return err },
-		"Device":        func() error { _, err := k.s.Device(ctx, "usr_nobody", "dev_nobody"); return err },
-		"RenameDevice":  func() error { _, err := k.s.RenameDevice(ctx, "usr_nobody", "dev_nobody", "", ev); return err },
-		"TouchDevices":  func() error { return k.s.TouchDevices(ctx, map[string]time.Time{"dev_nobody": T0}) },
+		"SetPassword": func() error {
+			_, err := k.s.SetPassword(ctx, storage.SetPassword{UserID: "usr_nobody", Hash: "", Revoke: true}, ev)
+			return err
+		},
+		"SuspendUser":  func() error { _, err := k.s.SuspendUser(ctx, "usr_nobody", ev); return err },
+		"ResumeUser":   func() error { return k.s.ResumeUser(ctx, "usr_nobody", ev) },
+		"IssueDevice":  func() error { _, _, err := k.s.IssueDevice(ctx, in, ev); return err },
+		"Devices":      func() error { _, err := k.s.Devices(ctx, "usr_nobody"); return err },
+		"Device":       func() error { _, err := k.s.Device(ctx, "usr_nobody", "dev_nobody"); return err },
+		"RenameDevice": func() error { _, err := k.s.RenameDevice(ctx, "usr_nobody", "dev_nobody", "", ev); return err },
+		"TouchDevices": func() error { return k.s.TouchDevices(ctx, map[string]time.Time{"dev_nobody": T0}) },
 		"RevokeDevices": func() error {
 			_, err := k.s.RevokeDevices(ctx, storage.RevokeDevices{UserID: "usr_nobody"}, ev)
 			return err

@@ -1,0 +1,67 @@
+package httpapi
+
+import (
+	"database/sql"
+	"testing"
+	"time"
+
+	"macaroond/service/api"
+)
+
+// null is for no type what leaving out is: a null password is no wish for an
+// account without one.
+func TestNullIsRefused(t *testing.T) {
+	a := start(t)
+	for _, row := range []struct{ path, body, field string }{
+		{"/v1/signup", `{"username":"zoe","password":null,"device":{"name":"d"}}`, "/password"},
+		{"/v1/signup", `{"username":"zoe","device":{"name":null}}`, "/device/name"},
+		{"/v1/login", `{"username":null,"password":"null","device":{}}`, "/username"},
+		{"/v1/revoke", `{"token":"x","caveats":null}`, "/caveats"},
+		{"/v1/login", `null`, ""},
+	} {
+		p := a.do(ask{method: "POST", path: row.path, body: row.body}).want(400, api.CodeBadRequest)
+		if p.Field != row.field {
+			t.Errorf("%s: field %q, want %q", row.body, p.Field, row.field)
+		}
+	}
+	// The word itself is nothing bad.
+	a.do(ask{method: "POST", path: "/v1/signup", body: `{"username":"null and void","device":{"name":"null"}}`}).want(201, "")
+}
+
+// The gateway's operator writes the query of these two: a misspelt parameter
+// would judge for another audience, or for no action.
+func TestGatewayQueryIsStrict(t *testing.T) {
+	a := start(t, func(s *setup) { s.trust(proxy) })
+	token := bearer(narrow(a.user("zoe").Token, "audience backend"))
+	header := []string{"X-Original-Method", "GET", "X-Original-Uri", "/", "X-Forwarded-Method", "GET", "X-Forwarded-Uri", "/"}
+	for _, path := range []string{"/authz/original", "/authz/forwarded"} {
+		for query, status := range map[string]int{"": 200, "?audience=backend": 200, "?audience=backend&action=a": 200, "?audiance=backend": 403, "?audience=backend&actions=a": 403, "?x": 403} {
+			a.do(ask{method: "GET", path: path + query, auth: token, header: header}).wantVerdict(path+query, status, map[bool]string{false: api.CodeForbidden}[status == 200])
+		}
+	}
+	r := a.do(ask{method: "FOO", path: "/authz/original?audience=backend", auth: token, header: header})
+	if r.StatusCode != 200 || r.Header.Get("Allow") != "" {
+		t.Errorf("an unknown method: %s, Allow %q", r.Status, r.Header.Get("Allow"))
+	}
+}
+
+// A root that the database does not know, as after a backup was restored with
+// its tokens kept, can still be ended, by its holder and by whoever finds it.
+func TestRevokeUnknownRoot(t *testing.T) {
+	a := start(t)
+	phone, laptop := a.user("alice"), api.Grant{}
+	a.pass(time.Second)
+	laptop = a.login("alice", api.DeviceIn{Name: "laptop"})
+	db := must(sql.Open("sqlite", a.path))
+	for _, statement := range []string{`DELETE FROM devices`, `DELETE FROM root_keys`} {
+		must(db.Exec(statement))
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	a.do(ask{method: "GET", path: "/v1/devices", auth: bearer(phone.Token)}).want(200, "")
+	a.do(ask{method: "POST", path: "/v1/logout", auth: bearer(phone.Token)}).want(204, "")
+	a.do(ask{method: "GET", path: "/v1/devices", auth: bearer(phone.Token)}).want(401, api.CodeRevoked)
+	a.wantGrain(a.revoke("", laptop.Token), "device")
+	a.do(ask{method: "GET", path: "/v1/devices", auth: bearer(laptop.Token)}).want(401, api.CodeRevoked)
+}
