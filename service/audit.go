@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"net/netip"
 	"time"
 
 	"macaroond/service/api"
@@ -36,11 +37,20 @@ const (
 // ActorOperator is whoever runs commands on the server.
 const ActorOperator = "operator"
 
-// Source is where a request came from, for the audit and for limits.
-type Source struct{ ClientIP string }
+// Source is where a request came from, for the audit and for limits. The zero
+// value is a command on the server.
+type Source struct{ ClientIP netip.Addr }
+
+// address is the text for the audit; empty when there is none.
+func (s Source) address() string {
+	if !s.ClientIP.IsValid() {
+		return ""
+	}
+	return s.ClientIP.String()
+}
 
 func (s *Service) event(kind string, actor string, src Source) storage.Event {
-	return storage.Event{Time: s.now(), Type: kind, Actor: actor, ClientIP: src.ClientIP}
+	return storage.Event{Time: s.now(), Type: kind, Actor: actor, ClientIP: src.address()}
 }
 
 // eventOf is an event that a user causes about themselves.

@@ -50,7 +50,7 @@ func (s *Service) AuthenticateService(ctx context.Context, id, secret string, sr
 	if good != 1 {
 		ev := s.event(EventServiceRefused, "", src)
 		ev.UserID = svc.ID
-		if fail, err := s.attempts.try(s.now(), "service "+id, src.ClientIP); err == nil {
+		if fail, err := s.attempts.try(s.now(), "service "+id, src.address()); err == nil {
 			fail()
 			s.note(ctx, ev) // the audit of a flood is bounded by the limiter
 		}

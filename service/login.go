@@ -51,7 +51,7 @@ func (s *Service) Login(ctx context.Context, in api.LoginIn, src Source) (api.Gr
 	if err != nil {
 		return api.Grant{}, err
 	}
-	fail, err := s.attempts.try(s.now(), key, src.ClientIP)
+	fail, err := s.attempts.try(s.now(), key, src.address())
 	if err != nil {
 		s.metrics.logins.WithLabelValues("limited").Inc()
 		return api.Grant{}, err
@@ -128,7 +128,7 @@ func (s *Service) Signup(ctx context.Context, in api.SignupIn, src Source) (api.
 			return api.Grant{}, err
 		}
 	}
-	if err := s.attempts.signup(s.now(), src.ClientIP); err != nil {
+	if err := s.attempts.signup(s.now(), src.address()); err != nil {
 		return api.Grant{}, err
 	}
 	user := storage.User{ID: token.NewID(token.UserPrefix), Name: name, NameKey: key, CreatedAt: s.now()}
@@ -160,7 +160,7 @@ func (s *Service) Recover(ctx context.Context, in api.RecoverIn, src Source) (ap
 	if err != nil {
 		return api.Grant{}, err
 	}
-	fail, err := s.attempts.try(s.now(), key, src.ClientIP)
+	fail, err := s.attempts.try(s.now(), key, src.address())
 	if err != nil {
 		return api.Grant{}, err
 	}

@@ -183,7 +183,7 @@ func pointer(p jsontext.Pointer) string {
 func (x *call) ctx() context.Context { return x.gin.Request.Context() }
 
 func (x *call) source() service.Source {
-	return service.Source{ClientIP: x.s.clientAddr(x.gin.Request).String()}
+	return service.Source{ClientIP: x.s.clientAddr(x.gin.Request)}
 }
 
 // facts are the request's own, for caveats at the authority's endpoints.

@@ -37,12 +37,12 @@ func (s *server) clientAddr(r *http.Request) netip.Addr {
 	if !s.trusted(addr) {
 		return addr
 	}
+	if len(r.Header["X-Forwarded-For"]) == 0 {
+		return addr
+	}
 	hops := strings.Split(strings.Join(r.Header["X-Forwarded-For"], ","), ",")
 	for i := len(hops) - 1; i >= 0; i-- {
 		hop := strings.TrimSpace(hops[i])
-		if hop == "" && len(hops) == 1 {
-			return addr
-		}
 		a, err := netip.ParseAddr(hop)
 		if err != nil || a.Zone() != "" {
 			return netip.Addr{}

@@ -9,10 +9,15 @@ import (
 	"macaroond/caveats"
 )
 
-// MintCaveats is how many caveats the authority puts on every token, in this
-// order: time-before T, user U, device D. A holder can only append, so these
+// The authority puts MintCaveats caveats on every token, in this order:
+// time-before T, user U, device D. A holder can only append, so these
 // positions are the authority's word and no other position is.
-const MintCaveats = 3
+const (
+	ExpiryPosition = iota
+	UserPosition
+	DevicePosition
+	MintCaveats
+)
 
 // Chain is a token whose chain of HMACs held: its identifier and caveats are
 // what somebody who knew the root key minted and holders appended to. Whether
@@ -79,13 +84,13 @@ func (c Chain) Identity() (id Identity, ok bool) {
 	if len(c.token.caveats) < MintCaveats {
 		return Identity{}, false
 	}
-	expires, err := caveats.Parse(c.mint(0, "time-before "))
+	expires, err := caveats.Parse(c.mint(ExpiryPosition, "time-before "))
 	if err != nil {
 		return Identity{}, false
 	}
 	id.Expires, ok = expires.Time()
-	id.User = strings.TrimPrefix(c.mint(1, "user "), "user ")
-	id.Device = strings.TrimPrefix(c.mint(2, "device "), "device ")
+	id.User = strings.TrimPrefix(c.mint(UserPosition, "user "), "user ")
+	id.Device = strings.TrimPrefix(c.mint(DevicePosition, "device "), "device ")
 	if !ok || !IsID(id.User, UserPrefix, ServicePrefix) || !IsID(id.Device, DevicePrefix) {
 		return Identity{}, false
 	}

@@ -109,6 +109,10 @@ func (v *Verifier) Verify(q Question) Verdict {
 	out.named = q.AllowBare && chain.Bare()
 	out.Expires = id.Expires
 	for i := range chain.Len() {
+		if i == token.UserPosition || i == token.DevicePosition {
+			out.held |= 1 << i // the identity was read from these two, and is what they demand
+			continue
+		}
 		text, thirdParty := chain.Caveat(i)
 		if thirdParty {
 			worst.add(api.CodeUnknownCaveat)
