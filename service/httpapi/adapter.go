@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"sync"
 
 	"github.com/gin-gonic/gin"
 	"github.com/go-json-experiment/json"
@@ -65,9 +66,14 @@ func do[In, Out any](s *server, status int, f func(*call, In) (Out, error)) gin.
 	}
 }
 
+// buffers are for answers, which the connection's writer copies.
+var buffers = sync.Pool{New: func() any { return new([]byte) }}
+
 // answer writes JSON. Encoding our own types cannot fail.
 func (s *server) answer(c *gin.Context, status int, mediaType string, v any) {
-	body := make([]byte, 0, 1536)
+	buffer := buffers.Get().(*[]byte)
+	defer buffers.Put(buffer)
+	body := (*buffer)[:0]
 	if d, ok := v.(api.Decision); ok {
 		body = appendDecision(body, &d)
 	} else {
@@ -78,9 +84,14 @@ func (s *server) answer(c *gin.Context, status int, mediaType string, v any) {
 			return
 		}
 	}
-	c.Header("Content-Type", mediaType)
+	*buffer = append(body, '\n')
+	c.Writer.Header()["Content-Type"] = []string{mediaType}
 	c.Status(status)
-	_, _ = c.Writer.Write(append(body, '\n')) // a client that has gone is told nothing
+	_, _ = c.Writer.Write(*buffer) // a client that has gone is told nothing
+	clear(*buffer)                 // a grant has a token in it
+	if cap(*buffer) > MaxBody {
+		*buffer = nil // a long list once is no reason to keep its room
+	}
 }
 
 // read takes the whole body within its cap.
