@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"maps"
 	"slices"
+	"time"
 
 	"macaroond/caveats"
 	"macaroond/service/api"
@@ -37,26 +38,41 @@ func newSecret() (secret string, hash [32]byte) {
 	return secret, sha256.Sum256([]byte(secret))
 }
 
-// AuthenticateService checks a service credential. The secret is 256 random
-// bits, so one SHA-256 is enough (a slow hash guards guessable passwords), and
-// its hashes are compared in constant time.
+// AuthenticateService checks a service credential. One that is not known is
+// looked for once more in the table: a command may have added it a moment ago,
+// and whoever reads its output and uses it at once must not be refused.
 func (s *Service) AuthenticateService(ctx context.Context, id, secret string, src Source) (storage.Service, error) {
+	svc, good := s.service(id, secret)
+	if !good && s.now().Sub(s.list.AsOf()) > coalesce && s.CatchUp(ctx) == nil {
+		svc, good = s.service(id, secret)
+	}
+	if good {
+		return svc, nil
+	}
+	ev := s.event(EventServiceRefused, "", src)
+	ev.UserID = svc.ID
+	if fail, err := s.attempts.try(s.now(), "service "+id, src.address()); err == nil {
+		fail()
+		s.note(ctx, ev) // the audit of a flood is bounded by the limiter
+	}
+	return storage.Service{}, refuse(api.CodeBadCredentials, "the service id or secret is wrong")
+}
+
+// coalesce is how fresh the tables must be for a wrong credential to cost no
+// look at them: a flood of those costs no more than this many looks.
+const coalesce = 5 * time.Millisecond
+
+// service finds a credential in memory. The secret is 256 random bits, so one
+// SHA-256 is enough (a slow hash guards guessable passwords), and its hashes
+// are compared in constant time.
+func (s *Service) service(id, secret string) (storage.Service, bool) {
 	got := sha256.Sum256([]byte(secret))
 	svc := s.services.Load().byID[id]
 	good := 0
 	for _, want := range svc.Secrets {
 		good |= subtle.ConstantTimeCompare(got[:], want[:])
 	}
-	if good != 1 {
-		ev := s.event(EventServiceRefused, "", src)
-		ev.UserID = svc.ID
-		if fail, err := s.attempts.try(s.now(), "service "+id, src.address()); err == nil {
-			fail()
-			s.note(ctx, ev) // the audit of a flood is bounded by the limiter
-		}
-		return storage.Service{}, refuse(api.CodeBadCredentials, "the service id or secret is wrong")
-	}
-	return svc, nil
+	return svc, good == 1
 }
 
 // Serves reports whether the credential may judge tokens for the audience.
