@@ -6,7 +6,6 @@ SHELL := /bin/bash
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOFUMPT     := mvdan.cc/gofumpt@v0.12.0
-DEBIAN      := nginx caddy python3-pymacaroons nodejs npm
 FUZZTIME    ?= 20s
 BENCHTIME   ?= 1s
 
@@ -43,7 +42,7 @@ peers:
 	have nginx || [ -x /usr/sbin/nginx ] || want+=(nginx); \
 	have caddy || want+=(caddy); \
 	/usr/bin/python3 -c 'import pymacaroons' 2>/dev/null || want+=(python3-pymacaroons); \
-	have node || want+=(nodejs); have npm || want+=(npm); \
+	have node || want+=(nodejs); have npm || want+=(npm); have curl || want+=(curl); \
 	if [ $${#want[@]} -gt 0 ] && [ "$$(id -u)" = 0 ] && have apt-get; then \
 	  echo "installing $${want[*]}"; \
 	  { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "$${want[@]}"; } >.bin/apt.log 2>&1 || tail -5 .bin/apt.log; \
@@ -51,6 +50,7 @@ peers:
 	have nginx || [ -x /usr/sbin/nginx ] || missing "nginx: the gateway tests with auth_request"; \
 	have caddy || missing "caddy: the gateway tests with forward_auth"; \
 	/usr/bin/python3 -c 'import pymacaroons' 2>/dev/null || missing "python3-pymacaroons: interoperability with Python"; \
+	have curl || missing "curl: the examples of the API page and the README"; \
 	if have npm; then (cd testdata/interop && npm ci --no-audit --no-fund --silent) || missing "npm macaroon: interoperability with JavaScript"; \
 	else missing "npm macaroon: interoperability with JavaScript"; fi; \
 	if [ -f .bin/not-proved ] && [ -n "$${CI:-}" ]; then echo "in CI nothing may be skipped:"; cat .bin/not-proved; exit 1; fi

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"encoding/hex"
 	"net/netip"
 	"time"
 
@@ -13,7 +14,6 @@ import (
 // Audit event types: stable words.
 const (
 	EventEpochCreated   = "epoch_created"
-	EventEpochRetired   = "epoch_retired"
 	EventRestored       = "restored"
 	EventSignup         = "signup"
 	EventUserAdded      = "user_added"
@@ -136,6 +136,8 @@ func VerifyAudit(ctx context.Context, store storage.Store) (n int64, last string
 		return n, hexOf(prev[:]), nil
 	}
 }
+
+func hexOf(b []byte) string { return hex.EncodeToString(b) }
 
 func apiTime(t time.Time) *api.Time {
 	if t.IsZero() {

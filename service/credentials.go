@@ -43,7 +43,7 @@ func newSecret() (secret string, hash [32]byte) {
 // and whoever reads its output and uses it at once must not be refused.
 func (s *Service) AuthenticateService(ctx context.Context, id, secret string, src Source) (storage.Service, error) {
 	svc, good := s.service(id, secret)
-	if !good && s.now().Sub(s.list.AsOf()) > coalesce && s.CatchUp(ctx) == nil {
+	if !good && s.catchUp(ctx, coalesce) == nil {
 		svc, good = s.service(id, secret)
 	}
 	if good {
@@ -59,7 +59,7 @@ func (s *Service) AuthenticateService(ctx context.Context, id, secret string, sr
 }
 
 // coalesce is how fresh the tables must be for a wrong credential to cost no
-// look at them: a flood of those costs no more than this many looks.
+// look at them: a flood of those costs one look in this time.
 const coalesce = 5 * time.Millisecond
 
 // service finds a credential in memory. The secret is 256 random bits, so one
@@ -84,7 +84,7 @@ var knownRights = []string{"mint"}
 // AddService makes a service credential; its secret is in the answer and
 // nowhere else.
 func (s *Service) AddService(ctx context.Context, in api.ServiceIn, actor string, src Source) (api.Service, error) {
-	out, rec, err := NewServiceCredential(in, s.Settings().Audience)
+	out, rec, err := newCredential(in, s.Settings().Audience)
 	if err != nil {
 		return api.Service{}, err
 	}
@@ -99,9 +99,9 @@ func (s *Service) AddService(ctx context.Context, in api.ServiceIn, actor string
 	return out, nil
 }
 
-// NewServiceCredential checks what is asked for and draws an id and a secret.
+// newCredential checks what is asked for and draws an id and a secret.
 // ownAudience is the authority's, which nobody else may serve.
-func NewServiceCredential(in api.ServiceIn, ownAudience string) (api.Service, storage.Service, error) {
+func newCredential(in api.ServiceIn, ownAudience string) (api.Service, storage.Service, error) {
 	fail := func(err error) (api.Service, storage.Service, error) {
 		return api.Service{}, storage.Service{}, err
 	}

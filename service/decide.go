@@ -19,7 +19,6 @@ import (
 type Caller struct {
 	token.Identity
 	Chain token.Chain
-	Bare  bool // a bare root: what renewing, logging out and administering need
 }
 
 // Refused is a token's refusal at one of the authority's own endpoints. Its
@@ -56,7 +55,7 @@ func (s *Service) Authorize(text string, facts caveats.Request, bare bool) (*Cal
 	if !strings.HasPrefix(v.Identity.User, token.UserPrefix) {
 		return nil, refuse(api.CodeForbidden, "this is for users")
 	}
-	return &Caller{v.Identity, v.Chain, v.Chain.Bare()}, nil
+	return &Caller{v.Identity, v.Chain}, nil
 }
 
 // Verify answers POST /v1/verify: asked by a service for an audience it serves,
@@ -116,7 +115,9 @@ func (s *Service) facts(in api.Request) (caveats.Request, error) {
 			return r, badField("/request/url", "not an absolute URL")
 		}
 		if r.Target == "" {
-			r.Target = u.EscapedPath()
+			if r.Target = u.EscapedPath(); r.Target == "" {
+				r.Target = "/" // RFC 9110 section 4.2.3
+			}
 		}
 	}
 	return r, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"macaroond/service/api"
+	"macaroond/service/token"
 	"macaroond/storage"
 )
 
@@ -18,21 +19,29 @@ const (
 // Devices lists the caller's devices, newest first; revoked ones stay for a
 // while.
 func (s *Service) Devices(ctx context.Context, c *Caller) (api.Devices, error) {
-	list, err := s.store.Devices(ctx, c.User)
+	return s.UserDevices(ctx, c.User, c.Device)
+}
+
+// UserDevices lists the devices of any user, for operators. current is the one
+// that asks, if it is one of them.
+func (s *Service) UserDevices(ctx context.Context, userID, current string) (api.Devices, error) {
+	list, err := s.store.Devices(ctx, userID)
 	if err != nil {
 		return api.Devices{}, err
 	}
 	out := api.Devices{Devices: []api.Device{}}
 	for _, d := range list {
-		out.Devices = append(out.Devices, s.deviceOut(d, c.Device))
+		out.Devices = append(out.Devices, deviceOut(d, current))
 	}
 	return out, nil
 }
 
-func (s *Service) deviceOut(d storage.Device, current string) api.Device {
-	out := DeviceOut(d)
-	out.Current = d.ID == current
-	return out
+func deviceOut(d storage.Device, current string) api.Device {
+	return api.Device{
+		ID: d.ID, Name: d.Name, RootKeyID: token.RootKeyID(d.RootKeyID).String(),
+		CreatedAt: api.At(d.CreatedAt), LastSeenAt: api.At(d.LastSeenAt), ExpiresAt: api.At(d.ExpiresAt),
+		Current: d.ID == current, RevokedAt: apiTime(d.RevokedAt), RevokedReason: d.RevokedReason,
+	}
 }
 
 // RenameDevice renames one of the caller's devices.
@@ -47,7 +56,7 @@ func (s *Service) RenameDevice(ctx context.Context, c *Caller, id, name string, 
 	if err != nil {
 		return api.Device{}, err
 	}
-	return s.deviceOut(d, c.Device), nil
+	return deviceOut(d, c.Device), nil
 }
 
 // RevokeDevice drops one device of the caller's.
@@ -88,11 +97,8 @@ func (s *Service) revoked(entries ...storage.Revocation) {
 	s.list.Add(entries...)
 	for _, e := range entries {
 		grain := "device"
-		switch e.Grain {
-		case storage.GrainBranch:
+		if e.Grain == storage.GrainBranch {
 			grain = "branch"
-		case storage.GrainEpoch:
-			grain = "epoch"
 		}
 		s.metrics.revocations.WithLabelValues(grain).Inc()
 	}

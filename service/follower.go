@@ -16,10 +16,16 @@ const FollowInterval = 100 * time.Millisecond
 // CatchUp reads what is new in the table: revocations by sequence, and epochs
 // and services when the revision has moved. It is the one way by which this
 // node learns of anything, and may be called at any time.
-func (s *Service) CatchUp(ctx context.Context) error {
+func (s *Service) CatchUp(ctx context.Context) error { return s.catchUp(ctx, 0) }
+
+// catchUp is CatchUp unless the tables were read less than fresh ago.
+func (s *Service) catchUp(ctx context.Context, fresh time.Duration) error {
 	f := &s.follow
 	f.Lock()
 	defer f.Unlock()
+	if fresh > 0 && s.now().Sub(s.list.AsOf()) < fresh {
+		return nil
+	}
 	asOf := s.now() // before the read: what is committed later is not covered
 	state, err := s.store.State(ctx)
 	if err != nil {

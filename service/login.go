@@ -3,9 +3,6 @@ package service
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/base32"
-	"encoding/hex"
 	"errors"
 	"strings"
 	"time"
@@ -15,8 +12,6 @@ import (
 	"macaroond/service/token"
 	"macaroond/storage"
 )
-
-func hexOf(b []byte) string { return hex.EncodeToString(b) }
 
 // errBadCredentials is the one answer for an unknown user and a wrong
 // password or code.
@@ -138,7 +133,7 @@ func (s *Service) Signup(ctx context.Context, in api.SignupIn, src Source) (api.
 		}
 	}
 	codes, hashes := newRecoveryCodes(user.ID)
-	grant, err := s.mint(user, s.Settings().RootTTL, storage.IssueDevice{Device: device}, func(d storage.IssueDevice) (storage.Device, error) {
+	grant, err := s.mint(ctx, user, s.Settings().RootTTL, storage.IssueDevice{Device: device}, func(d storage.IssueDevice) (storage.Device, error) {
 		return s.store.CreateUser(ctx, user, hashes, &d, s.eventOf(EventSignup, user.ID, src))
 	})
 	if err != nil {
@@ -175,6 +170,7 @@ func (s *Service) Recover(ctx context.Context, in api.RecoverIn, src Source) (ap
 	grant, err := s.issue(ctx, user, storage.IssueDevice{Device: device, RecoveryCode: &hash}, s.Settings().RootTTL, s.eventOf(EventRecovered, user.ID, src))
 	if errors.Is(err, storage.ErrNotFound) || errors.Is(err, storage.ErrCodeUnknown) {
 		fail()
+		s.metrics.logins.WithLabelValues("refused").Inc()
 		ev := s.event(EventRecoveryFailed, "", src)
 		if user.Name != "" {
 			ev.UserID = user.ID
@@ -182,13 +178,16 @@ func (s *Service) Recover(ctx context.Context, in api.RecoverIn, src Source) (ap
 		s.note(ctx, ev)
 		return api.Grant{}, refuse(api.CodeBadCredentials, "the name or the code is wrong")
 	}
+	if err == nil {
+		s.metrics.logins.WithLabelValues("recovery").Inc()
+	}
 	return grant, err
 }
 
 // issue stores the device and mints. Revocations that the transaction made (a
 // replaced or evicted device, a recovery) are in memory before it returns.
 func (s *Service) issue(ctx context.Context, user storage.User, in storage.IssueDevice, ttl time.Duration, ev storage.Event) (api.Grant, error) {
-	return s.mint(user, ttl, in, func(in storage.IssueDevice) (storage.Device, error) {
+	return s.mint(ctx, user, ttl, in, func(in storage.IssueDevice) (storage.Device, error) {
 		stored, revoked, err := s.store.IssueDevice(ctx, in, ev)
 		s.revoked(revoked...)
 		return stored, err
@@ -198,20 +197,21 @@ func (s *Service) issue(ctx context.Context, user storage.User, in storage.Issue
 // mint stores a device under a fresh root key and only then makes the token.
 // A rotation between choosing the epoch and storing is met by reading the
 // epochs once more.
-func (s *Service) mint(user storage.User, ttl time.Duration, in storage.IssueDevice, store func(storage.IssueDevice) (storage.Device, error)) (api.Grant, error) {
+func (s *Service) mint(ctx context.Context, user storage.User, ttl time.Duration, in storage.IssueDevice, store func(storage.IssueDevice) (storage.Device, error)) (api.Grant, error) {
 	set := s.Settings()
 	var stored storage.Device
 	var id token.Identifier
 	now := s.now()
 	in.UserID, in.Device.CreatedAt, in.MaxDevices = user.ID, now, set.MaxDevices
-	expires := now.Add(ttl).UTC().Truncate(time.Second)
+	// Whole seconds, rounded up: nobody gets less than was asked for.
+	expires := now.Add(ttl + time.Second - 1).UTC().Truncate(time.Second)
 	for try := 0; ; try++ {
 		id = token.Identifier{Epoch: s.keyring.Signing(), RootKeyID: token.NewRootKeyID()}
 		var err error
 		in.RootKey = storage.RootKey{ID: id.RootKeyID, Epoch: id.Epoch, ExpiresAt: expires}
 		stored, err = store(in)
 		if errors.Is(err, storage.ErrEpochNotSigning) && try == 0 {
-			if err := s.CatchUp(context.Background()); err != nil {
+			if err := s.CatchUp(ctx); err != nil {
 				return api.Grant{}, err
 			}
 			continue
@@ -279,29 +279,4 @@ func deviceOf(in api.DeviceIn) (storage.Device, error) {
 		return d, badField("/device/install_id", "an install_id is 1 to 128 printable ASCII characters without space")
 	}
 	return d, nil
-}
-
-const recoveryCodes = 10
-
-// crockford's base32 has no letters that are read for one another.
-var crockford = base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPadding(base32.NoPadding)
-
-// newRecoveryCodes draws codes of 80 random bits, and what is stored of them.
-func newRecoveryCodes(userID string) (codes []string, hashes [][32]byte) {
-	for range recoveryCodes {
-		var b [10]byte
-		rand.Read(b[:])
-		c := crockford.EncodeToString(b[:])
-		code := c[:4] + "-" + c[4:8] + "-" + c[8:12] + "-" + c[12:]
-		codes = append(codes, code)
-		hashes = append(hashes, recoveryHash(userID, code))
-	}
-	return codes, hashes
-}
-
-// recoveryHash is fast because the code is 80 random bits, which no dictionary
-// has; it is bound to the user so that a table of hashes serves for one only.
-func recoveryHash(userID, code string) [32]byte {
-	plain := strings.NewReplacer("-", "", " ", "", "o", "0", "i", "1", "l", "1").Replace(strings.ToLower(code))
-	return sha256.Sum256([]byte("macaroond/recovery-code/v1\x00" + userID + "\x00" + plain))
 }

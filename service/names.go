@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -105,6 +106,10 @@ type nameCache struct {
 
 type userInfo struct{ name, role string }
 
+// nameTimeout bounds what a verdict waits for a name, when the database is held
+// by somebody else: it goes out without one.
+const nameTimeout = 50 * time.Millisecond
+
 func newNameCache(store storage.Store) (*nameCache, error) {
 	cache, err := otter.New(&otter.Options[string, userInfo]{MaximumSize: 10_000})
 	return &nameCache{store, cache}, err
@@ -116,6 +121,8 @@ func (c *nameCache) get(ctx context.Context, id string) userInfo {
 	if info, ok := c.cache.GetIfPresent(id); ok {
 		return info
 	}
+	ctx, cancel := context.WithTimeout(ctx, nameTimeout)
+	defer cancel()
 	u, err := c.store.User(ctx, id)
 	if err != nil {
 		return userInfo{}

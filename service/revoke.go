@@ -25,7 +25,7 @@ func (s *Service) Revoke(ctx context.Context, text string, owner *Caller, src So
 		switch {
 		case owner == nil:
 			return id.User, maxBranches
-		case owner.Bare && owner.User == id.User:
+		case owner.Chain.Bare() && owner.User == id.User:
 			return owner.User, 0
 		}
 		return owner.User, maxBranches

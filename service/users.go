@@ -117,25 +117,3 @@ func (s *Service) SetPassword(ctx context.Context, id, password, actor string, s
 	s.revoked(entries...)
 	return err
 }
-
-// UserDevices lists the devices of any user, for operators.
-func (s *Service) UserDevices(ctx context.Context, userID string) (api.Devices, error) {
-	list, err := s.store.Devices(ctx, userID)
-	if err != nil {
-		return api.Devices{}, err
-	}
-	out := api.Devices{Devices: []api.Device{}}
-	for _, d := range list {
-		out.Devices = append(out.Devices, DeviceOut(d))
-	}
-	return out, nil
-}
-
-// DeviceOut is a device as it goes over the wire, current to nobody.
-func DeviceOut(d storage.Device) api.Device {
-	return api.Device{
-		ID: d.ID, Name: d.Name, RootKeyID: token.RootKeyID(d.RootKeyID).String(),
-		CreatedAt: api.At(d.CreatedAt), LastSeenAt: api.At(d.LastSeenAt), ExpiresAt: api.At(d.ExpiresAt),
-		RevokedAt: apiTime(d.RevokedAt), RevokedReason: d.RevokedReason,
-	}
-}

@@ -3,12 +3,7 @@ package storage
 import (
 	"crypto/sha256"
 	"encoding/binary"
-	"fmt"
 )
-
-func (e *NewerSchemaError) Error() string {
-	return fmt.Sprintf("the database has schema version %d and this release knows %d: run the newer release, or restore a backup of the older one", e.Have, e.Know)
-}
 
 // ChainHash is the hash that an audit entry carries: SHA-256 over a version
 // label, the predecessor's hash and each field with its length before it, so

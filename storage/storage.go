@@ -19,6 +19,7 @@ package storage
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"time"
 )
@@ -55,6 +56,10 @@ func (e *UnavailableError) Unwrap() error { return e.Err }
 
 // NewerSchemaError says that the database was written by a newer release.
 type NewerSchemaError struct{ Have, Know int64 }
+
+func (e *NewerSchemaError) Error() string {
+	return fmt.Sprintf("the database has schema version %d and this release knows %d: run the newer release, or restore a backup of the older one", e.Have, e.Know)
+}
 
 // State is what a follower polls. It is read in one statement.
 type State struct {

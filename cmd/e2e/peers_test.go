@@ -11,7 +11,7 @@ import (
 // and as a failure where everything has to be there.
 func notProved(t *testing.T, what, missing, remedy string) {
 	t.Helper()
-	if os.Getenv("CI") == "true" || os.Getenv("MACAROOND_REQUIRE_PEERS") == "1" {
+	if os.Getenv("CI") != "" || os.Getenv("MACAROOND_REQUIRE_PEERS") == "1" {
 		t.Fatalf("NOT PROVED: %s. %s is missing: %s", what, missing, remedy)
 	}
 	t.Skipf("NOT PROVED: %s. %s is missing: %s", what, missing, remedy)

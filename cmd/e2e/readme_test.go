@@ -35,7 +35,7 @@ func TestReadme(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer a.stop()
-	script := "cd '" + dir + "'\n"
+	script := "exec < /dev/null\ncd '" + dir + "'\n" // no terminal, and no token on stdin
 	blocks := 0
 	for i, part := range strings.Split(section, "```") {
 		code, isShell := strings.CutPrefix(part, "sh\n")

@@ -115,7 +115,7 @@ func (a *app) revokeDevices() *cobra.Command {
 			switch {
 			case all:
 				err := c.client.RevokeAllDevices(ctx, cred)
-				lost = err == nil && t == (tokenFlags{})
+				lost = err == nil && !t.any()
 				return err
 			case others:
 				return c.client.RevokeOtherDevices(ctx, cred)

@@ -19,18 +19,28 @@ const maxInput = 64 << 10
 
 // tokenFlags are the ways to name a token other than standard input and the
 // store.
-type tokenFlags struct{ file, argv string }
+type tokenFlags struct {
+	file, argv string
+	cmd        *cobra.Command
+}
 
 func (t *tokenFlags) register(cmd *cobra.Command) {
+	t.cmd = cmd
 	f := cmd.Flags()
 	f.StringVar(&t.file, "token-file", "", "read the token from `FILE` (- is standard input)")
 	f.StringVar(&t.argv, "token-visible-in-ps", "", "the `TOKEN` itself; everybody on this machine can read it there")
 	cmd.MarkFlagsMutuallyExclusive("token-file", "token-visible-in-ps")
 }
 
+// any reports whether a flag names a token.
+func (t *tokenFlags) any() bool { return t.file != "" || t.argv != "" }
+
 // given reads the token that a flag names; nil when none does.
 func (t *tokenFlags) given(ctx context.Context, a *app) (*token.Token, error) {
 	switch {
+	case t.argv == "" && t.cmd.Flags().Changed("token-visible-in-ps"), t.file == "" && t.cmd.Flags().Changed("token-file"):
+		// An unset variable in a script must not mean the stored root.
+		return nil, usagef("the flag that names a token is empty")
 	case t.argv != "":
 		a.note("warning: a token on the command line is visible to everybody on this machine")
 		return token.Parse(t.argv)
@@ -45,12 +55,13 @@ func (t *tokenFlags) given(ctx context.Context, a *app) (*token.Token, error) {
 }
 
 // presented is the token that a filter works on: the one that a flag names,
-// or else what is piped in. It is nil when there is neither.
+// or else what is piped in. It is nil when there is neither. An empty pipe is
+// an error: what should have come was narrower than what is stored.
 func (a *app) presented(ctx context.Context, t *tokenFlags) (*token.Token, error) {
 	if tok, err := t.given(ctx, a); tok != nil || err != nil {
 		return tok, err
 	}
-	if _, ok := terminal(a.in); ok {
+	if !piped(a.in) {
 		return nil, nil
 	}
 	text, err := a.readAll(ctx, a.in)
@@ -58,9 +69,20 @@ func (a *app) presented(ctx context.Context, t *tokenFlags) (*token.Token, error
 		return nil, fmt.Errorf("standard input: %w", err)
 	}
 	if strings.TrimSpace(text) == "" {
-		return nil, nil
+		return nil, usagef("stdin is empty: the command before it printed no token")
 	}
 	return parseToken(text)
+}
+
+// piped reports whether there is anybody to write to standard input: it is no
+// terminal, and no other character device such as /dev/null.
+func piped(in io.Reader) bool {
+	f, ok := in.(*os.File)
+	if !ok {
+		return true
+	}
+	info, err := f.Stat()
+	return err != nil || info.Mode()&os.ModeCharDevice == 0
 }
 
 // presentedOrStored is presented, and the stored root when there is nothing.

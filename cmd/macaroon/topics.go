@@ -5,8 +5,10 @@ import "github.com/spf13/cobra"
 const tokensTopic = `Where macaroon gets its token from, first match first:
 
   --token-file FILE    - is standard input
-  standard input       attenuate, inspect, verify and revoke, when something is
-                       piped in; the other commands leave it alone
+  standard input       attenuate, inspect, verify and revoke, when it is a pipe or
+                       a file, which must not be empty; at a terminal, and with
+                       < /dev/null, it is passed over; the other commands leave
+                       it alone
   the store            $XDG_CONFIG_HOME/macaroon/credentials.json (or below
                        ~/.config), where login, signup and recover keep the root
                        token of each server; revoke never takes it from there

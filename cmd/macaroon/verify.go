@@ -49,7 +49,7 @@ a service, with the credential that macaroond service add printed.`,
 	f.StringToStringVar(&req.Extra, "extra", nil, "a fact for a resource server's own caveats, as `NAME=VALUE`")
 	cmd.RunE = a.does(func(cmd *cobra.Command, _ []string) error {
 		ctx := cmd.Context()
-		if credentialFile == "-" && t == (tokenFlags{}) {
+		if credentialFile == "-" && !t.any() {
 			return usagef("standard input is the credential's: give the token by --token-file")
 		}
 		tok, err := a.presentedOrStored(ctx, &t)

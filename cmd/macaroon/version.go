@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"runtime"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -16,7 +18,7 @@ func (a *app) version() *cobra.Command {
 		if a.json {
 			return a.printJSON(v)
 		}
-		a.printf("macaroon %s (%s)\n", v.Version, v.Go)
+		a.printf("%s\n", strings.TrimSpace(strings.Join([]string{"macaroon", v.Version, v.Go, v.Revision}, " ")))
 		return nil
 	})
 	return cmd
@@ -25,18 +27,15 @@ func (a *app) version() *cobra.Command {
 // version is set by the release build (-ldflags "-X main.version=…").
 var version string
 
-// built is what the build recorded of itself.
+// built is what the build recorded of itself: the other command says the same.
 func built() api.Version {
-	v := api.Version{Version: "unknown", Go: runtime.Version()}
+	v := api.Version{Version: cmp.Or(version, "dev"), Go: runtime.Version()}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return v
 	}
-	switch {
-	case version != "":
-		v.Version = version
-	case info.Main.Version != "":
-		v.Version = info.Main.Version
+	if recorded := info.Main.Version; version == "" && recorded != "" && recorded != "(devel)" {
+		v.Version = recorded
 	}
 	for _, s := range info.Settings {
 		if s.Key == "vcs.revision" {

@@ -115,7 +115,8 @@ func (c *config) unsafe() []string {
 	say(c.MaxStaleness > 10*time.Minute, "max_staleness %s is how long a revoked token may live on while the database cannot be read", c.MaxStaleness)
 	if !c.dev {
 		_, _, err := c.sealingKeys()
-		say(err != nil, "there is no key-encryption key: %v", err)
+		say(err == errNoKey, "no key-encryption key is configured: serve does not start (make one with macaroond keys new, and give key_file)")
+		say(err != nil && err != errNoKey, "there is no key-encryption key: %v", err)
 	}
 	key, source := c.keyPath()
 	for _, f := range [...]struct{ what, path string }{

@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -12,6 +13,10 @@ import (
 	"macaroond/service/api"
 	"macaroond/storage"
 )
+
+// knownWithin is how soon the running servers act on a change that a command
+// made: the bound that docs/operations.md states.
+const knownWithin = 250 * time.Millisecond
 
 func newDevice(e *env) *cobra.Command {
 	c := &cobra.Command{Use: "device", Short: "Manage users' devices"}
@@ -27,7 +32,7 @@ func newDevice(e *env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			all, err := s.UserDevices(c.Context(), u.ID)
+			all, err := s.UserDevices(c.Context(), u.ID, "")
 			if err != nil {
 				return err
 			}
@@ -77,25 +82,32 @@ func (e *env) revokeDevices(c *cobra.Command, s *service.Service, who, device st
 		return err
 	}
 	return e.print(c, api.RevokeOut{Grain: "device"}, func(w io.Writer) {
-		fmt.Fprintf(w, "revoked: %s of %q. Everything derived from it is refused now; running servers know within %s.\n", device, who, service.FollowInterval)
+		fmt.Fprintf(w, "revoked: %s of %q. Everything derived from it is refused now; running servers know within %s.\n", device, who, knownWithin)
 	})
 }
 
 func newRevoke(e *env) *cobra.Command {
 	var file string
 	c := &cobra.Command{
-		Use: "revoke --token-file F", Short: "Revoke a token: a root drops its device, anything else its branch",
+		Use: "revoke [--token-file F]", Short: "Revoke a token: a root drops its device, anything else its branch",
 		Long: `Revoke a token that was found somewhere, such as in a log or a chat. A root
 macaroon drops its whole device; a narrowed token ends itself and what was
-derived from it. To drop a device without having a token, see device revoke.`,
+derived from it. To drop a device without having a token, see device revoke.
+The token comes from a pipe or from --token-file.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if file == "" {
-				return usagef("give --token-file F (a file, or - for stdin)")
+				if !e.piped() {
+					return usagef("which token? pipe it in, or give --token-file F (a file, or - for stdin)")
+				}
+				file = "-"
 			}
 			text, err := e.secret(c.Context(), file)
 			if err != nil {
 				return err
+			}
+			if text == "" && file == "-" {
+				return usagef("stdin is empty: the command before it printed no token")
 			}
 			cfg, err := e.load(c)
 			if err != nil {

@@ -95,7 +95,8 @@ func (e *env) diagnose(ctx context.Context, cfg *config) []finding {
 }
 
 func (e *env) diagnoseStore(ctx context.Context, cfg *config, st storage.Store, add func(string, error, string, ...any)) {
-	add("soundness", st.Check(ctx), "the database is sound")
+	err := e.working("checking the database", func() error { return st.Check(ctx) })
+	add("soundness", err, "the database is sound")
 	state, err := st.State(ctx)
 	add("feed", err, "generation %s, sequence %d", state.Generation, state.Sequence)
 	keys, source, err := cfg.sealingKeys()

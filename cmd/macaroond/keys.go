@@ -28,9 +28,13 @@ func newKeys(e *env) *cobra.Command {
 	c := &cobra.Command{Use: "keys", Short: "Key-encryption keys and epochs"}
 	fresh := &cobra.Command{
 		Use: "new", Short: "Print a new key-encryption key, for a key file of mode 0600", Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintln(e.Stdout, keyring.NewKeyText())
-			return err
+		RunE: func(c *cobra.Command, _ []string) error {
+			key := keyring.NewKeyText()
+			if flagBool(c.Flags(), "json") {
+				return writeJSON(e.Stdout, map[string]string{"key": key})
+			}
+			_, err := fmt.Fprintln(e.Stdout, key)
+			return err // a key file that is empty is no success
 		},
 	}
 	list := &cobra.Command{

@@ -47,7 +47,13 @@ func run(ctx context.Context, p process) int {
 	if err == nil {
 		return exitOK
 	}
-	fmt.Fprintln(p.Stderr, "macaroond:", said(err))
+	code := codeOf(err)
+	complain(p.Stderr, err, code, flagBool(root.PersistentFlags(), "json"))
+	return code
+}
+
+// codeOf is the exit code of an error.
+func codeOf(err error) int {
 	if _, ok := errors.AsType[usageError](err); ok {
 		return exitUsage
 	}
@@ -55,6 +61,25 @@ func run(ctx context.Context, p process) int {
 		return exitUsage
 	}
 	return exitFailed
+}
+
+// complain prints an error: for people, or for programs (--json) as one object
+// with the stable code, if the service gave one. The holder's command has the
+// same members.
+func complain(w io.Writer, err error, code int, asJSON bool) {
+	if !asJSON {
+		fmt.Fprintln(w, "macaroond:", said(err))
+		return
+	}
+	out := struct {
+		Error string `json:"error"`
+		Code  string `json:"code,omitempty"`
+		Exit  int    `json:"exit_code"`
+	}{Error: said(err), Exit: code}
+	if known := service.AsError(err); known.Code != api.CodeInternal {
+		out.Code = known.Code
+	}
+	_ = writeJSON(w, out) // nobody is left to tell
 }
 
 // said is an error as it is printed: a service's detail without its code, and

@@ -2,6 +2,7 @@ package main
 
 import (
 	"os/exec"
+	"slices"
 	"testing"
 	"time"
 
@@ -10,10 +11,11 @@ import (
 )
 
 // What a command on the server does is true for the running server at once:
-// stated is 250 ms, asserted is what a machine under load may need.
+// within 250 ms, as stated, for half of them at least, and for each within what
+// a machine under load may need.
 const (
-	propagationStated   = 250 * time.Millisecond
-	propagationAsserted = 2 * time.Second
+	propagationStated = 250 * time.Millisecond
+	propagationWorst  = 2 * time.Second
 )
 
 // TestPropagation measures from the end of the command, which has committed
@@ -22,7 +24,7 @@ func TestPropagation(t *testing.T) {
 	s := newSite(t, nil)
 	s.serve()
 	s.addUser("alice")
-	var worst time.Duration
+	var all []time.Duration
 	check := func(what, want string, ask func() string, args ...string) {
 		t.Helper()
 		if got := ask(); got != api.CodeOK {
@@ -61,13 +63,17 @@ func TestPropagation(t *testing.T) {
 				t.Errorf("%s: refused as %s, want %s", what, a.code, want)
 			}
 			took := max(a.at.Sub(ended), 0)
-			worst = max(worst, took)
+			all = append(all, took)
 			if took > propagationStated {
 				t.Logf("%s took %v", what, took)
 			}
-		case <-time.After(propagationAsserted):
+			if took > propagationWorst {
+				t.Errorf("%s took %v, at worst it is %v", what, took, propagationWorst)
+			}
+		case <-time.After(propagationWorst):
 			close(stop)
-			t.Errorf("%s: not refused within %v", what, propagationAsserted)
+			all = append(all, propagationWorst)
+			t.Errorf("%s: not refused within %v", what, propagationWorst)
 		}
 	}
 	for range 5 {
@@ -90,7 +96,7 @@ func TestPropagation(t *testing.T) {
 			}
 			return s.code(err)
 		}
-		for deadline := time.Now().Add(propagationAsserted); verify() != api.CodeOK && time.Now().Before(deadline); {
+		for deadline := time.Now().Add(propagationWorst); verify() != api.CodeOK && time.Now().Before(deadline); {
 		}
 		file := s.dir + "/found"
 		s.write(file, tok)
@@ -101,5 +107,13 @@ func TestPropagation(t *testing.T) {
 		tok = narrow(t, g.Token, "note another", "audience photos")
 		check("service remove", api.CodeBadCredentials, verify, "service", "remove", "photos")
 	}
-	t.Logf("propagation: at most %v from the end of the command to the refusal (stated: %v)", worst, propagationStated)
+	slices.Sort(all)
+	if len(all) != 20 {
+		t.Fatalf("%d samples", len(all))
+	}
+	median := all[(len(all)-1)/2]
+	if median > propagationStated {
+		t.Errorf("propagation: the median is %v, stated is %v: %v", median, propagationStated, all)
+	}
+	t.Logf("propagation: from the end of the command to the refusal %v in the median, at most %v (stated: %v)", median, all[len(all)-1], propagationStated)
 }

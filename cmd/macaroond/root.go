@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"syscall"
@@ -23,8 +25,8 @@ import (
 	"macaroond/storage/sqlite"
 )
 
-// version is set by the linker.
-var version = "dev"
+// version is set by the release build (-ldflags "-X main.version=…").
+var version string
 
 func newRoot(p process) *cobra.Command {
 	root := &cobra.Command{
@@ -96,6 +98,24 @@ func (e *env) store(ctx context.Context, cfg *config) (storage.Store, func(), er
 	if _, err := os.Stat(cfg.databasePath()); err != nil {
 		return nil, nil, usagef("there is no database in %s: start the server once, or give --data-dir", cfg.DataDir)
 	}
+	return e.open(ctx, cfg)
+}
+
+// makeStore is store for a command that may come before the first serve: it
+// makes the database, and says so, for --data-dir may be mistyped.
+func (e *env) makeStore(c *cobra.Command, cfg *config) (storage.Store, func(), error) {
+	_, missing := os.Stat(cfg.databasePath())
+	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+		return nil, nil, usagef("there is no database in %s, and none can be made: %w", cfg.DataDir, err)
+	}
+	st, done, err := e.open(c.Context(), cfg)
+	if err == nil && missing != nil && !flagBool(c.Flags(), "json") {
+		fmt.Fprintf(e.Stderr, "macaroond: there was no database in %s: made one\n", cfg.DataDir)
+	}
+	return st, done, err
+}
+
+func (e *env) open(ctx context.Context, cfg *config) (storage.Store, func(), error) {
 	unlock, err := lock(cfg.DataDir, syscall.LOCK_SH)
 	if err != nil {
 		return nil, nil, err
@@ -111,11 +131,20 @@ func (e *env) store(ctx context.Context, cfg *config) (storage.Store, func(), er
 // service opens the authority's verbs for a command: without keys, so it
 // manages users, services and devices and judges nothing.
 func (e *env) service(c *cobra.Command) (*service.Service, *config, func(), error) {
+	return e.serviceOn(c, e.store)
+}
+
+// makeService is service, and makes the database when there is none.
+func (e *env) makeService(c *cobra.Command) (*service.Service, *config, func(), error) {
+	return e.serviceOn(c, func(_ context.Context, cfg *config) (storage.Store, func(), error) { return e.makeStore(c, cfg) })
+}
+
+func (e *env) serviceOn(c *cobra.Command, store func(context.Context, *config) (storage.Store, func(), error)) (*service.Service, *config, func(), error) {
 	cfg, err := e.load(c)
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	st, done, err := e.store(c.Context(), cfg)
+	st, done, err := store(c.Context(), cfg)
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -171,12 +200,16 @@ func lock(dir string, how int) (unlock func(), err error) {
 // print writes v as JSON, or for people.
 func (e *env) print(c *cobra.Command, v any, human func(w io.Writer)) error {
 	if flagBool(c.Flags(), "json") {
-		enc := json.NewEncoder(e.Stdout)
-		enc.SetEscapeHTML(false)
-		return enc.Encode(v)
+		return writeJSON(e.Stdout, v)
 	}
 	human(e.Stdout)
 	return nil
+}
+
+func writeJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
 }
 
 // secret reads a secret's one line from a file, or - for stdin. It never
@@ -202,10 +235,28 @@ func (e *env) secret(ctx context.Context, path string) (string, error) {
 		if r.err != nil {
 			return "", usageError{r.err}
 		}
-		return strings.TrimSuffix(strings.TrimSuffix(string(r.b), "\n"), "\r"), nil
+		line := strings.TrimSuffix(strings.TrimSuffix(string(r.b), "\n"), "\r")
+		if strings.Contains(line, "\n") {
+			if path == "-" {
+				path = "stdin"
+			}
+			return "", usagef("%s has more than one line, and a secret is one", path)
+		}
+		return line, nil
 	case <-ctx.Done():
 		return "", errors.New("interrupted")
 	}
+}
+
+// piped reports whether there is anybody to write to standard input: it is no
+// terminal, and no other character device such as /dev/null.
+func (e *env) piped() bool {
+	f, ok := e.Stdin.(*os.File)
+	if !ok {
+		return e.Stdin != nil
+	}
+	info, err := f.Stat()
+	return err != nil || info.Mode()&os.ModeCharDevice == 0
 }
 
 func newVersion(e *env) *cobra.Command {
@@ -213,19 +264,26 @@ func newVersion(e *env) *cobra.Command {
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			v := versionOf()
-			return e.print(c, v, func(w io.Writer) { fmt.Fprintln(w, "macaroond", v.Version, v.Go, v.Revision) })
+			return e.print(c, v, func(w io.Writer) {
+				fmt.Fprintln(w, strings.TrimSpace(strings.Join([]string{"macaroond", v.Version, v.Go, v.Revision}, " ")))
+			})
 		},
 	}
 }
 
+// versionOf is what the build recorded of itself: the other command says the same.
 func versionOf() api.Version {
-	v := api.Version{Version: version}
-	if info, ok := debug.ReadBuildInfo(); ok {
-		v.Go = info.GoVersion
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				v.Revision = s.Value
-			}
+	v := api.Version{Version: cmp.Or(version, "dev"), Go: runtime.Version()}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return v
+	}
+	if recorded := info.Main.Version; version == "" && recorded != "" && recorded != "(devel)" {
+		v.Version = recorded
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			v.Revision = s.Value
 		}
 	}
 	return v

@@ -81,7 +81,7 @@ func (e *env) serve(c *cobra.Command) (err error) {
 		return err
 	}
 	defer unlock()
-	if err := cfg.makeDevKey(); err != nil {
+	if err := cfg.makeDevKey(ctx); err != nil {
 		return err
 	}
 	keys, _, err := cfg.sealingKeys()
@@ -103,7 +103,11 @@ func (e *env) serve(c *cobra.Command) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	svc, err := service.New(ctx, cfg.service(store, keys, log))
+	var svc *service.Service
+	err = e.working("loading the revocation list", func() (err error) {
+		svc, err = service.New(ctx, cfg.service(store, keys, log))
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -133,9 +137,9 @@ func (c *config) checkServe() error {
 	return nil
 }
 
-// makeDevKey makes a key for a new database. One that is there was made with
+// makeDevKey makes a key for a new database. One with an epoch was made with
 // another key, and a second key would hide that the first is gone.
-func (c *config) makeDevKey() error {
+func (c *config) makeDevKey(ctx context.Context) error {
 	path, source := c.keyPath()
 	if source != "--dev" || c.Key != "" {
 		return nil
@@ -143,10 +147,29 @@ func (c *config) makeDevKey() error {
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if _, err := os.Stat(c.databasePath()); err == nil {
+	begun, err := c.hasEpoch(ctx)
+	if err != nil {
+		return err
+	}
+	if begun {
 		return fmt.Errorf("%s is gone, and the database beside it cannot be used without it: put it back, or begin anew in another --data-dir", path)
 	}
 	return writeNew(path, keyring.NewKeyText()+"\n")
+}
+
+// hasEpoch reports whether any key has sealed anything in the database: one
+// that user add made before the first serve has none.
+func (c *config) hasEpoch(ctx context.Context) (has bool, err error) {
+	if _, err := os.Stat(c.databasePath()); errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	st, err := sqlite.Open(ctx, c.databasePath(), sqlite.Options{})
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, st.Close()) }()
+	epochs, err := st.Epochs(ctx)
+	return len(epochs) > 0, err
 }
 
 // writeNew makes a file that only its owner can read, and never replaces one.

@@ -21,7 +21,7 @@ func newService(e *env) *cobra.Command {
 		Use: "add NAME", Short: "Add a service credential; its secret is printed once", Args: cobra.ExactArgs(1),
 		Example: "  macaroond service add photos --serves photos --json",
 		RunE: func(c *cobra.Command, args []string) error {
-			s, _, done, err := e.service(c)
+			s, _, done, err := e.makeService(c)
 			if err != nil {
 				return err
 			}
@@ -93,7 +93,7 @@ func newService(e *env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return e.print(c, api.Service{ID: id}, func(w io.Writer) { fmt.Fprintf(w, "removed %s\n", id) })
+			return e.print(c, map[string]string{"id": id}, func(w io.Writer) { fmt.Fprintf(w, "removed %s\n", id) })
 		},
 	}
 	c.AddCommand(add, list, remove)

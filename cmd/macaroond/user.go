@@ -23,7 +23,7 @@ func newUser(e *env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			s, _, done, err := e.service(c)
+			s, _, done, err := e.makeService(c)
 			if err != nil {
 				return err
 			}

@@ -112,15 +112,24 @@ func (s *server) revoke(x *call, in api.RevokeIn) (api.RevokeOut, error) {
 		return s.svc.RevokeByCaveats(x.ctx(), c, *in.Caveats, x.source())
 	}
 	// A credential beside the token is the owner's claim to no limit; one that
-	// does not hold is an error rather than nothing.
-	owner, err := x.owner("revoke")
-	if e, ok := errors.AsType[*service.Error](err); ok && e.Code == api.CodeNoToken {
-		owner, err = nil, nil
-	}
+	// does not hold is an error rather than nothing. The same token again claims
+	// nothing.
+	cred, err := credentialOf(x.gin.Request)
 	if err != nil {
 		return api.RevokeOut{}, err
 	}
-	return s.svc.Revoke(x.ctx(), in.Token, owner, x.source())
+	var owner *service.Caller
+	if cred != (credential{}) && cred.token != in.Token {
+		if owner, err = x.owner("revoke"); err != nil {
+			return api.RevokeOut{}, err
+		}
+	}
+	out, err := s.svc.Revoke(x.ctx(), in.Token, owner, x.source())
+	if refused, ok := errors.AsType[*service.Refused](err); ok && owner != nil {
+		// The credential is good: a 401 would send its holder to log in again.
+		return out, &service.Error{Code: api.CodeBadRequest, Field: "/token", Detail: refused.Reason}
+	}
+	return out, err
 }
 
 func (s *server) version(*call, none) (api.Version, error) { return s.Version, nil }

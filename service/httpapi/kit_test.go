@@ -210,6 +210,9 @@ func (a *authority) raw(request string) *reply {
 			a.t.Errorf("%s %s: %d is not as documented: %v\n%s", method, target, resp.StatusCode, err, out.body)
 		}
 	}
+	if c := cookies(resp.Header); c != nil {
+		a.t.Errorf("%s %s: the answer sets a cookie: %q", method, target, c)
+	}
 	conn.Close()
 	return out
 }

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"errors"
 	"mime"
 	"net/http"
 	"net/url"
@@ -26,34 +27,48 @@ func (e *oauthFail) Error() string { return e.code }
 func (s *server) oauth(f func(*call, url.Values) (any, error)) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		c.Header("Cache-Control", "no-store")
+		var form url.Values
 		x, err := s.read(c)
-		if err != nil {
-			s.fail(c, err)
-			return
-		}
-		form, err := x.form()
 		if err == nil {
-			var out any
-			if out, err = f(x, form); err == nil {
-				if out == nil {
-					c.Status(http.StatusOK)
-				} else {
-					s.answer(c, http.StatusOK, "application/json", out)
-				}
-				return
-			}
+			form, err = x.form()
 		}
-		fail, ok := err.(*oauthFail)
-		if !ok {
-			s.fail(c, err)
-			return
+		var out any
+		if err == nil {
+			out, err = f(x, form)
 		}
-		if fail.status == http.StatusUnauthorized {
-			c.Header("WWW-Authenticate", `Basic realm="macaroond"`)
+		switch {
+		case err != nil:
+			s.oauthFailed(c, err)
+		case out == nil:
+			c.Status(http.StatusOK)
+		default:
+			s.answer(c, http.StatusOK, "application/json", out)
 		}
-		c.Set(codeKey, fail.code)
-		s.answer(c, fail.status, "application/json", api.OAuthError{Error: fail.code, ErrorDescription: fail.detail})
 	}
+}
+
+// oauthFailed answers an error in OAuth's form. What is not OAuth's own comes
+// from the one table, with its status.
+func (s *server) oauthFailed(c *gin.Context, err error) {
+	fail, ok := errors.AsType[*oauthFail](err)
+	if !ok {
+		p, header := s.problem(c, err)
+		for k, v := range header {
+			c.Header(k, v)
+		}
+		fail = &oauthFail{p.Status, "invalid_request", p.Detail}
+		switch {
+		case p.Status == http.StatusServiceUnavailable:
+			fail.code = "temporarily_unavailable"
+		case p.Status >= http.StatusInternalServerError:
+			fail.code = "server_error"
+		}
+	}
+	if fail.status == http.StatusUnauthorized {
+		c.Header("WWW-Authenticate", `Basic realm="macaroond"`)
+	}
+	c.Set(codeKey, fail.code)
+	s.answer(c, fail.status, "application/json", api.OAuthError{Error: fail.code, ErrorDescription: fail.detail})
 }
 
 // form reads the body's parameters; one that is there twice is an error (RFC

@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"context"
 	"crypto/rand"
 	"fmt"
 	"log/slog"
@@ -55,7 +54,7 @@ func (s *server) log(c *gin.Context, id string, took time.Duration) {
 	if verdicts(route) && status < http.StatusInternalServerError {
 		level = slog.LevelDebug // one a request of somebody else's: counted, not told
 	}
-	ctx := context.Background()
+	ctx := c.Request.Context()
 	if !s.Log.Enabled(ctx, level) {
 		return
 	}

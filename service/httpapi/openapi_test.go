@@ -47,6 +47,9 @@ func TestRoutesAreDocumented(t *testing.T) {
 				continue
 			}
 		}
+		if r.Method == http.MethodHead { // GET without its body
+			continue
+		}
 		routed[r.Method+" "+path] = true
 	}
 	documented := map[string]bool{}

@@ -51,7 +51,7 @@ func (s *server) routes(g *gin.Engine) {
 	g.POST("/v1/recover", do(s, http.StatusOK, s.recover))
 	g.POST("/v1/logout", do(s, http.StatusNoContent, s.logout))
 
-	g.GET("/v1/devices", do(s, http.StatusOK, s.devices))
+	get(g, "/v1/devices", do(s, http.StatusOK, s.devices))
 	g.PATCH("/v1/devices/:id", do(s, http.StatusOK, s.renameDevice))
 	g.DELETE("/v1/devices/:id", do(s, http.StatusNoContent, s.revokeDevice))
 	g.DELETE("/v1/devices", do(s, http.StatusNoContent, s.revokeDevices))
@@ -62,29 +62,35 @@ func (s *server) routes(g *gin.Engine) {
 	g.POST("/oauth2/introspect", s.oauth(s.introspect))
 	g.POST("/oauth2/revoke", s.oauth(s.oauthRevoke))
 
-	g.GET("/v1/admin/users", do(s, http.StatusOK, s.users))
+	get(g, "/v1/admin/users", do(s, http.StatusOK, s.users))
 	g.POST("/v1/admin/users", do(s, http.StatusCreated, s.addUser))
 	g.POST("/v1/admin/users/:id/suspend", do(s, http.StatusNoContent, s.suspendUser))
 	g.POST("/v1/admin/users/:id/resume", do(s, http.StatusNoContent, s.resumeUser))
 	g.POST("/v1/admin/users/:id/password", do(s, http.StatusNoContent, s.setPassword))
-	g.GET("/v1/admin/services", do(s, http.StatusOK, s.services))
+	get(g, "/v1/admin/services", do(s, http.StatusOK, s.services))
 	g.POST("/v1/admin/services", do(s, http.StatusCreated, s.addService))
 	g.DELETE("/v1/admin/services/:id", do(s, http.StatusNoContent, s.removeService))
-	g.GET("/v1/admin/audit", do(s, http.StatusOK, s.audit))
+	get(g, "/v1/admin/audit", do(s, http.StatusOK, s.audit))
 
 	g.Any("/authz/original", s.authz(original))
 	g.Any("/authz/forwarded", s.authz(forwarded))
 	g.Any("/authz/request/*path", s.authz(prefixed))
 
-	g.GET("/livez", s.livez)
-	g.GET("/readyz", s.readyz)
-	g.GET("/version", do(s, http.StatusOK, s.version))
-	g.GET("/openapi.json", openAPI)
+	get(g, "/livez", s.livez)
+	get(g, "/readyz", s.readyz)
+	get(g, "/version", do(s, http.StatusOK, s.version))
+	get(g, "/openapi.json", openAPI)
 
 	g.NoRoute(func(c *gin.Context) {
 		s.fail(c, &service.Error{Code: api.CodeNotFound, Detail: "there is no such path"})
 	})
 	g.NoMethod(s.noMethod)
+}
+
+// get also answers HEAD (RFC 9110 section 9.1); net/http leaves its body out.
+func get(g *gin.Engine, path string, h gin.HandlerFunc) {
+	g.GET(path, h)
+	g.HEAD(path, h)
 }
 
 // noMethod also serves /authz for methods that gin does not know: a gateway

@@ -65,3 +65,42 @@ func TestRevokeUnknownRoot(t *testing.T) {
 	a.wantGrain(a.revoke("", laptop.Token), "device")
 	a.do(ask{method: "GET", path: "/v1/devices", auth: bearer(laptop.Token)}).want(401, api.CodeRevoked)
 }
+
+// HEAD is answered as GET is, without a body.
+func TestHead(t *testing.T) {
+	a := start(t)
+	root := bearer(a.user("zoe").Token)
+	for _, path := range []string{"/livez", "/readyz", "/version", "/openapi.json", "/v1/devices"} {
+		r := a.do(ask{method: "HEAD", path: path, auth: root})
+		if r.StatusCode != 200 || len(r.body) != 0 {
+			t.Errorf("HEAD %s: %s, %d bytes", path, r.Status, len(r.body))
+		}
+	}
+}
+
+// A good credential beside a bad token is no reason to log in again, and the
+// token itself is no credential beside itself.
+func TestRevokeBesideACredential(t *testing.T) {
+	a := start(t)
+	root := a.user("zoe").Token
+	link := narrow(root, "audience photos")
+	p := a.revoke(bearer(root), "garbage").want(400, api.CodeBadRequest)
+	if p.Field != "/token" {
+		t.Errorf("field %q", p.Field)
+	}
+	a.revoke(bearer("garbage"), link).want(401, api.CodeMalformed)
+	a.wantGrain(a.revoke(bearer(link), link), "branch")
+	a.do(ask{method: "GET", path: "/v1/devices", auth: bearer(root)}).want(200, "")
+}
+
+// A lifetime is never shorter than what was asked for, whatever the fraction of
+// a second it begins in.
+func TestLifetimeIsWhole(t *testing.T) {
+	a := start(t)
+	a.user("zoe")
+	a.pass(700 * time.Millisecond)
+	g := into[api.Grant](a.post("/v1/login", basic("zoe", password("zoe")), api.LoginIn{TTL: 60, Device: api.DeviceIn{Name: "d"}}), 200)
+	if left := g.ExpiresAt.Sub(a.clock.Now()); g.ExpiresIn != 60 || left < time.Minute || left > time.Minute+time.Second {
+		t.Errorf("expires_in %d, %s left", g.ExpiresIn, left)
+	}
+}

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"database/sql"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -24,7 +25,15 @@ func (r *reply) wantUnavailable(name string) {
 	if r.StatusCode != 503 {
 		r.t.Errorf("%s:", name)
 	}
-	p := r.want(503, "unavailable")
+	var p api.Problem
+	if strings.HasPrefix(r.Request.URL.Path, "/oauth2/") {
+		r.wantError(503, "temporarily_unavailable")
+		var e api.OAuthError
+		_ = json.Unmarshal(r.body, &e)
+		p.Detail = e.ErrorDescription
+	} else {
+		p = r.want(503, "unavailable")
+	}
 	if r.Header.Get("Retry-After") == "" || p.Detail == "" || strings.Contains(p.Detail, "/") || strings.Contains(p.Detail, "SQL") {
 		r.t.Errorf("%s: %v %q", name, r.Header, p.Detail)
 	}
@@ -148,7 +157,7 @@ func TestDatabaseIsGone(t *testing.T) {
 	a.verify(bearer(alice.Token), photo, api.Request{}).want(503, "stale")
 	a.do(ask{method: "GET", path: "/readyz"}).health(503, "unavailable", "database", "revocations")
 	// Not knowing is not "not active", on which clients would log out.
-	a.oauth("/oauth2/introspect", photos, "token", photo).want(503, "stale")
+	a.oauth("/oauth2/introspect", photos, "token", photo).wantError(503, "temporarily_unavailable")
 }
 
 func (r *reply) health(status int, word string, checks ...string) {

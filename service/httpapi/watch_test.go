@@ -36,11 +36,17 @@ func (w *watch) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp.Body = io.NopCloser(bytes.NewReader(body))
 
 	t := w.a.t
+	if r.Method == http.MethodHead { // documented as the GET that it is
+		return resp, nil
+	}
 	if err := document().request(r, sent, resp.StatusCode); err != nil {
 		t.Errorf("%s %s was answered with %d and is not as documented: %v", r.Method, r.URL.Path, resp.StatusCode, err)
 	}
 	if err := document().response(r, sent, resp, body); err != nil {
 		t.Errorf("%s %s: %d is not as documented: %v\n%.500s", r.Method, r.URL.Path, resp.StatusCode, err, body)
+	}
+	if c := cookies(resp.Header); c != nil {
+		t.Errorf("%s %s: the answer sets a cookie: %q", r.Method, r.URL.Path, c)
 	}
 	secrets := secretsOf(r, sent)
 	for _, s := range secrets {
@@ -50,6 +56,16 @@ func (w *watch) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	w.a.log.secret(append(secrets, membersOf(body)...)...)
 	return resp, nil
+}
+
+// cookies are those that an answer sets.
+func cookies(h http.Header) (out []string) {
+	for name, values := range h {
+		if name = http.CanonicalHeaderKey(name); name == "Set-Cookie" || name == "Set-Cookie2" {
+			out = append(out, values...)
+		}
+	}
+	return out
 }
 
 func leaks(text, secret string) bool { return strings.Contains(text, secret) }
@@ -187,5 +203,34 @@ func TestSecretsAreLookedFor(t *testing.T) {
 	}
 	if n := len(a.log.secrets); n < 3 {
 		t.Errorf("%d secrets are known, want a password, a token and a query", n)
+	}
+}
+
+// No cookie is set, which the watch holds every answer of these tests against,
+// and none is read: what a browser sends along by itself lets nobody in.
+func TestNoCookies(t *testing.T) {
+	set := http.Header{"Cookie": {"a=b"}}
+	if cookies(set) != nil {
+		t.Error("a cookie is found where there is none")
+	}
+	set["set-cookie"] = []string{"a=b"}
+	set.Add("Set-Cookie", "c=d")
+	if got := cookies(set); len(got) != 2 {
+		t.Errorf("of two cookies %q are found", got)
+	}
+
+	a := start(t, func(s *setup) { s.trust(proxy) })
+	alice := a.user("alice")
+	for _, name := range []string{"Authorization", "authorization", "token", "access_token", "session", "macaroon", "macaroond", "__Host-macaroond", "__Host-session"} {
+		for _, value := range []string{alice.Token, `"` + bearer(alice.Token) + `"`} {
+			cookie := []string{"Cookie", name + "=" + value}
+			a.do(ask{method: "GET", path: "/v1/devices", header: cookie}).want(401, "no_token")
+			a.do(ask{method: "DELETE", path: "/v1/devices", header: cookie}).want(401, "no_token")
+			a.do(ask{method: "POST", path: "/v1/logout", header: cookie}).want(401, "no_token")
+			if r := a.do(ask{method: "GET", path: "/authz/original", header: append([]string{"X-Original-Method", "GET", "X-Original-URI", "/x"}, cookie...)}); r.StatusCode != 401 {
+				t.Errorf("a gateway's question with the cookie %s: %d", name, r.StatusCode)
+			}
+			a.do(ask{method: "GET", path: "/v1/devices", auth: bearer(alice.Token), header: cookie}).want(200, "")
+		}
 	}
 }

@@ -2,7 +2,9 @@ package verify
 
 import (
 	"strconv"
+	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"macaroond/service/api"
 	"macaroond/service/token"
@@ -90,13 +92,14 @@ func (v *Verdict) Caveats() []api.CaveatVerdict {
 	return out
 }
 
-// printable shows a caveat as it is, or quoted when it could garble a terminal
-// or a log.
+// printable shows a caveat as it is; quoted when it is not the text that a
+// caveat can be, and could garble a terminal or a log.
 func printable(s string) string {
-	for _, r := range s {
-		if r == unicode.ReplacementChar || !unicode.IsPrint(r) {
-			return strconv.QuoteToASCII(s)
-		}
+	hidden := func(r rune) bool {
+		return unicode.IsControl(r) || unicode.In(r, unicode.Zl, unicode.Zp, unicode.Bidi_Control)
 	}
-	return s
+	if utf8.ValidString(s) && !strings.ContainsFunc(s, hidden) {
+		return s
+	}
+	return strconv.QuoteToASCII(s)
 }
