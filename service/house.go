@@ -23,7 +23,8 @@ func (s *Service) keepHouse(ctx context.Context) {
 	seen, sweep := time.NewTicker(seenInterval), time.NewTicker(sweepInterval)
 	defer seen.Stop()
 	defer sweep.Stop()
-	clock := expiryClock{start: s.now()}
+	start := s.now()
+	clock := expiryClock{wall: start.Round(0)}
 	for {
 		select {
 		case <-ctx.Done():
@@ -37,7 +38,7 @@ func (s *Service) keepHouse(ctx context.Context) {
 			s.flushSeen(ctx)
 		case <-sweep.C:
 			now := s.now()
-			trusted := clock.trusted(now)
+			trusted := clock.trusted(now.Round(0), now.Sub(start)) // the second is by the monotonic clock
 			s.metrics.clockJumped.Set(b2f(clock.jumped))
 			if trusted {
 				s.Sweep(ctx, now)
@@ -72,24 +73,24 @@ func (s *Service) Sweep(ctx context.Context, now time.Time) {
 // again when it has stood by its new time for a day (a machine that slept has a
 // monotonic clock that did not run).
 type expiryClock struct {
-	start  time.Time // with its monotonic reading
-	since  time.Time // of the jump
+	wall   time.Time     // at the start, or when a jump came to be believed
+	at     time.Duration // the monotonic clock then, since the start
+	since  time.Duration // of the jump
 	jumped bool
 }
 
 const believeAfter = 24 * time.Hour
 
-func (c *expiryClock) trusted(now time.Time) bool {
-	elapsed := now.Sub(c.start) // monotonic
-	wall := now.Round(0).Sub(c.start.Round(0))
-	drift := (wall - elapsed).Abs()
-	switch was := c.jumped; {
+// trusted takes both clocks: the wall's, and the monotonic one since the start.
+func (c *expiryClock) trusted(wall time.Time, elapsed time.Duration) bool {
+	drift := (wall.Sub(c.wall) - (elapsed - c.at)).Abs()
+	switch {
 	case drift <= storage.ClockSkew:
 		c.jumped = false
-	case !was:
-		c.jumped, c.since = true, now
-	case now.Sub(c.since) >= believeAfter:
-		*c = expiryClock{start: now}
+	case !c.jumped:
+		c.jumped, c.since = true, elapsed
+	case elapsed-c.since >= believeAfter:
+		c.wall, c.at, c.jumped = wall, elapsed, false
 	}
 	return elapsed >= settle && !c.jumped
 }

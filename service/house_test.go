@@ -3,24 +3,37 @@ package service
 import (
 	"fmt"
 	"testing"
-	"testing/synctest"
 	"time"
 )
 
-// Nothing expires until a clock that was wrong at the start has been set.
-func TestNothingExpiresAtFirst(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := expiryClock{start: time.Now()}
-		for _, row := range []struct {
-			wait time.Duration // synctest's: nobody waits
-			want bool
-		}{{0, false}, {settle - time.Second, false}, {time.Second, true}, {24 * time.Hour, true}} {
-			time.Sleep(row.wait)
-			if got := c.trusted(time.Now()); got != row.want || c.jumped {
-				t.Errorf("after %v more: %v, jumped %v", row.wait, got, c.jumped)
-			}
+// Nothing expires for a while after a start, while the wall clock has visibly
+// jumped, and then again once it agrees or has stood by its new time for a day.
+func TestExpiryClock(t *testing.T) {
+	start := time.Date(2026, 12, 1, 12, 0, 0, 0, time.UTC)
+	c := expiryClock{wall: start}
+	for _, row := range []struct {
+		elapsed, ahead time.Duration // of the monotonic clock; the wall clock's lead over it
+		want, jumped   bool
+	}{
+		{0, 0, false, false},
+		{settle - time.Second, 0, false, false},
+		{settle, 0, true, false},
+		{time.Hour, 10 * time.Minute, true, false}, // within the skew that is allowed for
+		{time.Hour, 10*time.Minute + time.Second, false, true},
+		{2 * time.Hour, 365 * 24 * time.Hour, false, true},
+		{3 * time.Hour, 0, true, false}, // set right again
+		{4 * time.Hour, -11 * time.Minute, false, true},
+		{5 * time.Hour, 0, true, false},
+		{6 * time.Hour, 8 * time.Hour, false, true}, // slept
+		{29 * time.Hour, 8 * time.Hour, false, true},
+		{30 * time.Hour, 8 * time.Hour, true, false}, // a day later
+		{31 * time.Hour, 8 * time.Hour, true, false},
+		{32 * time.Hour, 0, false, true},
+	} {
+		if got := c.trusted(start.Add(row.elapsed+row.ahead), row.elapsed); got != row.want || c.jumped != row.jumped {
+			t.Errorf("after %v, %v ahead: %v, jumped %v; want %v, %v", row.elapsed, row.ahead, got, c.jumped, row.want, row.jumped)
 		}
-	})
+	}
 }
 
 // What was seen is bounded between two writes; what does not fit is dropped,
