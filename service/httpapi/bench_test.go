@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -34,6 +35,7 @@ import (
 // of the medians: the machine is shared, so seconds alone say little. One run is
 // with Go's own client, one with a client that costs next to nothing.
 func BenchmarkRequests(b *testing.B) {
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // as serve does; for the bare handler, too
 	s := benchAuthority(b)
 	verify := target{
 		method: "POST", path: "/v1/verify",
