@@ -66,7 +66,11 @@ func do[In, Out any](s *server, status int, f func(*call, In) (Out, error)) gin.
 	}
 }
 
-// buffers are for answers, which the connection's writer copies.
+// copied is how much of an answer net/http copies before Write returns, in
+// HTTP/1.1 and in HTTP/2: only a buffer of no more may be used again.
+const copied = 4 << 10
+
+// buffers are for answers.
 var buffers = sync.Pool{New: func() any { return new([]byte) }}
 
 // answer writes JSON. Encoding our own types cannot fail.
@@ -88,10 +92,11 @@ func (s *server) answer(c *gin.Context, status int, mediaType string, v any) {
 	c.Writer.Header()["Content-Type"] = []string{mediaType}
 	c.Status(status)
 	_, _ = c.Writer.Write(*buffer) // a client that has gone is told nothing
-	clear(*buffer)                 // a grant has a token in it
-	if cap(*buffer) > MaxBody {
-		*buffer = nil // a long list once is no reason to keep its room
+	if len(*buffer) > copied {
+		*buffer = nil // HTTP/2 may still be writing from it when the client goes
+		return
 	}
+	clear(*buffer) // a grant has a token in it
 }
 
 // read takes the whole body within its cap.
