@@ -18,11 +18,7 @@ func newAudit(e *env) *cobra.Command {
 		Long: `Walk the audit's hash chain. Whoever can write the database could compute a
 whole new chain: note the hash that this prints somewhere else, and compare.`,
 		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, err := e.load(c)
-			if err != nil {
-				return err
-			}
-			st, done, err := e.store(c.Context(), cfg)
+			st, done, err := e.opened(c)
 			if err != nil {
 				return err
 			}

@@ -25,11 +25,7 @@ func newBackup(e *env) *cobra.Command {
 		Long: `Write a consistent copy of the database to a new file, while the server runs.
 The copy holds no key-encryption key: keep a copy of the key file somewhere else.`,
 		RunE: func(c *cobra.Command, args []string) error {
-			cfg, err := e.load(c)
-			if err != nil {
-				return err
-			}
-			st, done, err := e.store(c.Context(), cfg)
+			st, done, err := e.opened(c)
 			if err != nil {
 				return err
 			}

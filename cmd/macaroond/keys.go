@@ -40,11 +40,7 @@ func newKeys(e *env) *cobra.Command {
 	list := &cobra.Command{
 		Use: "list", Short: "List epochs", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, err := e.load(c)
-			if err != nil {
-				return err
-			}
-			st, done, err := e.store(c.Context(), cfg)
+			st, done, err := e.opened(c)
 			if err != nil {
 				return err
 			}

@@ -92,6 +92,15 @@ type env struct{ process }
 // load reads the configuration for a command.
 func (e *env) load(c *cobra.Command) (*config, error) { return loadConfig(c.Flags(), e.Env) }
 
+// opened is the database of a command that needs nothing else.
+func (e *env) opened(c *cobra.Command) (storage.Store, func(), error) {
+	cfg, err := e.load(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	return e.store(c.Context(), cfg)
+}
+
 // store opens the database of a command, under a shared lock so that nobody
 // restores a backup meanwhile.
 func (e *env) store(ctx context.Context, cfg *config) (storage.Store, func(), error) {
