@@ -252,20 +252,6 @@ type Audit struct {
 	Next    int64        `json:"next"`
 }
 
-// Introspection is RFC 7662's answer. Everything but Active is left out when
-// Active is false.
-type Introspection struct {
-	Active    bool   `json:"active"`
-	TokenType string `json:"token_type,omitempty"`
-	Exp       int64  `json:"exp,omitzero"`
-	Sub       string `json:"sub,omitempty"`
-	Username  string `json:"username,omitempty"`
-	Aud       string `json:"aud,omitempty"`
-	Iss       string `json:"iss,omitempty"`
-	Device    string `json:"device,omitempty"`
-	RootKeyID string `json:"root_key_id,omitempty"`
-}
-
 // OAuthError is RFC 6749 section 5.2's body.
 type OAuthError struct {
 	Error            string `json:"error"`

@@ -30,6 +30,7 @@ const (
 	CodeMethodNotAllowed = "method_not_allowed" // 405
 	CodeNameTaken        = "name_taken"         // 409
 	CodeBranchLimit      = "branch_limit"       // 409
+	CodeOtherGeneration  = "other_generation"   // 410: the feed is of another history, named in the problem
 	CodeBodyTooLarge     = "body_too_large"     // 413
 	CodeUnsupportedMedia = "unsupported_media"  // 415
 	CodeRateLimited      = "rate_limited"       // 429, Retry-After
@@ -48,6 +49,8 @@ type Problem struct {
 	Detail    string `json:"detail,omitempty"`
 	Field     string `json:"field,omitempty"`
 	RequestID string `json:"request_id,omitempty"`
+	// Generation is the one in force, with the code other_generation.
+	Generation string `json:"generation,omitempty"`
 }
 
 // Error makes a problem usable as an error on the client's side.

@@ -12,54 +12,6 @@ import (
 	"macaroond/service/api"
 )
 
-// statusOf is the one table from code to status.
-var statusOf = map[string]int{
-	api.CodeMalformed:     http.StatusUnauthorized,
-	api.CodeTooLarge:      http.StatusUnauthorized,
-	api.CodeInvalid:       http.StatusUnauthorized,
-	api.CodeStale:         http.StatusServiceUnavailable,
-	api.CodeRevoked:       http.StatusUnauthorized,
-	api.CodeUnknownCaveat: http.StatusForbidden,
-	api.CodeExpired:       http.StatusUnauthorized,
-	api.CodeNotYetValid:   http.StatusUnauthorized,
-	api.CodeWrongAudience: http.StatusUnauthorized,
-	api.CodeRefused:       http.StatusForbidden,
-	api.CodeReplayed:      http.StatusForbidden,
-
-	api.CodeBadRequest:       http.StatusBadRequest,
-	api.CodeBadCredentials:   http.StatusUnauthorized,
-	api.CodeNoToken:          http.StatusUnauthorized,
-	api.CodeForbidden:        http.StatusForbidden,
-	api.CodeSuspended:        http.StatusForbidden,
-	api.CodeSignupOff:        http.StatusForbidden,
-	api.CodeBareRootRequired: http.StatusForbidden,
-	api.CodeNotFound:         http.StatusNotFound,
-	api.CodeMethodNotAllowed: http.StatusMethodNotAllowed,
-	api.CodeNameTaken:        http.StatusConflict,
-	api.CodeBranchLimit:      http.StatusConflict,
-	api.CodeBodyTooLarge:     http.StatusRequestEntityTooLarge,
-	api.CodeUnsupportedMedia: http.StatusUnsupportedMediaType,
-	api.CodeRateLimited:      http.StatusTooManyRequests,
-	api.CodeInternal:         http.StatusInternalServerError,
-	api.CodeBusy:             http.StatusServiceUnavailable,
-	api.CodeUnavailable:      http.StatusServiceUnavailable,
-}
-
-// challengeOf is the WWW-Authenticate value (RFC 6750 section 3): no error when
-// no token was sent, insufficient_scope when the token is good and the request
-// is not what it is for.
-func challengeOf(status int, code string, ofToken bool) string {
-	switch {
-	case status == http.StatusUnauthorized && ofToken:
-		return `Bearer error="invalid_token"`
-	case status == http.StatusUnauthorized:
-		return "Bearer"
-	case status == http.StatusForbidden && (ofToken || code == api.CodeBareRootRequired):
-		return `Bearer error="insufficient_scope"`
-	}
-	return ""
-}
-
 // fail answers with a problem (RFC 9457).
 func (s *server) fail(c *gin.Context, err error) {
 	p, header := s.problem(c, err)
@@ -90,12 +42,9 @@ func (s *server) problem(c *gin.Context, err error) (*api.Problem, map[string]st
 			s.Log.Error(e.Detail, "error", e.Err, "request_id", p.RequestID, "route", c.FullPath())
 		}
 	}
-	p.Status = statusOf[p.Code]
-	if p.Status == 0 { // a code without a row: refuse
-		p.Status = http.StatusInternalServerError
-	}
+	p.Status = api.StatusOf(p.Code)
 	p.Title = http.StatusText(p.Status)
-	if ch := challengeOf(p.Status, p.Code, ofToken); ch != "" {
+	if ch := api.ChallengeOf(p.Status, p.Code, ofToken); ch != "" {
 		header["WWW-Authenticate"] = ch
 	}
 	c.Set(codeKey, p.Code)

@@ -16,7 +16,7 @@ var policy = map[string]int{
 	"stale":       503,
 	"bad_request": 400, "bad_credentials": 401, "no_token": 401,
 	"forbidden": 403, "suspended": 403, "signup_off": 403, "bare_root_required": 403,
-	"not_found": 404, "method_not_allowed": 405, "name_taken": 409, "branch_limit": 409,
+	"not_found": 404, "method_not_allowed": 405, "name_taken": 409, "branch_limit": 409, "other_generation": 410,
 	"body_too_large": 413, "unsupported_media": 415, "rate_limited": 429,
 	"internal": 500, "busy": 503, "unavailable": 503,
 }
@@ -38,17 +38,19 @@ var challenges = map[string]string{
 func TestEveryCodeHasAStatus(t *testing.T) {
 	codes := codesOf(t)
 	for code := range codes {
-		if code != api.CodeOK && (statusOf[code] != policy[code] || policy[code] == 0) {
-			t.Errorf("%s is %d, want %d", code, statusOf[code], policy[code])
+		if code != api.CodeOK && (api.StatusOf(code) != policy[code] || policy[code] == 0) {
+			t.Errorf("%s is %d, want %d", code, api.StatusOf(code), policy[code])
 		}
 	}
-	for code := range statusOf {
+	for code := range policy {
 		if codes[code] == "" || code == api.CodeOK {
 			t.Errorf("%q has a status and is no code of a problem", code)
 		}
 	}
-	if len(policy) != len(statusOf) {
-		t.Errorf("%d codes here, %d there", len(policy), len(statusOf))
+	for _, none := range []string{"", api.CodeOK, "no such code"} {
+		if status := api.StatusOf(none); status != 500 {
+			t.Errorf("%q is %d: what has no row must not pass for an answer", none, status)
+		}
 	}
 }
 

@@ -1,0 +1,82 @@
+package api
+
+import "time"
+
+// Introspection is RFC 7662's answer. Everything but Active is left out when
+// Active is false. Caveats to Prefix are there when the asker undertook to
+// judge every caveat itself (caveats=enforce).
+type Introspection struct {
+	Active    bool   `json:"active"`
+	TokenType string `json:"token_type,omitempty"`
+	Exp       int64  `json:"exp,omitzero"`
+	Sub       string `json:"sub,omitempty"`
+	Username  string `json:"username,omitempty"`
+	Aud       string `json:"aud,omitempty"`
+	Iss       string `json:"iss,omitempty"`
+	Device    string `json:"device,omitempty"`
+	RootKeyID string `json:"root_key_id,omitempty"`
+	Role      string `json:"role,omitempty"`
+
+	Caveats      []string      `json:"caveats,omitempty"`      // all of them, in order
+	Fingerprints []string      `json:"fingerprints,omitempty"` // of the signatures after the 4th caveat to the last, in order: 22 characters of base64url each
+	Feed         *FeedPosition `json:"feed,omitempty"`         // where the authority's list of revocations stood
+	Prefix       *Prefix       `json:"prefix,omitempty"`
+}
+
+// Prefix is the chain's signature right after the audience caveat: a secret,
+// with which everything that begins with the same identifier and Caveats
+// caveats can be verified, and with which tokens for that audience could be made.
+type Prefix struct {
+	Caveats   int    `json:"caveats"`   // how many it covers, mint caveats included
+	Signature string `json:"signature"` // 32 bytes in base64url
+}
+
+// FeedPosition is a point of the revocation feed.
+type FeedPosition struct {
+	Generation string `json:"generation"`
+	Sequence   int64  `json:"sequence"`
+	AsOf       Moment `json:"as_of"`
+}
+
+// Feed is the answer of GET /v1/revocations: the entries after the asked
+// sequence. Next is what to ask after next.
+type Feed struct {
+	Generation string       `json:"generation"`
+	AsOf       Moment       `json:"as_of"` // the node's own last complete reading of the table
+	Entries    []Revocation `json:"entries"`
+	Next       int64        `json:"next"`
+}
+
+// Revocation is an entry of the feed. RootKeyID is in base64url as in an
+// identifier, and so is Fingerprint. A reader that meets a
+// grain that it does not know must not go on as if it understood the list.
+type Revocation struct {
+	Seq         int64  `json:"seq"`
+	Grain       string `json:"grain"` // "device", "branch" or "epoch"
+	RootKeyID   string `json:"root_key_id,omitempty"`
+	Fingerprint string `json:"fingerprint,omitempty"`
+	Epoch       uint32 `json:"epoch,omitzero"`
+	ExpiresAt   Time   `json:"expires_at"` // rounded up: the entry may go then
+}
+
+// Grains of the feed.
+const (
+	GrainDevice = "device" // RootKeyID: everything under that root key
+	GrainBranch = "branch" // RootKeyID and Fingerprint: a token and what was derived from it
+	GrainEpoch  = "epoch"  // Epoch: everything minted in it
+)
+
+// Moment is a timestamp in whole milliseconds, UTC, for what is measured
+// against a staleness bound.
+type Moment struct{ time.Time }
+
+// MarshalText writes RFC 3339 with milliseconds and Z.
+func (m Moment) MarshalText() ([]byte, error) {
+	return m.UTC().AppendFormat(nil, "2006-01-02T15:04:05.000Z"), nil
+}
+
+// UnmarshalText reads RFC 3339.
+func (m *Moment) UnmarshalText(b []byte) (err error) {
+	m.Time, err = time.Parse(time.RFC3339, string(b))
+	return err
+}
