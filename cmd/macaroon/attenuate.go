@@ -7,7 +7,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"macaroond/caveats"
 	"macaroond/service/api"
 	"macaroond/service/client"
 	"macaroond/service/token"
@@ -129,15 +128,4 @@ func (a *app) warnExpired(t *token.Token, now time.Time) {
 	if expiry, ok := client.UnverifiedExpiry(t); ok && !now.Before(expiry) {
 		a.note("warning: this token %s", until(expiry, now))
 	}
-}
-
-// hasAudience reports whether a token names an audience, without which no
-// resource server takes it.
-func hasAudience(t *token.Token) bool {
-	for _, text := range t.UnverifiedCaveats() {
-		if c, err := caveats.Parse(text); err == nil && c.Name() == "audience" {
-			return true
-		}
-	}
-	return false
 }

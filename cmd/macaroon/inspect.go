@@ -68,7 +68,7 @@ func inspectToken(t *token.Token, now time.Time) inspection {
 	texts := t.UnverifiedCaveats()
 	out := inspection{
 		Location: t.UnverifiedLocation(), Epoch: id.Epoch, RootKeyID: id.RootKeyID.String(),
-		Audience: hasAudience(t), Caveats: []inspected{},
+		Audience: len(client.UnverifiedAudiences(t)) > 0, Caveats: []inspected{},
 	}
 	user, device, minted := claims(texts)
 	if minted {

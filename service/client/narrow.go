@@ -51,7 +51,9 @@ func Window(now time.Time) time.Time {
 // Narrow makes the token that n describes from t, offline. The order of the
 // new caveats is the one that all our clients use: the window, the audience,
 // then the rest. There is no window when the asked expiry lies beyond it, when
-// no expiry is asked, or when a holder has narrowed t to end within it already.
+// no expiry is asked, or when a holder has narrowed t to end within it already;
+// and no audience that t names already, for an edge verifies on its own only
+// what names one audience once.
 //
 // Errors match [caveats.ErrSyntax] or [caveats.ErrUnknown] for an argument
 // that makes no caveat, [token.ErrTooLarge] when there is no room left.
@@ -77,7 +79,7 @@ func (n Narrowing) Caveats(t *token.Token, now time.Time) ([]string, error) {
 			l.add(caveats.TimeBefore(end), nil)
 		}
 	}
-	if n.Audience != "" {
+	if n.Audience != "" && !slices.Contains(UnverifiedAudiences(t), n.Audience) {
 		l.add(caveats.Audience(n.Audience))
 	}
 	if n.For != 0 {
@@ -107,6 +109,29 @@ func (n Narrowing) Caveats(t *token.Token, now time.Time) ([]string, error) {
 		l.add(caveats.Note(note))
 	}
 	return l.texts, l.err
+}
+
+// minLifetime is the least that a token made for one request is valid for. With
+// less, clocks that count as equal (see deadBand) would be too far apart.
+const minLifetime = 10 * time.Second
+
+// PerRequest is n for tokens that are made from t, each for one request, by
+// whoever sends it: valid for a minute unless n says otherwise, and without a
+// random note, because nobody else gets them. It is what [Transport] and the
+// package tokensource narrow by. The errors are a lifetime of less than 10
+// seconds, and no audience in n or t, for no resource server takes such a token.
+func (n Narrowing) PerRequest(t *token.Token) (Narrowing, error) {
+	n.ForSelf = true
+	if n.For == 0 {
+		n.For = time.Minute
+	}
+	switch {
+	case n.For < minLifetime:
+		return Narrowing{}, fmt.Errorf("a request's token must be valid for at least %s", minLifetime)
+	case n.Audience == "" && len(UnverifiedAudiences(t)) == 0:
+		return Narrowing{}, errors.New("an audience is needed: no resource server takes a token without one")
+	}
+	return n, nil
 }
 
 // list gathers caveats up to the first error.
@@ -179,4 +204,15 @@ func UnverifiedExpiry(t *token.Token) (expiry time.Time, ok bool) {
 		}
 	}
 	return expiry, ok
+}
+
+// UnverifiedAudiences are the audiences that a token names. More than one makes
+// a token that nobody takes.
+func UnverifiedAudiences(t *token.Token) (audiences []string) {
+	for _, text := range t.UnverifiedCaveats() {
+		if c, err := caveats.Parse(text); err == nil && c.Name() == "audience" {
+			audiences = append(audiences, c.Argument())
+		}
+	}
+	return audiences
 }
