@@ -89,12 +89,16 @@ func (s *Service) RevokeDevices(ctx context.Context, in storage.RevokeDevices, a
 }
 
 // revoked puts what was just stored into memory, without waiting for the
-// follower to read it again.
+// follower to read it again. The follower is told, for those who follow us.
 func (s *Service) revoked(entries ...storage.Revocation) {
 	if len(entries) == 0 {
 		return
 	}
 	s.list.Add(entries...)
+	select {
+	case s.kick <- struct{}{}:
+	default: // it will look anyway
+	}
 	for _, e := range entries {
 		grain := "device"
 		if e.Grain == storage.GrainBranch {

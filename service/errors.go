@@ -17,6 +17,7 @@ type Error struct {
 	Detail     string
 	Field      string        // JSON pointer into the body, for api.CodeBadRequest
 	RetryAfter time.Duration // for what may be tried again
+	Generation string        // the one in force, for api.CodeOtherGeneration
 	Err        error         // for the log only
 }
 

@@ -10,7 +10,8 @@ import (
 
 // FollowInterval is how often the table is asked for changes made by other
 // processes and nodes. What this process revokes is in memory before it is
-// answered; what another revokes is within this and one query.
+// answered, and wakes the follower for the feed; what another revokes is there
+// within this and one query.
 const FollowInterval = 100 * time.Millisecond
 
 // CatchUp reads what is new in the table: revocations by sequence, and epochs
@@ -40,25 +41,33 @@ func (s *Service) catchUp(ctx context.Context, fresh time.Duration) error {
 			return err
 		}
 	}
+	recent := s.feed.at.Load().tail
+	if f.state.Generation != state.Generation {
+		recent = &tail{} // readers of the former history keep theirs until this one is whole
+	}
 	if state.Sequence > after || f.state.Generation != state.Generation {
-		if err := s.readRevocations(ctx, after); err != nil {
+		last, err := s.readRevocations(ctx, after, recent)
+		if err != nil {
 			return err
 		}
+		state.Sequence = max(state.Sequence, last) // committed after the state was read
 	}
 	f.state = state
 	s.list.SetAsOf(asOf)
+	s.feed.publish(state, asOf, recent)
 	return nil
 }
 
-// readRevocations adds what the table has after a sequence. Adding goes on
-// beside reading: at a start there can be a million.
-func (s *Service) readRevocations(ctx context.Context, after int64) (err error) {
+// readRevocations adds what the table has after a sequence, and says how far it
+// came. Adding goes on beside reading: at a start there can be a million.
+func (s *Service) readRevocations(ctx context.Context, after int64, recent *tail) (last int64, err error) {
 	const size = 1024
 	batches, known := make(chan []storage.Revocation, 4), make(chan bool)
 	go func() {
 		all := true
 		for batch := range batches {
 			all = s.list.Add(batch...) && all
+			recent.add(batch)
 		}
 		known <- all
 	}()
@@ -68,6 +77,7 @@ func (s *Service) readRevocations(ctx context.Context, after int64) (err error) 
 			err = e
 			break
 		}
+		last = entry.Seq
 		if batch = append(batch, entry); len(batch) == size {
 			batches <- batch
 			batch = make([]storage.Revocation, 0, size)
@@ -78,7 +88,7 @@ func (s *Service) readRevocations(ctx context.Context, after int64) (err error) 
 	if !<-known && err == nil {
 		err = errors.New("a revocation is of a grain that this release does not know: run the newer release")
 	}
-	return err
+	return last, err
 }
 
 // reload reads what the revision covers.
@@ -115,6 +125,7 @@ func (s *Service) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		case <-s.kick:
 		}
 		err := s.CatchUp(ctx)
 		if ctx.Err() != nil {

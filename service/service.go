@@ -69,6 +69,8 @@ type Service struct {
 	metrics  *Metrics
 
 	follow followState
+	kick   chan struct{} // wakes the follower; one is enough
+	feed   *feed
 }
 
 // followState is where the follower stands in the table of revocations.
@@ -88,6 +90,8 @@ func Open(c Config) (*Service, error) {
 		list:    revocation.New(),
 		now:     c.Now,
 		log:     c.Log,
+		kick:    make(chan struct{}, 1),
+		feed:    newFeed(),
 	}
 	s.settings.Store(&c.Settings)
 	s.services.Store(newCredentials(nil))

@@ -293,6 +293,7 @@ func (a *authority) run(ctx context.Context, listener net.Listener, hup <-chan o
 	wg.Go(func() { a.svc.Run(house) })
 
 	server := httpapi.NewServer(&a.swap, a.log)
+	server.RegisterOnShutdown(a.svc.EndWaits)
 	if a.cert.Load() != nil {
 		server.TLSConfig = &tls.Config{
 			MinVersion:     tls.VersionTLS12,

@@ -32,7 +32,8 @@ func (s *server) observe(c *gin.Context) {
 	}
 	c.Writer.Header()[requestIDHeader] = []string{id}
 	defer func() {
-		if p := recover(); p != nil {
+		p := recover()
+		if p != nil && p != http.ErrAbortHandler {
 			// The value may hold anything; its type and the stack do not.
 			s.Log.Error("panic", "type", fmt.Sprintf("%T", p), "request_id", id, "route", c.FullPath(), "stack", string(debug.Stack()))
 			if !c.Writer.Written() {
@@ -40,6 +41,9 @@ func (s *server) observe(c *gin.Context) {
 			}
 		}
 		s.log(c, id, time.Since(begin))
+		if p == http.ErrAbortHandler {
+			panic(p) // net/http breaks the connection: nobody takes a part for the whole
+		}
 	}()
 	c.Next()
 }

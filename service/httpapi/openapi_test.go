@@ -109,7 +109,7 @@ func wireTypes(t *testing.T) map[string][]string {
 	types := map[string][]string{}
 	eachDecl(t, func(spec ast.Spec) {
 		ts, ok := spec.(*ast.TypeSpec)
-		if !ok || ts.Name.Name == "Time" {
+		if !ok || ts.Name.Name == "Time" || ts.Name.Name == "Moment" {
 			return
 		}
 		st, ok := ts.Type.(*ast.StructType)

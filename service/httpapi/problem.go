@@ -34,7 +34,7 @@ func (s *server) problem(c *gin.Context, err error) (*api.Problem, map[string]st
 		}
 	} else {
 		e := service.AsError(err)
-		p.Code, p.Detail, p.Field = e.Code, e.Detail, e.Field
+		p.Code, p.Detail, p.Field, p.Generation = e.Code, e.Detail, e.Field, e.Generation
 		if e.RetryAfter > 0 {
 			header["Retry-After"] = strconv.FormatInt(int64((e.RetryAfter+time.Second-1)/time.Second), 10)
 		}
