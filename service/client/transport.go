@@ -66,12 +66,12 @@ var ErrSendAgain = errors.New("401: the token was out of time, and the body cann
 // the Date of its answers. A request that was refused with 401 while the clock
 // was found to be wrong is sent again, once: 401 says that it had no effect.
 type Transport struct {
-	token   *token.Token
-	narrow  Narrowing
-	bind    bool
-	base    http.RoundTripper
-	now     func() time.Time
-	origins map[string]*skew // never changed; by the origin's one spelling
+	// A closure holds the token: of a pointer in a field, fmt prints what it
+	// points to when a verb does not fit, secrets and all.
+	tokenFor func(*http.Request, time.Time) (*token.Token, error)
+	base     http.RoundTripper
+	now      func() time.Time
+	origins  map[string]*skew // never changed; by the origin's one spelling
 }
 
 // NewTransport makes a Transport that narrows t, a root or what a delegation
@@ -84,7 +84,17 @@ func NewTransport(t *token.Token, o TransportOptions) (*Transport, error) {
 	if o.BindRequest && len(n.Methods)+len(n.Paths) > 0 {
 		return nil, errors.New("BindRequest chooses method and path: leave those of the Narrowing empty")
 	}
-	tr := &Transport{token: t, narrow: n, bind: o.BindRequest, base: o.Base, now: o.Now, origins: map[string]*skew{}}
+	tr := &Transport{base: o.Base, now: o.Now, origins: map[string]*skew{}}
+	tr.tokenFor = func(req *http.Request, now time.Time) (*token.Token, error) {
+		if !o.BindRequest {
+			return Narrow(t, n, now)
+		}
+		bound, err := n.boundTo(req)
+		if err != nil {
+			return nil, err
+		}
+		return Narrow(t, bound, now)
+	}
 	if tr.base == nil {
 		tr.base = http.DefaultTransport
 	}
@@ -168,20 +178,18 @@ func (t *Transport) send(req *http.Request, body io.ReadCloser, clock *skew) (re
 	return resp, clock.get() != ahead, nil
 }
 
-func (t *Transport) tokenFor(req *http.Request, now time.Time) (*token.Token, error) {
-	n := t.narrow
-	if t.bind {
-		pattern, err := caveats.PatternFor(req.URL.RequestURI())
-		if err != nil {
-			return nil, err
-		}
-		method := req.Method
-		if method == "" {
-			method = http.MethodGet
-		}
-		n.Methods, n.Paths = []string{method}, []string{pattern}
+// boundTo is n for this request's method and path, as they will stand in the
+// request line.
+func (n Narrowing) boundTo(req *http.Request) (Narrowing, error) {
+	pattern, err := caveats.PatternFor(req.URL.RequestURI())
+	if err != nil {
+		return Narrowing{}, err
 	}
-	return Narrow(t.token, n, now)
+	n.Methods, n.Paths = []string{req.Method}, []string{pattern}
+	if req.Method == "" { // as net/http has it
+		n.Methods = []string{http.MethodGet}
+	}
+	return n, nil
 }
 
 // admit finds the clock of a request's origin. The header may be in any case:

@@ -31,28 +31,27 @@ func New(t *token.Token, n client.Narrowing, now func() time.Time) (oauth2.Token
 	if err != nil {
 		return nil, err
 	}
-	s := source{t, n, now}
+	s := source(func() (*oauth2.Token, error) { return fresh(t, n, now) })
 	if _, err := s.Token(); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
-type source struct {
-	from   *token.Token
-	narrow client.Narrowing
-	now    func() time.Time
-}
+// source is a closure so that nothing prints the token that it narrows.
+type source func() (*oauth2.Token, error)
 
-// Token makes one. Its Expiry is by this machine's clock, because oauth2
+func (s source) Token() (*oauth2.Token, error) { return s() }
+
+// fresh makes one token. Its Expiry is by this machine's clock, because oauth2
 // compares it with that one, whatever the time is where the token is verified.
-func (s source) Token() (*oauth2.Token, error) {
+func fresh(t *token.Token, n client.Narrowing, now func() time.Time) (*oauth2.Token, error) {
 	here := time.Now().Round(0) // the monotonic clock stands still while a machine sleeps
 	there := here
-	if s.now != nil {
-		there = s.now()
+	if now != nil {
+		there = now()
 	}
-	narrowed, err := client.Narrow(s.from, s.narrow, there)
+	narrowed, err := client.Narrow(t, n, there)
 	if err != nil {
 		return nil, err
 	}
