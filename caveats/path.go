@@ -56,6 +56,9 @@ func canonical(path string) bool {
 // canonicalSegment reports whether a segment, still encoded, may stand in a
 // canonical path. An empty one may, at the end.
 func canonicalSegment(s string) bool {
+	if literal(s) {
+		return s != "." && s != ".."
+	}
 	length, dots := 0, 0
 	for s != "" {
 		r, size, ok := nextRune(s)
@@ -73,6 +76,30 @@ func canonicalSegment(s string) bool {
 	}
 	return dots == 0 || dots > 2 || dots != length
 }
+
+// literal reports whether every byte of s is printable ASCII that stands for
+// itself in a path and in a pattern, as nearly every segment's are.
+func literal(s string) bool {
+	for i := range len(s) {
+		if s[i] >= 0x80 || literals[s[i]>>6]&(1<<(s[i]&63)) == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// literals has a bit for each such byte: from '!' to '~' without %, *, /, ;, ?, #
+// and the backslash.
+var literals = func() (bits [2]uint64) {
+	for c := '!'; c <= '~'; c++ {
+		switch c {
+		case '%', '*', '/', ';', '?', '#', '\\':
+		default:
+			bits[c>>6] |= 1 << (c & 63)
+		}
+	}
+	return bits
+}()
 
 // nextRune decodes the first character of a non-empty segment, escaped or not,
 // and says how many bytes of the segment it took. Bytes of one character may be

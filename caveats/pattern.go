@@ -45,6 +45,9 @@ func pathPattern(s string) error {
 
 // spelled reports whether a canonical segment is written as a pattern has it.
 func spelled(segment string) bool {
+	if literal(segment) {
+		return true
+	}
 	for segment != "" {
 		r, size, _ := nextRune(segment)
 		width := utf8.RuneLen(r)
@@ -107,6 +110,9 @@ func matches(pattern, path string) bool {
 
 // sameSegment compares two segments decoded. Both are known to decode.
 func sameSegment(a, b string) bool {
+	if a == b {
+		return true
+	}
 	for a != "" && b != "" {
 		x, sizeX, _ := nextByte(a)
 		y, sizeY, _ := nextByte(b)

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"macaroond/caveats"
@@ -28,16 +29,18 @@ type Refused struct{ Code, Reason string }
 func (r *Refused) Error() string { return r.Code + ": " + r.Reason }
 
 // verdict runs the verifier and counts.
-func (s *Service) verdict(q verify.Question) verify.Verdict {
+func (s *Service) verdict(q *verify.Question) *verify.Verdict {
+	out := new(verify.Verdict)
+	s.judge(q, out)
+	return out
+}
+
+func (s *Service) judge(q *verify.Question, out *verify.Verdict) {
 	v := s.verifier()
-	out := v.Verify(q)
+	v.Judge(q, out)
 	if c, ok := s.metrics.verdicts[out.Code]; ok {
 		c.Inc()
 	}
-	if out.Allowed() {
-		s.seen.mark(out.Identity.Device, q.Request.Time)
-	}
-	return out
 }
 
 // Authorize judges a token at the authority's own endpoint: it is a bare root,
@@ -45,10 +48,11 @@ func (s *Service) verdict(q verify.Question) verify.Verdict {
 // the request's; time and audience are filled in here. bare demands a bare root.
 func (s *Service) Authorize(text string, facts caveats.Request, bare bool) (*Caller, error) {
 	facts.Time, facts.Audience = s.now(), s.Settings().Audience
-	v := s.verdict(verify.Question{Token: text, Request: facts, AllowBare: true})
+	v := s.verdict(&verify.Question{Token: text, Request: facts, AllowBare: true})
 	if !v.Allowed() {
 		return nil, &Refused{v.Code, v.Reason()}
 	}
+	s.seen.mark(v.Identity.Device, facts.Time)
 	if bare && !v.Chain.Bare() {
 		return nil, refuse(api.CodeBareRootRequired, "this needs the device's own root token, not one narrowed from it")
 	}
@@ -76,12 +80,14 @@ func (s *Service) Verify(ctx context.Context, in api.VerifyIn, svc *storage.Serv
 	} else if facts.Audience == "" {
 		facts.Audience = own
 	}
-	q := verify.Question{Token: in.Token, Request: facts, AllowBare: svc == nil && facts.Audience == own}
-	v := s.verdict(q)
+	v := s.verdict(&verify.Question{Token: in.Token, Request: facts, AllowBare: svc == nil && facts.Audience == own})
 	if svc == nil && v.Held && v.Identity.User != caller.User {
-		v = verify.Verdict{Code: api.CodeInvalid} // somebody else's token is no business of the asker's
+		v = &verify.Verdict{Code: api.CodeInvalid} // somebody else's token is no business of the asker's
 	}
-	return s.decision(ctx, &v), nil
+	if v.Allowed() {
+		s.seen.mark(v.Identity.Device, facts.Time)
+	}
+	return s.decision(ctx, v), nil
 }
 
 // facts turns what the asker says into the caveats' request.
@@ -157,48 +163,18 @@ func (s *Service) Gateway(ctx context.Context, text string, facts caveats.Reques
 	if facts.Audience == "" {
 		facts.Audience = s.Settings().GatewayAudience
 	}
-	v := s.verdict(verify.Question{Token: text, Request: facts})
+	v := verdicts.Get().(*verify.Verdict)
+	defer verdicts.Put(v)
+	defer v.Forget()
+	s.judge(&verify.Question{Token: text, Request: facts}, v)
 	if !v.Allowed() {
 		return nil, &Refused{v.Code, v.Reason()}
 	}
-	info := s.nameOf(ctx, v.Identity.User)
-	return &Pass{v.Identity.User, info.name, v.Identity.Device, facts.Audience, info.role, v.Expires}, nil
+	who := v.Identity.Clone() // the verdict's own texts go with it
+	s.seen.mark(who.Device, facts.Time)
+	info := s.nameOf(ctx, who.User)
+	return &Pass{who.User, info.name, who.Device, facts.Audience, info.role, v.Expires}, nil
 }
 
-// Introspect answers RFC 7662. There is no request to judge, so a token with a
-// caveat that needs one is not active; and it is active only for an audience
-// that the asking credential serves and the token names. A stale list is an
-// error, not an inactive token.
-func (s *Service) Introspect(ctx context.Context, text string, svc storage.Service) (api.Introspection, error) {
-	no := api.Introspection{}
-	ver := s.verifier()
-	chain, _, code := ver.Authenticate(text)
-	if code != "" {
-		s.metrics.verdicts[code].Inc()
-		return no, nil
-	}
-	audience := ""
-	for i := range chain.Len() {
-		text, thirdParty := chain.Caveat(i)
-		c, err := caveats.Parse(text)
-		if thirdParty || err != nil || c.NeedsRequest() {
-			return no, nil
-		}
-		if rest, ok := strings.CutPrefix(text, "audience "); ok && audience == "" && Serves(svc, rest) {
-			audience = rest
-		}
-	}
-	v := s.verdict(verify.Question{Token: text, Request: caveats.Request{Time: s.now(), Audience: audience}})
-	if v.Code == api.CodeStale { // nobody is told that a good token is not
-		return no, &Refused{v.Code, v.Reason()}
-	}
-	if audience == "" || !v.Allowed() {
-		return no, nil
-	}
-	out := api.Introspection{
-		Active: true, TokenType: "Bearer", Exp: v.Expires.Unix(), Sub: v.Identity.User,
-		Username: s.nameOf(ctx, v.Identity.User).name, Aud: audience, Iss: s.Settings().Issuer,
-		Device: v.Identity.Device, RootKeyID: chain.Identifier().RootKeyID.String(),
-	}
-	return out, nil
-}
+// verdicts are used again by Gateway, which lets no text of one out.
+var verdicts = sync.Pool{New: func() any { return new(verify.Verdict) }}

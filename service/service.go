@@ -37,6 +37,7 @@ type Settings struct {
 	RootTTL         time.Duration // greatest lifetime of a root macaroon
 	AccessTTL       time.Duration // lifetime of the narrowed token that login adds when asked
 	MaxStaleness    time.Duration // see verify.Verifier
+	MaxPrefixTTL    time.Duration // how far away the expiry that a prefix covers may be
 	MaxDevices      int           // live devices a user may have
 	AuditRetention  time.Duration // audit entries older than this go; 0 keeps all
 }

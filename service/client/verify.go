@@ -24,8 +24,17 @@ func (c *Client) Verify(ctx context.Context, cred Credential, in api.VerifyIn) (
 // judge, so a token with a caveat about one is not. The credential is a
 // service's that serves the token's audience.
 func (c *Client) Introspect(ctx context.Context, service Credential, token string) (*api.Introspection, error) {
+	return c.introspect(ctx, service, url.Values{"token": {token}})
+}
+
+// IntrospectToEnforce is Introspect by a resource server that judges every
+// caveat itself: it is given all of them, and perhaps a prefix.
+func (c *Client) IntrospectToEnforce(ctx context.Context, service Credential, token string) (*api.Introspection, error) {
+	return c.introspect(ctx, service, url.Values{"token": {token}, "caveats": {"enforce"}})
+}
+
+func (c *Client) introspect(ctx context.Context, service Credential, form url.Values) (*api.Introspection, error) {
 	var out api.Introspection
-	form := url.Values{"token": {token}}
 	err := c.do(ctx, call{method: http.MethodPost, path: "/oauth2/introspect", cred: service, form: form, want: http.StatusOK, out: &out})
 	if err != nil {
 		return nil, err

@@ -134,7 +134,11 @@ func (s *server) introspect(x *call, form url.Values) (any, error) {
 	if svc == nil {
 		return nil, &oauthFail{http.StatusUnauthorized, "invalid_client", "introspection needs a service credential"}
 	}
-	return s.svc.Introspect(x.ctx(), form.Get("token"), *svc)
+	enforce := form.Get("caveats")
+	if enforce != "" && enforce != "enforce" {
+		return nil, &oauthFail{http.StatusBadRequest, "invalid_request", "caveats is \"enforce\" or left out"}
+	}
+	return s.svc.Introspect(x.ctx(), form.Get("token"), enforce != "", *svc)
 }
 
 // oauthRevoke is RFC 7009. Having the token is what allows ending it, so a

@@ -86,19 +86,22 @@ func extract(secret [32]byte) (*[32]byte, error) {
 	return (*[32]byte)(prk), nil
 }
 
-// derive is HKDF-SHA256 (RFC 5869): the salt is the purpose and its version, the
-// info is the whole identifier, which begins with the token format.
-func derive(prk *[32]byte, identifier string) token.RootKey {
-	return token.ExpandKey(prk, identifier)
-}
-
-// RootKey derives the root key of an identifier. For an epoch that is not on
-// the ring it does the same work with a decoy and says false: a forger learns
-// nothing from the time about which epochs exist.
+// RootKey derives the root key of an identifier: HKDF-SHA256 (RFC 5869), whose
+// salt is the purpose and its version, and whose info is the whole identifier,
+// which begins with the token format. For an epoch that is not on the ring it
+// does the same work with a decoy and says false: a forger learns nothing from
+// the time about which epochs exist.
 func (k *Keyring) RootKey(id token.Identifier) (token.RootKey, bool) {
 	prk, known := k.state.Load().prk[id.Epoch]
 	if !known {
 		prk = &k.decoy
 	}
-	return derive(prk, id.String()), known
+	return token.DeriveRootKey(prk, id), known
+}
+
+// Anchor is the start of the chain of an identifier's tokens; false as RootKey
+// says it.
+func (k *Keyring) Anchor(id token.Identifier) (token.Anchor, bool) {
+	key, known := k.RootKey(id)
+	return token.AnchorOf(&key, id), known
 }

@@ -15,17 +15,17 @@ func TestBucketsAreEachListsOwn(t *testing.T) {
 	var chosen [][16]byte
 	for n := uint64(0); len(chosen) < want; n++ {
 		binary.BigEndian.PutUint64(id[8:], n)
-		if one.bucket(&id) == 7 {
+		if one.hash(&id)%buckets == 7 {
 			chosen = append(chosen, id)
 		}
 		if n > 100*want*buckets {
 			t.Fatalf("of %d ids %d are in one bucket", n, len(chosen))
 		}
 	}
-	apart := map[int]bool{}
+	apart := map[uint64]bool{}
 	for _, id := range chosen {
-		apart[two.bucket(&id)] = true
-		if one.bucket(&id) != 7 {
+		apart[two.hash(&id)%buckets] = true
+		if one.hash(&id)%buckets != 7 {
 			t.Error("an id is not where it was")
 		}
 	}
@@ -34,11 +34,11 @@ func TestBucketsAreEachListsOwn(t *testing.T) {
 	}
 
 	same := 0
-	spread := map[int]bool{}
+	spread := map[uint64]bool{}
 	for n := range uint64(1000) {
 		binary.BigEndian.PutUint64(id[8:], n)
-		spread[one.bucket(&id)] = true
-		if one.bucket(&id) == two.bucket(&id) {
+		spread[one.hash(&id)%buckets] = true
+		if one.hash(&id)%buckets == two.hash(&id)%buckets {
 			same++
 		}
 	}

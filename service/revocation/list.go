@@ -4,19 +4,17 @@
 // and only [List.Sweep] takes it away, after the last token it could concern
 // has expired. A check takes no lock, touches no disk and allocates nothing.
 //
-// The layout is for millions of entries. Ids are random or keyed-hashed into
-// 65,536 buckets, each a slice whose entries never change in place: with a
-// million entries a bucket holds fifteen, which is a few cache lines to scan.
-// A revoked device costs 24 bytes, a revoked branch 20 more; see
-// BenchmarkMillion for what that comes to.
+// The layout is for millions of entries: three sets of hashed buckets (see
+// set). A revoked device takes 20 bytes, a revoked branch 20 and its root key's
+// mark 12; BenchmarkMillion says what that comes to with the room between.
 //
 // What it leaves to others: durability and order (storage), who tells it (the
-// follower in service), and when to refuse for staleness (verify).
+// followers in service and guard), and when to refuse for staleness (verify).
 package revocation
 
 import (
 	"hash/maphash"
-	"slices"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,28 +23,16 @@ import (
 	"macaroond/storage"
 )
 
-const buckets = 1 << 16
-
-// root is what is known of one root key ID.
-type root struct {
-	id       [16]byte
-	dead     uint32 // the device's entry lives until this Unix second; 0: not revoked
-	branches uint32 // some branch's entry lives until this Unix second; 0: none has one
-}
-
-// branch is one revoked fingerprint. A fingerprint is 128 bits of SHA-256 over
-// a secret MAC, so it needs no root key ID beside it.
-type branch struct {
-	fingerprint [16]byte
-	until       uint32
-}
-
 // List is the revocation list. The zero value is not usable; see [New].
 type List struct {
-	seed     maphash.Seed // so that nobody can choose ids that share a bucket
-	roots    [buckets]atomic.Pointer[[]root]
-	branches [buckets]atomic.Pointer[[]branch]
-	epochs   atomic.Pointer[map[uint32]uint32]
+	seed     maphash.Seed  // so that nobody can choose ids that share a bucket
+	devices  set[[16]byte] // root key IDs
+	branches set[[16]byte] // fingerprints: 128 bits of SHA-256 over a secret MAC need no root key ID beside them
+	// marked has the hashes of root key IDs with some branch on the list, so that
+	// fingerprints are computed for their tokens only. Two that share all 64 bits
+	// cost time and nothing else.
+	marked set[[2]uint32]
+	epochs atomic.Pointer[map[uint32]uint32] // nil when there is none, which is nearly always
 
 	mu   sync.Mutex // writers
 	live atomic.Int64
@@ -54,13 +40,12 @@ type List struct {
 }
 
 // New makes an empty list.
-func New() *List {
-	l := &List{seed: maphash.MakeSeed()}
-	l.epochs.Store(&map[uint32]uint32{})
-	return l
-}
+func New() *List { return &List{seed: maphash.MakeSeed()} }
 
-func (l *List) bucket(id *[16]byte) int { return int(maphash.Bytes(l.seed, id[:]) % buckets) }
+func (l *List) hash(key *[16]byte) uint64 { return maphash.Bytes(l.seed, key[:]) }
+
+// mark is a root key's place in marked.
+func mark(hash uint64) [2]uint32 { return [2]uint32{uint32(hash), uint32(hash >> 32)} }
 
 // seconds rounds up: an entry never goes early. What does not fit in 32 bits
 // of Unix seconds (the year 2106) stays for good.
@@ -82,110 +67,57 @@ func (l *List) Add(entries ...storage.Revocation) bool {
 	for i := range entries {
 		e := &entries[i]
 		until := seconds(e.ExpiresAt)
+		added := false
 		switch e.Grain {
 		case storage.GrainDevice:
-			l.setRoot(e.RootKeyID, root{dead: until})
+			added = l.devices.add(l.hash(&e.RootKeyID), e.RootKeyID, until)
 		case storage.GrainBranch:
 			// The branch before its root's mark: a reader that sees the mark finds the branch.
-			l.setBranch(branch{e.Fingerprint, until})
-			l.setRoot(e.RootKeyID, root{branches: until})
+			added = l.branches.add(l.hash(&e.Fingerprint), e.Fingerprint, until)
+			hash := l.hash(&e.RootKeyID)
+			l.marked.add(hash, mark(hash), until)
 		case storage.GrainEpoch:
-			epochs := make(map[uint32]uint32, len(*l.epochs.Load())+1)
-			for k, v := range *l.epochs.Load() {
-				epochs[k] = v
-			}
-			if _, there := epochs[e.Epoch]; !there {
-				l.live.Add(1)
-			}
-			epochs[e.Epoch] = max(epochs[e.Epoch], until)
-			l.epochs.Store(&epochs)
+			added = l.addEpoch(e.Epoch, until)
 		default:
 			known = false
+		}
+		if added {
+			l.live.Add(1)
 		}
 	}
 	return known
 }
 
-func (l *List) setRoot(id [16]byte, r root) {
-	b := &l.roots[l.bucket(&id)]
-	old := load(b)
-	i := slices.IndexFunc(old, func(x root) bool { return x.id == id })
-	if i < 0 {
-		r.id = id
-		if r.dead > 0 {
-			l.live.Add(1)
-		}
-		next := with(old, r)
-		b.Store(&next)
-		return
+func (l *List) addEpoch(epoch, until uint32) (added bool) {
+	next := map[uint32]uint32{}
+	if old := l.epochs.Load(); old != nil {
+		next = maps.Clone(*old)
 	}
-	if old[i].dead == 0 && r.dead > 0 {
-		l.live.Add(1)
-	}
-	next := slices.Clone(old) // readers have the old one in hand
-	next[i].dead = max(next[i].dead, r.dead)
-	next[i].branches = max(next[i].branches, r.branches)
-	b.Store(&next)
-}
-
-func (l *List) setBranch(x branch) {
-	b := &l.branches[l.bucket(&x.fingerprint)]
-	old := load(b)
-	i := slices.IndexFunc(old, func(y branch) bool { return x.fingerprint == y.fingerprint })
-	if i < 0 {
-		l.live.Add(1)
-		next := with(old, x)
-		b.Store(&next)
-		return
-	}
-	next := slices.Clone(old)
-	next[i].until = max(next[i].until, x.until)
-	b.Store(&next)
-}
-
-// with appends. Room beyond the end is used in place: readers look no further
-// than the length that they loaded, and see a longer one only once it is
-// stored. It grows by a quarter, so that little of a million entries is room.
-func with[T any](old []T, x T) []T {
-	if len(old) == cap(old) {
-		room := make([]T, len(old), len(old)+max(2, len(old)/4))
-		copy(room, old)
-		old = room
-	}
-	return append(old, x)
-}
-
-func load[T any](p *atomic.Pointer[[]T]) []T {
-	if s := p.Load(); s != nil {
-		return *s
-	}
-	return nil
+	_, there := next[epoch]
+	next[epoch] = max(next[epoch], until)
+	l.epochs.Store(&next)
+	return !there
 }
 
 // Revoked reports whether the chain is dead: its epoch, its root key, or any
-// point of it. Fingerprints are computed only under a root key that has
-// revoked branches.
+// point of it.
 func (l *List) Revoked(c token.Chain) bool {
 	id := c.Identifier()
-	if _, dead := (*l.epochs.Load())[id.Epoch]; dead {
-		return true
-	}
-	key := [16]byte(id.RootKeyID)
-	for _, r := range load(&l.roots[l.bucket(&key)]) {
-		if r.id == key {
-			return r.dead > 0 || r.branches > 0 && l.branchRevoked(c)
+	if epochs := l.epochs.Load(); epochs != nil {
+		if _, dead := (*epochs)[id.Epoch]; dead {
+			return true
 		}
 	}
-	return false
+	key := [16]byte(id.RootKeyID)
+	hash := l.hash(&key)
+	return l.devices.has(hash, key) || l.marked.has(hash, mark(hash)) && l.branchRevoked(c)
 }
 
 func (l *List) branchRevoked(c token.Chain) bool {
 	for n := token.MintCaveats + 1; n <= c.Len(); n++ {
-		f := [16]byte(c.Signature(n).Fingerprint())
-		for _, b := range load(&l.branches[l.bucket(&f)]) {
-			if b.fingerprint == f {
-				return true
-			}
+		f := [16]byte(c.Fingerprint(n))
+		if l.branches.has(l.hash(&f), f) {
+			return true
 		}
 	}
 	return false
@@ -197,44 +129,17 @@ func (l *List) Sweep(now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := uint32(min(max(now.Unix(), 0), 1<<32-1))
-	gone := func(until uint32) bool { return until > 0 && until < s }
-	for i := range buckets {
-		if old := load(&l.roots[i]); slices.ContainsFunc(old, func(r root) bool { return gone(r.dead) || gone(r.branches) }) {
-			next := make([]root, 0, len(old))
-			for _, r := range old {
-				if gone(r.dead) {
-					r.dead = 0
-					l.live.Add(-1)
-				}
-				if gone(r.branches) {
-					r.branches = 0
-				}
-				if r.dead > 0 || r.branches > 0 {
-					next = append(next, r)
-				}
-			}
-			l.roots[i].Store(&next)
-		}
-		if old := load(&l.branches[i]); slices.ContainsFunc(old, func(b branch) bool { return gone(b.until) }) {
-			next := make([]branch, 0, len(old))
-			for _, b := range old {
-				if !gone(b.until) {
-					next = append(next, b)
-				}
-			}
-			l.live.Add(int64(len(next) - len(old)))
-			l.branches[i].Store(&next)
+	gone := l.devices.sweep(s) + l.branches.sweep(s)
+	l.marked.sweep(s)
+	if epochs := l.epochs.Load(); epochs != nil {
+		next := maps.Clone(*epochs)
+		maps.DeleteFunc(next, func(_, until uint32) bool { return until < s })
+		gone += len(*epochs) - len(next)
+		if l.epochs.Store(&next); len(next) == 0 {
+			l.epochs.Store(nil)
 		}
 	}
-	epochs := map[uint32]uint32{}
-	for k, v := range *l.epochs.Load() {
-		if gone(v) {
-			l.live.Add(-1)
-		} else {
-			epochs[k] = v
-		}
-	}
-	l.epochs.Store(&epochs)
+	l.live.Add(int64(-gone))
 }
 
 // Len is how many entries are live.

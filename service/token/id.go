@@ -40,6 +40,9 @@ type Identifier struct {
 	RootKeyID RootKeyID
 }
 
+// maxIdentifier is the length of the longest: m1.4294967295. and 22 characters.
+const maxIdentifier = 36
+
 func (id Identifier) String() string { return string(id.AppendTo(nil)) }
 
 // AppendTo appends the text to b.

@@ -41,7 +41,9 @@ func hasNull(data []byte) bool {
 	}
 }
 
-func decodeJSON(data []byte) (*Token, error) {
+// binaryOfJSON says the same in the binary form, which is then read like any
+// other: limits and grammar are told once.
+func binaryOfJSON(data []byte) ([]byte, error) {
 	var in jsonToken
 	if err := json.Unmarshal(data, &in, json.RejectUnknownMembers(true)); err != nil || hasNull(data) {
 		return nil, malformed("the JSON form has a wrong, unknown or duplicate member")
@@ -49,37 +51,38 @@ func decodeJSON(data []byte) (*Token, error) {
 	if in.V != nil && *in.V != 2 {
 		return nil, malformed("the JSON form is not of version 2")
 	}
-	t := &Token{location: in.L, caveats: make([]caveat, 0, 8)}
-	var err error
-	if t.identifier, err = jsonField(in.I, in.I64); err != nil {
+	b := append(make([]byte, 0, len(data)), 2)
+	if in.L != "" {
+		b = appendField(b, fieldLocation, in.L)
+	}
+	identifier, err := jsonField(in.I, in.I64)
+	if err != nil {
 		return nil, err
 	}
-	for _, jc := range in.C {
-		c := caveat{location: jc.L}
-		if c.id, err = jsonField(jc.I, jc.I64); err != nil {
+	b = append(appendField(b, fieldIdentifier, identifier), fieldEnd)
+	for _, c := range in.C {
+		if c.L != "" {
+			b = appendField(b, fieldLocation, c.L)
+		}
+		id, err := jsonField(c.I, c.I64)
+		if err != nil {
 			return nil, err
 		}
-		if jc.V != nil || jc.V64 != nil {
-			if c.vid, err = jsonField(jc.V, jc.V64); err != nil {
+		b = appendField(b, fieldIdentifier, id)
+		if c.V != nil || c.V64 != nil {
+			vid, err := jsonField(c.V, c.V64)
+			if err != nil {
 				return nil, err
 			}
-			if c.vid == "" {
-				return nil, malformed("a caveat has an empty field")
-			}
+			b = appendField(b, fieldVID, vid)
 		}
-		if err := t.add(c); err != nil {
-			return nil, err
-		}
+		b = append(b, fieldEnd)
 	}
 	sig, err := jsonField(in.S, in.S64)
 	if err != nil {
 		return nil, err
 	}
-	if len(sig) != len(t.sig) {
-		return nil, malformed("the signature is not 32 bytes")
-	}
-	copy(t.sig[:], sig)
-	return t, nil
+	return appendField(append(b, fieldEnd), fieldSignature, sig), nil
 }
 
 // jsonField takes a value that is there as text or in base64url, not both.
@@ -93,6 +96,6 @@ func jsonField(text, encoded *string) (string, error) {
 		}
 		return *text, nil
 	}
-	b, err := decodeBase64(*encoded)
+	b, err := appendBase64(nil, *encoded)
 	return string(b), err
 }

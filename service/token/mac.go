@@ -7,11 +7,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"unsafe"
 )
 
 // The primitives, all of them. SHA-256 comes from the standard library; the
 // HMAC of RFC 2104 is written out over it because hmac.New allocates and this
-// runs once a caveat on every request. TestHMAC holds it against crypto/hmac.
+// runs once a caveat on every request; unsafe shows bytes as text and nothing else. TestHMAC holds it against crypto/hmac.
 
 // redacted is what a secret prints as. Format is there because String covers
 // neither %d nor %#v, and MarshalText for a secret inside what is logged as JSON.
@@ -41,59 +42,73 @@ var keyGenerator = [32]byte([]byte("macaroons-key-generator\x00\x00\x00\x00\x00\
 
 // Start is the signature of a token with no caveats: the key that rootKey
 // generates, over the identifier.
-func Start(rootKey *RootKey, identifier string) Signature {
-	key := mac((*[32]byte)(&keyGenerator), string(rootKey[:]))
-	return mac((*[32]byte)(&key), identifier)
+func Start(rootKey *RootKey, identifier string) (s Signature) {
+	var h hasher
+	h.init()
+	h.mac(&s, &keyGenerator, unsafe.String(&rootKey[0], len(rootKey)))
+	h.mac(&s, (*[32]byte)(&s), identifier)
+	return s
 }
 
 // Next is the signature after one more first-party caveat.
 func (s *Signature) Next(caveat string) Signature { return mac((*[32]byte)(s), caveat) }
 
-// nextThirdParty is libmacaroons' bound hash of a third-party caveat.
-func (s *Signature) nextThirdParty(vid, id string) Signature {
-	a, b := mac((*[32]byte)(s), vid), mac((*[32]byte)(s), id)
-	return mac((*[32]byte)(s), string(a[:])+string(b[:]))
+// mac is HMAC-SHA256 with a 32 byte key.
+func mac(key *[32]byte, message string) (out Signature) {
+	var h hasher
+	h.init()
+	h.mac(&out, key, message)
+	return out
 }
 
-// mac is HMAC-SHA256 with a 32 byte key. Messages of up to 512 bytes, which is
-// all that a parsed token has, take no allocation.
-func mac(key *[32]byte, message string) Signature {
-	var outer [64 + 32]byte
-	pad((*[64]byte)(outer[:]), key, 0x5c5c5c5c5c5c5c5c)
-	sum := inner(key, message)
-	copy(outer[64:], sum[:])
-	return sha256.Sum256(outer[:])
+// hasher has the blocks that HMAC-SHA256 hashes. They are laid out once for
+// all the HMACs of a chain: of what RFC 2104 pads a 32 byte key with, the half
+// that is always the same is written by init.
+type hasher struct {
+	inner [64 + MaxCaveatLen]byte
+	outer [64 + 32]byte
 }
 
-// inner is HMAC's first hash. Nearly every caveat fits the short buffer, which
-// costs less to clear than the long one.
-func inner(key *[32]byte, message string) [32]byte {
-	if len(message) <= 64 {
-		var b [64 + 64]byte
-		pad((*[64]byte)(b[:]), key, 0x3636363636363636)
-		return sha256.Sum256(b[:64+copy(b[64:], message)])
-	}
-	var b [64 + MaxCaveatLen]byte
-	pad((*[64]byte)(b[:]), key, 0x3636363636363636)
-	return sha256.Sum256(append(b[:64], message...))
-}
-
-// pad is RFC 2104's key block: the key, with zeros to the hash's block size,
-// XOR a byte repeated.
-func pad(block *[64]byte, key *[32]byte, with uint64) {
-	for i := 0; i < 64; i += 8 {
-		word := with
-		if i < 32 {
-			word ^= binary.LittleEndian.Uint64(key[i:])
-		}
-		binary.LittleEndian.PutUint64(block[i:], word)
+func (h *hasher) init() {
+	for i := 32; i < 64; i++ {
+		h.inner[i], h.outer[i] = 0x36, 0x5c
 	}
 }
 
-// ExpandKey is HKDF-Expand (RFC 5869 section 2.3) of one block: the 32 byte key
-// that a pseudorandom key gives for info.
-func ExpandKey(prk *[32]byte, info string) RootKey {
-	return RootKey(mac(prk, info+"\x01"))
+// mac writes the HMAC of a message under a 32 byte key, which it may overwrite.
+// A message of up to 512 bytes, which is all that a parsed token has, takes no
+// allocation.
+func (h *hasher) mac(to *Signature, key *[32]byte, message string) {
+	for i := 0; i < 32; i += 8 {
+		word := binary.LittleEndian.Uint64(key[i:])
+		binary.LittleEndian.PutUint64(h.inner[i:], word^0x3636363636363636)
+		binary.LittleEndian.PutUint64(h.outer[i:], word^0x5c5c5c5c5c5c5c5c)
+	}
+	sum := sha256.Sum256(append(h.inner[:64], message...)) // in place, if there is room
+	copy(h.outer[64:], sum[:])
+	*to = sha256.Sum256(h.outer[:])
+}
+
+// thirdParty is libmacaroons' bound hash of a third-party caveat.
+func (h *hasher) thirdParty(to, key *Signature, vid, id string) {
+	var both [64]byte
+	var part Signature
+	h.mac(&part, (*[32]byte)(key), vid)
+	copy(both[:], part[:])
+	h.mac(&part, (*[32]byte)(key), id)
+	copy(both[32:], part[:])
+	h.mac(to, (*[32]byte)(key), unsafe.String(&both[0], len(both)))
+}
+
+// DeriveRootKey is HKDF-Expand (RFC 5869 section 2.3) of one block: the root key
+// that an epoch's pseudorandom key gives for the whole identifier as info.
+func DeriveRootKey(prk *[32]byte, id Identifier) (k RootKey) {
+	var room [maxIdentifier + 1]byte
+	info := append(id.AppendTo(room[:0]), 1) // the block's number
+	var h hasher
+	h.init()
+	h.mac((*Signature)(&k), prk, unsafe.String(&info[0], len(info)))
+	return k
 }
 
 // equal compares signatures in constant time: a comparison that stops at the

@@ -44,7 +44,7 @@ func Mint(rootKey *RootKey, location string, id Identifier, who Identity, limits
 // refused by all of them. Errors match [ErrTooLarge] when a limit is met.
 func Attenuate(t *Token, texts ...string) (*Token, error) {
 	var m macaroon.Macaroon // fresh: UnmarshalBinary appends to a used one
-	if err := m.UnmarshalBinary(t.binary()); err != nil {
+	if err := m.UnmarshalBinary(t.data); err != nil {
 		return nil, fmt.Errorf("attenuate: %w", err)
 	}
 	return appended(&m, texts)

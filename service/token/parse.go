@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -27,19 +28,35 @@ var (
 
 func malformed(why string) error { return fmt.Errorf("%w: %s", ErrMalformed, why) }
 
-// Token is a parsed macaroon: well formed, and nobody's word yet. It is
-// immutable and safe for concurrent use. It does not print.
+// Token is a parsed macaroon: well formed, and nobody's word yet. It does not
+// print. One that [Parse] made is immutable and safe for concurrent use; one
+// that is read into again and again belongs to one user at a time (see [Token.Read]).
 type Token struct {
-	location   string
-	identifier string
+	data       []byte // the binary form, which everything else points into
 	id         Identifier
+	location   span
+	identifier span
 	caveats    []caveat
 	sig        Signature
 }
 
+// span is a piece of a token's data.
+type span struct{ from, to uint16 }
+
 // caveat is one caveat as it stands in the token. vid is empty for a
-// first-party caveat; location is only ever there with a vid.
-type caveat struct{ id, vid, location string }
+// first-party caveat; end is where the next one begins.
+type caveat struct {
+	id, vid span
+	end     uint16
+}
+
+func (c *caveat) thirdParty() bool { return c.vid.to > c.vid.from }
+
+// view is a piece of the data as text, without a copy.
+func (t *Token) view(s span) string {
+	piece := t.data[s.from:s.to]
+	return unsafe.String(unsafe.SliceData(piece), len(piece))
+}
 
 // String keeps a token that strays into a log from being one.
 func (Token) String() string { return redacted }
@@ -53,60 +70,80 @@ func (Token) Format(f fmt.State, _ rune) { io.WriteString(f, redacted) }
 // Binary text has one spelling, which [Token.Text] gives back, except that a
 // zero-length location, which pymacaroons writes, is read as none.
 func Parse(text string) (*Token, error) {
-	t, err := decode(text)
-	if err != nil {
+	t := new(Token)
+	if err := t.Read(text); err != nil {
 		return nil, err
-	}
-	if t.id, err = ParseIdentifier(t.identifier); err != nil {
-		return nil, malformed(err.Error())
 	}
 	return t, nil
 }
 
-// decode is Parse for any identifier.
-func decode(text string) (*Token, error) {
+// Read is [Parse] into a token that may have been used before, whose memory it
+// uses again: nothing is allocated for the binary form. Every text that came
+// out of the former token, or out of a [Chain] of it, changes under its reader,
+// so whoever uses this must have let go of all of them. After an error it is no
+// token: a chain of it does not hold.
+func (t *Token) Read(text string) error {
+	if err := t.decode(text); err != nil {
+		return err
+	}
+	var err error
+	if t.id, err = ParseIdentifier(t.view(t.identifier)); err != nil {
+		return malformed(err.Error())
+	}
+	return nil
+}
+
+// decode is Read for any identifier.
+func (t *Token) decode(text string) error {
+	*t = Token{data: t.data[:0], caveats: t.caveats[:0]}
 	switch {
 	case len(text) > MaxTextLen:
-		return nil, fmt.Errorf("%w: more than %d characters", ErrTooLarge, MaxTextLen)
+		return fmt.Errorf("%w: more than %d characters", ErrTooLarge, MaxTextLen)
 	case text == "":
-		return nil, malformed("empty")
+		return malformed("empty")
 	}
-	data, err := decodeBase64(text)
-	if err != nil {
-		return nil, err
+	var err error
+	if t.data, err = appendBase64(t.data, text); err != nil {
+		return err
 	}
-	var t *Token
-	switch {
-	case len(data) > 0 && data[0] == 2:
-		// The strings of the token are views into data, which nothing writes again.
-		t, err = decodeBinary(unsafe.String(unsafe.SliceData(data), len(data)))
-	case len(data) > 0 && data[0] == '{':
-		t, err = decodeJSON(data)
-	default:
-		return nil, malformed("neither the version 2 binary form nor its JSON form")
-	}
-	if err != nil {
-		return nil, err
-	}
-	for i := range t.location {
-		if r, _ := utf8.DecodeRuneInString(t.location[i:]); r == utf8.RuneError || !unicode.IsPrint(r) {
-			return nil, malformed("the location is not printable")
+	if len(t.data) > 0 && t.data[0] == '{' {
+		if t.data, err = binaryOfJSON(t.data); err != nil {
+			return err
 		}
 	}
-	return t, nil
+	if len(t.data) == 0 || t.data[0] != 2 {
+		return malformed("neither the version 2 binary form nor its JSON form")
+	}
+	if len(t.data) > 2 && t.data[1] == fieldLocation && t.data[2] == 0 { // pymacaroons writes one
+		t.data = append(t.data[:1], t.data[3:]...)
+	}
+	if err := t.decodeBinary(); err != nil {
+		return err
+	}
+	location := t.view(t.location)
+	for i := range location {
+		if c := location[i]; c >= ' ' && c < 0x7f {
+			continue
+		}
+		if r, _ := utf8.DecodeRuneInString(location[i:]); r == utf8.RuneError || !unicode.IsPrint(r) {
+			return malformed("the location is not printable")
+		}
+	}
+	return nil
 }
 
-// decodeBase64 takes the URL alphabet only. The library's own strict mode
+// appendBase64 takes the URL alphabet only. The library's own strict mode
 // still skips CR and LF, which would give one token many spellings.
-func decodeBase64(text string) ([]byte, error) {
+func appendBase64(to []byte, text string) ([]byte, error) {
 	if strings.IndexByte(text, '\n') >= 0 || strings.IndexByte(text, '\r') >= 0 {
-		return nil, malformed("not base64url without padding")
+		return to, malformed("not base64url without padding")
 	}
-	data := make([]byte, base64.RawURLEncoding.DecodedLen(len(text)))
-	if _, err := b64.Decode(data, unsafe.Slice(unsafe.StringData(text), len(text))); err != nil {
-		return nil, malformed("not base64url without padding")
+	at, n := len(to), base64.RawURLEncoding.DecodedLen(len(text))
+	to = slices.Grow(to, n)[:at+n]
+	if _, err := b64.Decode(to[at:], unsafe.Slice(unsafe.StringData(text), len(text))); err != nil {
+		return to[:at], malformed("not base64url without padding")
 	}
-	return data, nil
+	return to, nil
 }
 
 // Fields of the version 2 binary form (libmacaroons doc/format.txt).
@@ -119,130 +156,141 @@ const (
 )
 
 // reader takes the binary form apart. Every length is at most MaxTextLen, so a
-// minimal varint has one byte or two.
-type reader struct{ rest string }
+// minimal varint has one byte or two, and a position fits 16 bits.
+type reader struct {
+	data []byte
+	at   int
+}
+
+const (
+	early   = "it ends too early"
+	unknown = "a field is missing, unknown, twice there or out of order"
+)
 
 // next takes the field's data if the next field is of that type.
-func (r *reader) next(field byte) (data string, present bool, err error) {
-	if r.rest == "" {
-		return "", false, malformed("it ends too early")
+func (r *reader) next(field byte) (s span, present bool, err error) {
+	rest := r.data[r.at:]
+	if len(rest) < 2 {
+		return s, false, malformed(early)
 	}
-	if r.rest[0] != field {
-		return "", false, nil
+	if rest[0] != field {
+		return s, false, nil
 	}
-	b := r.rest[1:]
-	if b == "" {
-		return "", false, malformed("it ends too early")
-	}
-	n, size := int(b[0]), 1
+	n, head := int(rest[1]), 2
 	if n >= 0x80 {
-		if len(b) < 2 || b[1] == 0 || b[1] >= 0x80 { // over-long, or beyond any limit
-			return "", false, malformed("a length is not a minimal varint")
+		if len(rest) < 3 || rest[2] == 0 || rest[2] >= 0x80 { // over-long, or beyond any limit
+			return s, false, malformed("a length is not a minimal varint")
 		}
-		n, size = n&0x7f|int(b[1])<<7, 2
+		n, head = n&0x7f|int(rest[2])<<7, 3
 	}
-	if len(b)-size < n {
-		return "", false, malformed("it ends too early")
+	if len(rest) < head+n {
+		return s, false, malformed(early)
 	}
-	r.rest = b[size+n:]
-	return b[size : size+n], true, nil
+	from := r.at + head
+	r.at = from + n
+	return span{uint16(from), uint16(r.at)}, true, nil
 }
 
 // must is next for a field that has to be there.
-func (r *reader) must(field byte) (string, error) {
-	data, ok, err := r.next(field)
+func (r *reader) must(field byte) (span, error) {
+	s, ok, err := r.next(field)
 	if err == nil && !ok {
-		err = malformed("a field is missing, unknown, twice there or out of order")
+		err = malformed(unknown)
 	}
-	return data, err
+	return s, err
 }
 
-// end takes the end of a section.
+// end takes the end of a section, if it is there.
 func (r *reader) end() (bool, error) {
-	if r.rest == "" {
-		return false, malformed("it ends too early")
+	if r.at == len(r.data) {
+		return false, malformed(early)
 	}
-	if r.rest[0] != fieldEnd {
+	if r.data[r.at] != fieldEnd {
 		return false, nil
 	}
-	r.rest = r.rest[1:]
+	r.at++
 	return true, nil
 }
 
 func (r *reader) mustEnd() error {
 	ok, err := r.end()
 	if err == nil && !ok {
-		err = malformed("a field is missing, unknown, twice there or out of order")
+		err = malformed(unknown)
 	}
 	return err
 }
 
-func decodeBinary(data string) (t *Token, err error) {
-	r := reader{data[1:]}
-	t = &Token{caveats: make([]caveat, 0, 8)}
+// decodeBinary finds the pieces of the data.
+func (t *Token) decodeBinary() (err error) {
+	r := reader{t.data, 1}
 	if t.location, _, err = r.next(fieldLocation); err != nil {
-		return nil, err
+		return err
 	}
 	if t.identifier, err = r.must(fieldIdentifier); err != nil {
-		return nil, err
+		return err
 	}
 	if err = r.mustEnd(); err != nil {
-		return nil, err
+		return err
 	}
 	for {
 		done, err := r.end()
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if done {
 			break
 		}
-		var c caveat
-		located, identified := false, false
-		if c.location, located, err = r.next(fieldLocation); err != nil {
-			return nil, err
-		}
-		if c.id, err = r.must(fieldIdentifier); err != nil {
-			return nil, err
-		}
-		if c.vid, identified, err = r.next(fieldVID); err != nil {
-			return nil, err
-		}
-		if located && c.location == "" || identified && c.vid == "" {
-			return nil, malformed("a caveat has an empty field")
-		}
-		if err = r.mustEnd(); err != nil {
-			return nil, err
-		}
-		if err = t.add(c); err != nil {
-			return nil, err
+		if err = t.nextCaveat(&r); err != nil {
+			return err
 		}
 	}
 	sig, err := r.must(fieldSignature)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if r.rest != "" {
-		return nil, malformed("bytes after its end")
+	if r.at != len(r.data) {
+		return malformed("bytes after its end")
 	}
-	if len(sig) != len(t.sig) {
-		return nil, malformed("the signature is not 32 bytes")
+	if int(sig.to-sig.from) != len(t.sig) {
+		return malformed("the signature is not 32 bytes")
 	}
-	copy(t.sig[:], sig)
-	return t, nil
+	copy(t.sig[:], t.data[sig.from:])
+	return nil
 }
 
-// add appends a decoded caveat within the limits. A first-party caveat has no
+// nextCaveat takes a caveat within the limits. A first-party caveat has no
 // location: it would be unsigned bytes that mean nothing.
-func (t *Token) add(c caveat) error {
+func (t *Token) nextCaveat(r *reader) error {
+	var c caveat
+	location, located, err := r.next(fieldLocation)
+	if err != nil {
+		return err
+	}
+	if c.id, err = r.must(fieldIdentifier); err != nil {
+		return err
+	}
+	identified := false
+	if c.vid, identified, err = r.next(fieldVID); err != nil {
+		return err
+	}
+	if located && location.from == location.to || identified && !c.thirdParty() {
+		return malformed("a caveat has an empty field")
+	}
+	if err = r.mustEnd(); err != nil {
+		return err
+	}
 	if len(t.caveats) == MaxCaveats {
 		return fmt.Errorf("%w: more than %d caveats", ErrTooLarge, MaxCaveats)
 	}
-	if max(len(c.id), len(c.vid), len(c.location)) > MaxCaveatLen {
+	if max(c.id.to-c.id.from, c.vid.to-c.vid.from, location.to-location.from) > MaxCaveatLen {
 		return fmt.Errorf("%w: a caveat has more than %d bytes", ErrTooLarge, MaxCaveatLen)
 	}
-	if c.vid == "" && c.location != "" {
+	if located && !identified {
 		return malformed("a first-party caveat has a location")
+	}
+	c.end = uint16(r.at)
+	if t.caveats == nil {
+		t.caveats = make([]caveat, 0, 8)
 	}
 	t.caveats = append(t.caveats, c)
 	return nil
@@ -260,40 +308,38 @@ func appendField(b []byte, field byte, data string) []byte {
 }
 
 // Text is the binary text form: what Parse reads and the service writes.
-func (t *Token) Text() string { return base64.RawURLEncoding.EncodeToString(t.binary()) }
-
-func (t *Token) binary() []byte {
-	b := append(make([]byte, 0, 512), 2)
-	if t.location != "" {
-		b = appendField(b, fieldLocation, t.location)
-	}
-	b = append(appendField(b, fieldIdentifier, t.identifier), fieldEnd)
-	for _, c := range t.caveats {
-		if c.location != "" {
-			b = appendField(b, fieldLocation, c.location)
-		}
-		b = appendField(b, fieldIdentifier, c.id)
-		if c.vid != "" {
-			b = appendField(b, fieldVID, c.vid)
-		}
-		b = append(b, fieldEnd)
-	}
-	return appendField(append(b, fieldEnd), fieldSignature, string(t.sig[:]))
-}
+func (t *Token) Text() string { return base64.RawURLEncoding.EncodeToString(t.data) }
 
 // UnverifiedLocation is the authority's public URL as the token has it. It is
 // not signed: show it, never trust it.
-func (t *Token) UnverifiedLocation() string { return t.location }
+func (t *Token) UnverifiedLocation() string { return t.view(t.location) }
 
 // UnverifiedIdentifier names the root key that the token claims.
 func (t *Token) UnverifiedIdentifier() Identifier { return t.id }
 
-// UnverifiedCaveats gives the texts, mint caveats first. A third-party
-// caveat's text is its identifier.
+// UnverifiedLen is how many caveats there are.
+func (t *Token) UnverifiedLen() int { return len(t.caveats) }
+
+// UnverifiedCaveat is the text of the caveat at i. A third-party caveat's is
+// its identifier.
+func (t *Token) UnverifiedCaveat(i int) string { return t.view(t.caveats[i].id) }
+
+// UnverifiedCaveats gives all the texts, mint caveats first.
 func (t *Token) UnverifiedCaveats() []string {
 	texts := make([]string, len(t.caveats))
-	for i, c := range t.caveats {
-		texts[i] = c.id
+	for i := range texts {
+		texts[i] = t.UnverifiedCaveat(i)
 	}
 	return texts
+}
+
+// UnverifiedBegin is the identifier and the first n caveats as they are
+// encoded: two tokens for which it is the same have the same chain up to there.
+// n is at most UnverifiedLen.
+func (t *Token) UnverifiedBegin(n int) []byte {
+	end := t.identifier.to
+	if n > 0 {
+		end = t.caveats[n-1].end
+	}
+	return t.data[t.identifier.from:end:end]
 }

@@ -61,7 +61,7 @@ func (v *Verdict) codeAt(i int) string {
 	if thirdParty {
 		return api.CodeUnknownCaveat
 	}
-	return codes[v.language.Check(text, &v.request)]
+	return codes[ranks[v.language.Check(text, &v.request)]]
 }
 
 func (v *Verdict) explain(i int) string {

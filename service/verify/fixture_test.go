@@ -109,6 +109,6 @@ func tokenWith(t testing.TB, holder ...string) string {
 }
 
 // ask judges a token by the request.
-func ask(v *verify.Verifier, text string) verify.Verdict {
+func ask(v *verify.Verifier, text string) *verify.Verdict {
 	return v.Verify(verify.Question{Token: text, Request: request()})
 }

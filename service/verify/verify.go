@@ -14,6 +14,10 @@ package verify
 
 import (
 	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
 	"time"
 
 	"macaroond/caveats"
@@ -22,15 +26,15 @@ import (
 	"macaroond/service/token"
 )
 
-// Keys gives the root key of an identifier; false when the epoch is unknown,
-// and then a decoy that costs the same work.
+// Keys gives the start of the chain of an identifier; false when the epoch is
+// unknown, and then a decoy that costs the same work.
 type Keys interface {
-	RootKey(token.Identifier) (token.RootKey, bool)
+	Anchor(token.Identifier) (token.Anchor, bool)
 }
 
 // Verifier judges tokens. It is safe for concurrent use.
 type Verifier struct {
-	Keys     Keys
+	Keys     Keys // nil at an edge, which uses JudgeFrom
 	Revoked  *revocation.List
 	Language caveats.Language
 	// MaxStaleness is how old the revocation list may be (its AsOf against the
@@ -48,7 +52,9 @@ type Question struct {
 	AllowBare bool
 }
 
-// Verdict is the answer. The zero value refuses.
+// Verdict is the answer. The zero value refuses. One may be used again, by one
+// user at a time: judging then allocates nothing, and every text that came out
+// of the former verdict changes (see [token.Token.Read]). It must not be copied.
 type Verdict struct {
 	Code     string         // one of api's codes; api.CodeOK when allowed
 	Held     bool           // the chain held: only then is anything below known
@@ -56,135 +62,161 @@ type Verdict struct {
 	Identity token.Identity // from the mint caveats
 	Expires  time.Time      // the earliest time-before of all caveats
 
+	token    token.Token
+	chain    token.Chain // the memory of Chain
 	request  caveats.Request
 	language caveats.Language
 	held     uint64 // bit i: caveat i held
 	named    bool   // the audience rule held
 }
 
+// Format prints the code for every verb: the rest has a token in it.
+func (v Verdict) Format(f fmt.State, _ rune) { io.WriteString(f, "verdict "+strconv.Quote(v.Code)) }
+
 // Allowed reports whether every step held.
 func (v *Verdict) Allowed() bool { return v.Code == api.CodeOK }
 
-// codeOf is the code for an error of token.Parse.
-func codeOf(err error) string {
-	if errors.Is(err, token.ErrTooLarge) {
-		return api.CodeTooLarge
+// Forget lets go of everything but the memory.
+func (v *Verdict) Forget() { *v = Verdict{token: v.token, chain: v.chain} }
+
+// Read takes the text apart: the steps before any cryptography. When it is no
+// token, the verdict is that, and false is returned.
+func (v *Verdict) Read(text string) bool {
+	v.Forget()
+	if err := v.token.Read(text); err != nil {
+		v.Code = api.CodeMalformed
+		if errors.Is(err, token.ErrTooLarge) {
+			v.Code = api.CodeTooLarge
+		}
+		return false
 	}
-	return api.CodeMalformed
+	return true
+}
+
+// Unverified is the token that was read.
+func (v *Verdict) Unverified() *token.Token { return &v.token }
+
+// walk takes the step from token to chain and identity.
+func (v *Verdict) walk(from *token.Anchor, known bool) bool {
+	held := v.chain.Walk(&v.token, from) && known // also for an unknown key: one answer, the same work
+	id, ok := v.chain.Identity()
+	if !held || !ok {
+		v.Code = api.CodeInvalid
+		return false
+	}
+	v.Held, v.Chain, v.Identity = true, v.chain, id
+	return true
 }
 
 // Authenticate does the first half: is this a token of the authority's, and
 // whose? It looks at neither revocation nor caveats. Revoking needs no more.
 func (v *Verifier) Authenticate(text string) (c token.Chain, id token.Identity, code string) {
-	t, err := token.Parse(text)
-	if err != nil {
-		return c, id, codeOf(err)
+	out := new(Verdict)
+	if out.Read(text) {
+		anchor, known := v.Keys.Anchor(out.token.UnverifiedIdentifier())
+		out.walk(&anchor, known)
 	}
-	key, known := v.Keys.RootKey(t.UnverifiedIdentifier())
-	chain, ok := t.Verify(&key) // also for an unknown key: one answer, the same work
-	if !known || !ok {
-		return c, id, api.CodeInvalid
-	}
-	if id, ok = chain.Identity(); !ok {
-		return c, token.Identity{}, api.CodeInvalid
-	}
-	return chain, id, ""
+	return out.Chain, out.Identity, out.Code
 }
 
 // Verify judges a token against a request.
-func (v *Verifier) Verify(q Question) Verdict {
-	chain, id, code := v.Authenticate(q.Token)
-	if code != "" {
-		return Verdict{Code: code}
+func (v *Verifier) Verify(q Question) *Verdict {
+	out := new(Verdict)
+	v.Judge(&q, out)
+	return out
+}
+
+// Judge is Verify into a verdict that may have been used before.
+func (v *Verifier) Judge(q *Question, out *Verdict) {
+	if !out.Read(q.Token) {
+		return
 	}
-	out := Verdict{Held: true, Chain: chain, Identity: id, request: q.Request, language: v.Language}
-	out.request.User, out.request.Device = id.User, id.Device
-	worst := worstOf{code: api.CodeOK}
+	anchor, known := v.Keys.Anchor(out.token.UnverifiedIdentifier())
+	v.judge(q, &anchor, known, out)
+}
+
+// JudgeFrom goes on after [Verdict.Read] from an anchor that is known to be one
+// of that token's. The question's own token is not looked at.
+func (v *Verifier) JudgeFrom(q *Question, from *token.Anchor, out *Verdict) {
+	v.judge(q, from, true, out)
+}
+
+func (v *Verifier) judge(q *Question, from *token.Anchor, known bool, out *Verdict) {
+	if !out.walk(from, known) {
+		return
+	}
+	out.request, out.language = q.Request, v.Language
+	out.request.User, out.request.Device = out.Identity.User, out.Identity.Device
+	worst := rankOK
 	if age := q.Request.Time.Sub(v.Revoked.AsOf()); age > v.MaxStaleness {
-		worst.add(api.CodeStale)
+		worst = rankStale
 	}
-	if v.Revoked.Revoked(chain) {
-		worst.add(api.CodeRevoked)
+	if v.Revoked.Revoked(out.Chain) {
+		worst = min(worst, rankRevoked)
 	}
-	out.named = q.AllowBare && chain.Bare()
-	out.Expires = id.Expires
-	for i := range chain.Len() {
+	out.named = q.AllowBare && out.Chain.Bare()
+	out.Expires = out.Identity.Expires
+	for i := range out.Chain.Len() {
 		if i == token.UserPosition || i == token.DevicePosition {
 			out.held |= 1 << i // the identity was read from these two, and is what they demand
 			continue
 		}
-		text, thirdParty := chain.Caveat(i)
+		text, thirdParty := out.Chain.Caveat(i)
 		if thirdParty {
-			worst.add(api.CodeUnknownCaveat)
+			worst = min(worst, rankUnknown)
 			continue
 		}
-		c, err := v.Language.Parse(text)
-		if err != nil {
-			worst.add(api.CodeUnknownCaveat)
-			continue
-		}
-		outcome := c.Check(&out.request)
+		outcome := v.Language.Check(text, &out.request)
+		worst = min(worst, ranks[outcome])
 		if outcome == caveats.Held {
 			out.held |= 1 << i
+			out.named = out.named || strings.HasPrefix(text, "audience ")
 		}
-		worst.add(codes[outcome])
-		switch c.Name() {
-		case "time-before":
-			if t, ok := c.Time(); ok && t.Before(out.Expires) {
-				out.Expires = t
-			}
-		case "audience":
-			out.named = out.named || outcome == caveats.Held
+		if i == token.ExpiryPosition {
+			continue
+		}
+		if t, ok := caveats.Before(text); ok && outcome != caveats.Unknown && t.Before(out.Expires) {
+			out.Expires = t
 		}
 	}
 	if !out.named {
-		worst.add(api.CodeWrongAudience)
+		worst = min(worst, rankAudience)
 	}
-	out.Code = worst.code
-	return out
+	out.Code = codes[worst]
 }
 
-// codes maps a caveat's outcome to the decision's code; what is missing in it
-// would be the empty code, which is the worst.
+// codes are those of a verdict on a chain that held, in the order of refusals:
+// with several the first is the answer. The first here is one that no outcome
+// has a rank for, so that one forgotten refuses.
 var codes = [...]string{
-	caveats.Held:          api.CodeOK,
-	caveats.Unknown:       api.CodeUnknownCaveat,
-	caveats.Expired:       api.CodeExpired,
-	caveats.NotYetValid:   api.CodeNotYetValid,
-	caveats.WrongAudience: api.CodeWrongAudience,
-	caveats.Refused:       api.CodeRefused,
+	rankInvalid:  api.CodeInvalid,
+	rankStale:    api.CodeStale,
+	rankRevoked:  api.CodeRevoked,
+	rankUnknown:  api.CodeUnknownCaveat,
+	rankExpired:  api.CodeExpired,
+	rankNotYet:   api.CodeNotYetValid,
+	rankAudience: api.CodeWrongAudience,
+	rankRefused:  api.CodeRefused,
+	rankOK:       api.CodeOK,
 }
 
-// worstOf keeps the code that comes first in the order of refusals.
-type worstOf struct{ code string }
+const (
+	rankInvalid = iota
+	rankStale
+	rankRevoked
+	rankUnknown
+	rankExpired
+	rankNotYet
+	rankAudience
+	rankRefused
+	rankOK
+)
 
-func (w *worstOf) add(code string) {
-	if severity(code) < severity(w.code) {
-		w.code = code
-	}
-}
-
-func severity(code string) int {
-	switch code {
-	case api.CodeStale:
-		return 1
-	case api.CodeRevoked:
-		return 2
-	case api.CodeUnknownCaveat:
-		return 3
-	case api.CodeExpired:
-		return 4
-	case api.CodeNotYetValid:
-		return 5
-	case api.CodeWrongAudience:
-		return 6
-	case api.CodeRefused:
-		return 7
-	case api.CodeReplayed:
-		return 8
-	case api.CodeOK:
-		return 9
-	default:
-		return 0
-	}
+var ranks = [...]int{
+	caveats.Held:          rankOK,
+	caveats.Unknown:       rankUnknown,
+	caveats.Expired:       rankExpired,
+	caveats.NotYetValid:   rankNotYet,
+	caveats.WrongAudience: rankAudience,
+	caveats.Refused:       rankRefused,
 }

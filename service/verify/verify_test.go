@@ -74,7 +74,7 @@ func TestPrecedence(t *testing.T) {
 			if got.Code != want || got.Allowed() != (want == api.CodeOK) || !got.Held || got.Reason() == "" {
 				t.Errorf("%q: %s (%s), want %s", holder, got.Code, got.Reason(), want)
 			}
-			checkExplained(t, &got, holder)
+			checkExplained(t, got, holder)
 
 			raw, _ := base64.RawURLEncoding.DecodeString(text)
 			raw[len(raw)-1] ^= 1
@@ -117,10 +117,10 @@ func checkExplained(t *testing.T, v *verify.Verdict, holder []string) {
 }
 
 // tellsNothing wants the code and nothing else that depends on the token.
-func tellsNothing(t *testing.T, v verify.Verdict, code string) {
+func tellsNothing(t *testing.T, v *verify.Verdict, code string) {
 	t.Helper()
 	if v.Code != code || v.Allowed() || v.Reason() == "" || strings.Contains(v.Reason(), alice) || v.Caveats() != nil ||
-		!reflect.DeepEqual(v, verify.Verdict{Code: code}) {
+		v.Held || v.Identity != (token.Identity{}) || !v.Expires.IsZero() || !reflect.ValueOf(v.Chain).IsZero() {
 		t.Errorf("%s, want %s; %q, %+v", v.Code, code, v.Reason(), v.Identity)
 	}
 }
@@ -165,7 +165,9 @@ type anyKey struct {
 	known bool
 }
 
-func (k anyKey) RootKey(token.Identifier) (token.RootKey, bool) { return k.key, k.known }
+func (k anyKey) Anchor(id token.Identifier) (token.Anchor, bool) {
+	return token.AnchorOf(&k.key, id), k.known
+}
 
 // A key that the keyring does not vouch for counts for nothing, even if the
 // chain holds under it.
@@ -477,7 +479,7 @@ func TestVerdictDoesNotPrintSignatures(t *testing.T) {
 	js, _ := json.Marshal(got)
 	out := string(js)
 	for _, verb := range []string{"%v", "%+v", "%#v", "%x", "%d", "%s"} {
-		out += fmt.Sprintf(verb, got) + fmt.Sprintf(verb, &got)
+		out += fmt.Sprintf(verb, got) + fmt.Sprintf(verb, *got)
 	}
 	for n := range got.Chain.Len() + 1 {
 		part := got.Chain.Signature(n)[:6]

@@ -1,0 +1,125 @@
+package service
+
+import (
+	"context"
+	"encoding/base64"
+	"strings"
+	"time"
+
+	"macaroond/caveats"
+	"macaroond/service/api"
+	"macaroond/service/token"
+	"macaroond/storage"
+)
+
+// Introspect answers RFC 7662: whether a token is active for an audience that
+// the asking credential serves and the token names. There is no request to
+// judge. So a token with a caveat that needs one is not active, unless the
+// caller undertakes to enforce every caveat itself: then it is given all of
+// them, in order, with what it takes to see a revoked branch, and where the
+// token allows it the prefix with which to verify others like it.
+// A stale list is an error, not an inactive token.
+func (s *Service) Introspect(ctx context.Context, text string, enforce bool, svc storage.Service) (api.Introspection, error) {
+	no := api.Introspection{}
+	// The position is taken before the list is looked at: an asker that has
+	// followed the feed beyond it knows at least what this answer does.
+	position := s.FeedPosition()
+	now := s.now()
+	ver := s.verifier()
+	chain, who, code := ver.Authenticate(text)
+	audience, expires := "", time.Time{}
+	switch {
+	case code != "":
+	case now.Sub(s.list.AsOf()) > ver.MaxStaleness:
+		code = api.CodeStale
+	case s.list.Revoked(chain):
+		code = api.CodeRevoked
+	default:
+		audience, expires, code = s.enforceable(chain, who, now, enforce, svc)
+	}
+	s.metrics.verdicts[code].Inc()
+	if code == api.CodeStale { // nobody is told that a good token is not
+		return no, &Refused{code, "the list of revocations is too old to know whether the token is revoked"}
+	}
+	if code != api.CodeOK {
+		return no, nil
+	}
+	s.seen.mark(who.Device, now)
+	info := s.nameOf(ctx, who.User)
+	out := api.Introspection{
+		Active: true, TokenType: "Bearer", Exp: expires.Unix(), Sub: who.User,
+		Username: info.name, Role: info.role, Aud: audience, Iss: s.Settings().Issuer,
+		Device: who.Device, RootKeyID: chain.Identifier().RootKeyID.String(),
+	}
+	if enforce {
+		s.teach(&out, chain, svc)
+		out.Feed = &position
+	}
+	return out, nil
+}
+
+// enforceable judges what can be judged without a request, and says for which
+// audience and how long the token is active. What this authority does not know,
+// a resource server's own x- caveats among it, is left to a caller that
+// undertook to judge every caveat.
+func (s *Service) enforceable(chain token.Chain, who token.Identity, now time.Time, enforce bool, svc storage.Service) (audience string, expires time.Time, code string) {
+	for i := range chain.Len() {
+		text, _ := chain.Caveat(i)
+		if rest, ok := strings.CutPrefix(text, "audience "); ok && audience == "" && Serves(svc, rest) {
+			audience = rest
+		}
+	}
+	if audience == "" {
+		return "", expires, api.CodeWrongAudience
+	}
+	facts := caveats.Request{Time: now, Audience: audience, User: who.User, Device: who.Device}
+	expires = who.Expires
+	for i := range chain.Len() {
+		text, thirdParty := chain.Caveat(i)
+		c, err := caveats.Parse(text)
+		if thirdParty || (err != nil || c.NeedsRequest()) && !enforce {
+			return "", expires, api.CodeUnknownCaveat
+		}
+		if err != nil || c.NeedsRequest() {
+			continue
+		}
+		if outcome := c.Check(&facts); outcome != caveats.Held {
+			return "", expires, outcome.String()
+		}
+		if t, ok := caveats.Before(text); ok && t.Before(expires) {
+			expires = t
+		}
+	}
+	return audience, expires, api.CodeOK
+}
+
+// teach adds what lets the asker verify without asking. The prefix goes to
+// whoever serves the one audience that the token names: to be the verifier of
+// that audience is all that it is good for. With several audiences the token is
+// good at none, and a prefix would cover what another one relies on.
+func (s *Service) teach(out *api.Introspection, chain token.Chain, svc storage.Service) {
+	named, at := 0, 0
+	expires := time.Time{}
+	for i := range chain.Len() {
+		text, _ := chain.Caveat(i)
+		out.Caveats = append(out.Caveats, text)
+		if i >= token.MintCaveats {
+			f := chain.Fingerprint(i + 1)
+			out.Fingerprints = append(out.Fingerprints, base64.RawURLEncoding.EncodeToString(f[:]))
+		}
+		if audience, ok := strings.CutPrefix(text, "audience "); ok {
+			named++
+			if Serves(svc, audience) && i >= token.MintCaveats {
+				at = i + 1
+			}
+		}
+		if t, ok := caveats.Before(text); ok && at == 0 && (expires.IsZero() || t.Before(expires)) {
+			expires = t // the earliest that the prefix covers
+		}
+	}
+	if named != 1 || at == 0 || expires.Sub(s.now()) > s.Settings().MaxPrefixTTL {
+		return
+	}
+	sig := chain.Signature(at)
+	out.Prefix = &api.Prefix{Caveats: at, Signature: base64.RawURLEncoding.EncodeToString(sig[:])}
+}
