@@ -18,12 +18,12 @@ const MaxFeedWait = 30 * time.Second
 // Bounds of the feed. A waiting reader costs a connection and some kilobytes;
 // one that reads the table costs a page of 4,096 entries.
 const (
-	tailLength            = 16_384 // the latest entries, kept in memory: 1.2 MB
-	maxWaiting            = 10_000
-	maxWaitingOfOne       = 1_000 // of one credential
-	maxTableReaders       = 64
-	maxTableReadersOfOne  = 32
-	tailBatch             = 512 // entries copied at a time for one reader
+	tailLength           = 16_384 // the latest entries, kept in memory: 1.2 MB
+	maxWaiting           = 10_000
+	maxWaitingOfOne      = 1_000 // of one credential
+	maxTableReaders      = 64
+	maxTableReadersOfOne = 32
+	tailBatch            = 512 // entries copied at a time for one reader
 )
 
 // feed is what the follower has read, for those who follow us. Only the
@@ -156,6 +156,13 @@ func (p *places) take(name string) (release func()) {
 			delete(p.by, name)
 		}
 	}
+}
+
+// count is how many are taken.
+func (p *places) count() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.taken
 }
 
 // FeedQuestion is where a reader of the feed stands.

@@ -40,6 +40,7 @@ func newMetrics(s *Service) *Metrics {
 	gauge("macaroond_revocations_age_bound_seconds", "max_staleness: the stated bound on the age above.", func() float64 { return s.Settings().MaxStaleness.Seconds() })
 	gauge("macaroond_hashing_in_progress", "Password hashes in progress.", func() float64 { return float64(len(s.hasher.slots)) })
 	gauge("macaroond_hashing_waiting", "Callers inside the hashing pool, those in progress included.", func() float64 { return float64(len(s.hasher.queue)) })
+	gauge("macaroond_feed_waiting", "Readers of the feed of revocations that wait for the next one.", func() float64 { return float64(s.feed.waiting.count()) })
 	gauge("macaroond_epochs", "Epochs that verify.", func() float64 { return float64(s.keyring.Epochs()) })
 	return m
 }

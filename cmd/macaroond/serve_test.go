@@ -379,6 +379,7 @@ func TestMetrics(t *testing.T) {
 		{"macaroond_clock_jumped", "", 0},
 		{"macaroond_hashing_in_progress", "", 0},
 		{"macaroond_hashing_waiting", "", 0},
+		{"macaroond_feed_waiting", "", 0},
 	} {
 		if got := value(row.name, row.label); got != row.want {
 			t.Errorf("%s %s: %v, want %v", row.name, row.label, got, row.want)
