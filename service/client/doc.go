@@ -9,8 +9,13 @@
 // in time, and is taken for an answer of macaroond's only when it looks like
 // one, so a captive portal's page is no success.
 //
+// For requests to resource servers there is [Transport]. The token that it is
+// given stays in the process; what it sends is narrowed for each request, and
+// goes only to the origins that it was made for.
+//
 // What it leaves to others: storing tokens, retrying (a [RetryAfter] says when
-// that makes sense), and knowing what time it is: [Narrow] is told.
+// that makes sense), and knowing what time it is: [Narrow] is told, and only
+// Transport finds out, from the answers that it sees.
 //
 // Errors. A refusal by the server is an [*api.Problem], or an [*OAuthError]
 // from the OAuth endpoints; an answer that is not macaroond's is a
