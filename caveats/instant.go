@@ -8,8 +8,21 @@ import (
 // layout is RFC 3339's profile of ISO 8601 with the one zone that is used here.
 const layout = "2006-01-02T15:04:05Z"
 
-// Before reads the text of a built-in time-before and nothing else: what
-// [Caveat.Time] says of it, without making a Caveat.
+// CheckBefore is what checking a time-before of that instant finds: [Held],
+// [Expired], or [Refused] when the time of the request is not known.
+func CheckBefore(t time.Time, r *Request) Outcome {
+	switch {
+	case r.Time.IsZero(): // would be before everything
+		return Refused
+	case r.Time.Before(t):
+		return Held
+	default:
+		return Expired
+	}
+}
+
+// Before reads the text of a time-before and of nothing else; false when it is
+// another caveat or none.
 func Before(text string) (t time.Time, ok bool) {
 	arg, ok := strings.CutPrefix(text, "time-before ")
 	if !ok {
@@ -112,16 +125,10 @@ func digits(s string) (n int, ok bool) {
 
 func checkTimeBefore(args string, r *Request) Outcome {
 	t, err := parseInstant(args)
-	switch {
-	case err != nil:
+	if err != nil {
 		return Unknown
-	case r.Time.IsZero(): // would be before everything
-		return Refused
-	case r.Time.Before(t):
-		return Held
-	default:
-		return Expired
 	}
+	return CheckBefore(t, r)
 }
 
 func checkTimeAfter(args string, r *Request) Outcome {

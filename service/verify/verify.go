@@ -157,32 +157,41 @@ func (v *Verifier) judge(q *Question, from *token.Anchor, known bool, out *Verdi
 	out.named = q.AllowBare && out.Chain.Bare()
 	out.Expires = out.Identity.Expires
 	for i := range out.Chain.Len() {
-		if i == token.UserPosition || i == token.DevicePosition {
-			out.held |= 1 << i // the identity was read from these two, and is what they demand
-			continue
-		}
-		text, thirdParty := out.Chain.Caveat(i)
-		if thirdParty {
-			worst = min(worst, rankUnknown)
-			continue
-		}
-		outcome := v.Language.Check(text, &out.request)
+		outcome := v.check(out, i)
 		worst = min(worst, ranks[outcome])
 		if outcome == caveats.Held {
 			out.held |= 1 << i
-			out.named = out.named || strings.HasPrefix(text, "audience ")
-		}
-		if i == token.ExpiryPosition {
-			continue
-		}
-		if t, ok := caveats.Before(text); ok && outcome != caveats.Unknown && t.Before(out.Expires) {
-			out.Expires = t
 		}
 	}
 	if !out.named {
 		worst = min(worst, rankAudience)
 	}
 	out.Code = codes[worst]
+}
+
+// check judges the caveat at i, and notes what it says of expiry and audience.
+// The mint caveats were read when the identity was: the user and the device are
+// what two of them demand.
+func (v *Verifier) check(out *Verdict, i int) caveats.Outcome {
+	switch i {
+	case token.ExpiryPosition:
+		return caveats.CheckBefore(out.Identity.Expires, &out.request)
+	case token.UserPosition, token.DevicePosition:
+		return caveats.Held
+	}
+	text, thirdParty := out.Chain.Caveat(i)
+	if thirdParty {
+		return caveats.Unknown
+	}
+	if t, ok := caveats.Before(text); ok {
+		if t.Before(out.Expires) {
+			out.Expires = t
+		}
+		return caveats.CheckBefore(t, &out.request)
+	}
+	outcome := v.Language.Check(text, &out.request)
+	out.named = out.named || outcome == caveats.Held && strings.HasPrefix(text, "audience ")
+	return outcome
 }
 
 // codes are those of a verdict on a chain that held, in the order of refusals:
