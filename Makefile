@@ -8,8 +8,9 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOFUMPT     := mvdan.cc/gofumpt@v0.12.0
 FUZZTIME    ?= 20s
 BENCHTIME   ?= 1s
+PEERTIME    ?= 5s
 
-.PHONY: help build run demo test race peers lint bench bench-page fuzz clean
+.PHONY: help build run demo test race peers lint bench bench-peers bench-page fuzz clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,18 +59,32 @@ peers:
 lint: ## vet, staticcheck, gofumpt, go.mod
 	go vet ./...
 	go run $(STATICCHECK) ./...
-	@out=$$(go run $(GOFUMPT) -l .); if [ -n "$$out" ]; then echo "gofumpt would change:"; echo "$$out"; exit 1; fi
+	@out=$$(go run $(GOFUMPT) -l . testdata/peers); if [ -n "$$out" ]; then echo "gofumpt would change:"; echo "$$out"; exit 1; fi
 	go mod tidy -diff
 	go mod verify
+	cd testdata/peers && go vet . && go mod tidy -diff
 
 bench: ## benchmarks, side by side in one run
 	@go test -p 2 -run '^$$' ./... > /dev/null # builds, so that nothing is built beside a measurement
 	go test -p 1 -timeout 30m -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
+	@$(MAKE) --no-print-directory bench-peers
+
+# bench-peers measures what one would otherwise take, in a module of its own.
+bench-peers:
+	@mkdir -p .bin; rm -f .bin/not-measured
+	@if command -v npm >/dev/null 2>&1 && (cd testdata/peers && npm ci --no-audit --no-fund --silent); then :; \
+	else echo "NOT MEASURED: oidc-provider (needs node and npm)" > .bin/not-measured; rm -rf testdata/peers/node_modules; fi
+	@cd testdata/peers && go test -run '^$$' . > /dev/null && \
+	  go list -m -f 'peer {{.Path}} {{.Version}}' gopkg.in/macaroon.v2 github.com/golang-jwt/jwt/v5 && \
+	  (cd fosite && go build -o /dev/null . && go list -m -f 'peer {{.Path}} {{.Version}}' github.com/ory/fosite) && \
+	  if [ -d node_modules ]; then echo "peer $$(npm ls --parseable --long oidc-provider | sed 's/.*://'), node $$(node --version)"; fi
+	cd testdata/peers && go test -timeout 15m -run '^$$' -bench . -benchtime $(PEERTIME) .
+	@if [ -f .bin/not-measured ]; then echo; cat .bin/not-measured; fi
 
 bench-page: ## run the benchmarks and write their figures into docs/benchmarks.md
 	@mkdir -p .bin
 	@{ echo; echo "$$(date -u +%Y-%m-%d), $$(go version | cut -d' ' -f3,4), revision $$(git rev-parse --short HEAD), $$(nproc) cores of $$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -1)."; echo; echo '```'; } > .bin/figures
-	@$(MAKE) --no-print-directory bench | grep -E '^(pkg:|Benchmark)' | sed -E 's/[[:space:]]+/ /g' | tee -a .bin/figures
+	@$(MAKE) --no-print-directory bench | grep -E '^(pkg:|Benchmark|peer )|NOT (MET|MEASURED)' | sed -E 's/[[:space:]]+/ /g; s/^.*NOT MET/NOT MET/' | tee -a .bin/figures
 	@go test -count=1 -run TestLoginMemory -v ./cmd/e2e | grep -oE 'peak [0-9]+ MiB, limit [0-9]+ MiB' | sed 's/^/TestLoginMemory /' | tee -a .bin/figures
 	@{ echo '```'; echo; } >> .bin/figures
 	@awk '/<!-- figures -->/{print; while ((getline line < ".bin/figures") > 0) print line; skip=1} /<!-- \/figures -->/{skip=0} !skip' docs/benchmarks.md > .bin/page && cp .bin/page docs/benchmarks.md
