@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"strings"
 	"sync"
-	"time"
 
 	"macaroond/caveats"
 	"macaroond/service/api"
@@ -21,12 +20,6 @@ type Caller struct {
 	token.Identity
 	Chain token.Chain
 }
-
-// Refused is a token's refusal at one of the authority's own endpoints. Its
-// code decides between 401 and 403.
-type Refused struct{ Code, Reason string }
-
-func (r *Refused) Error() string { return r.Code + ": " + r.Reason }
 
 // verdict runs the verifier and counts.
 func (s *Service) verdict(q *verify.Question) *verify.Verdict {
@@ -50,7 +43,7 @@ func (s *Service) Authorize(text string, facts caveats.Request, bare bool) (*Cal
 	facts.Time, facts.Audience = s.now(), s.Settings().Audience
 	v := s.verdict(&verify.Question{Token: text, Request: facts, AllowBare: true})
 	if !v.Allowed() {
-		return nil, &Refused{v.Code, v.Reason()}
+		return nil, &api.Refusal{Code: v.Code, Reason: v.Reason()}
 	}
 	s.seen.mark(v.Identity.Device, facts.Time)
 	if bare && !v.Chain.Bare() {
@@ -150,15 +143,9 @@ func (s *Service) nameOf(ctx context.Context, id string) userInfo {
 	return s.names.get(ctx, id)
 }
 
-// Pass is what a gateway tells its backend about an allowed request.
-type Pass struct {
-	User, Username, Device, Audience, Role string
-	Expires                                time.Time
-}
-
 // Gateway judges a request that a gateway asks about. At a gateway, as at any
 // resource server, a token must name the audience.
-func (s *Service) Gateway(ctx context.Context, text string, facts caveats.Request) (*Pass, error) {
+func (s *Service) Gateway(ctx context.Context, text string, facts caveats.Request) (*api.Pass, error) {
 	facts.Time = s.now()
 	if facts.Audience == "" {
 		facts.Audience = s.Settings().GatewayAudience
@@ -168,12 +155,12 @@ func (s *Service) Gateway(ctx context.Context, text string, facts caveats.Reques
 	defer v.Forget()
 	s.judge(&verify.Question{Token: text, Request: facts}, v)
 	if !v.Allowed() {
-		return nil, &Refused{v.Code, v.Reason()}
+		return nil, &api.Refusal{Code: v.Code, Reason: v.Reason()}
 	}
 	who := v.Identity.Clone() // the verdict's own texts go with it
 	s.seen.mark(who.Device, facts.Time)
 	info := s.nameOf(ctx, who.User)
-	return &Pass{who.User, info.name, who.Device, facts.Audience, info.role, v.Expires}, nil
+	return &api.Pass{User: who.User, Username: info.name, Device: who.Device, Audience: facts.Audience, Role: info.role, Expires: v.Expires}, nil
 }
 
 // verdicts are used again by Gateway, which lets no text of one out.

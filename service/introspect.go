@@ -39,7 +39,7 @@ func (s *Service) Introspect(ctx context.Context, text string, enforce bool, svc
 	}
 	s.metrics.verdicts[code].Inc()
 	if code == api.CodeStale { // nobody is told that a good token is not
-		return no, &Refused{code, "the list of revocations is too old to know whether the token is revoked"}
+		return no, &api.Refusal{Code: code, Reason: "the list of revocations is too old to know whether the token is revoked"}
 	}
 	if code != api.CodeOK {
 		return no, nil

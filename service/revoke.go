@@ -41,7 +41,7 @@ func (s *Service) revoke(ctx context.Context, text string, src Source, by func(t
 	ver := s.verifier()
 	chain, id, code := ver.Authenticate(text)
 	if code != "" {
-		return api.RevokeOut{}, &Refused{code, "the token to be revoked is not one of this authority's"}
+		return api.RevokeOut{}, &api.Refusal{Code: code, Reason: "the token to be revoked is not one of this authority's"}
 	}
 	out := api.RevokeOut{Grain: "branch"}
 	if chain.Bare() {

@@ -31,7 +31,7 @@ var (
 func (s *server) authz(d dialect) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		c.Header("Cache-Control", "no-store") // a gateway that kept a verdict would outlive a revocation
-		pass, err := s.judge(c.Request, d)
+		pass, err := s.ask(c.Request, d)
 		if err != nil {
 			p, header := s.problem(c, err)
 			for k, v := range header {
@@ -54,7 +54,7 @@ func (s *server) authz(d dialect) gin.HandlerFunc {
 // order.
 var passHeaders = [...]string{"X-Auth-User", "X-Auth-Username", "X-Auth-Device", "X-Auth-Audience", "X-Auth-Expires", "X-Auth-Roles", "Remote-User"}
 
-func (s *server) tell(h http.Header, pass *service.Pass) {
+func (s *server) tell(h http.Header, pass *api.Pass) {
 	values := [len(passHeaders)]string{
 		pass.User, pass.Username, pass.Device, pass.Audience, pass.Expires.UTC().Format(time.RFC3339), pass.Role, pass.User,
 	}
@@ -69,8 +69,8 @@ func (s *server) tell(h http.Header, pass *service.Pass) {
 
 func forbidden(detail string) error { return &service.Error{Code: api.CodeForbidden, Detail: detail} }
 
-// judge reads what the gateway says and asks the service.
-func (s *server) judge(r *http.Request, d dialect) (*service.Pass, error) {
+// ask reads what the gateway says and has it judged.
+func (s *server) ask(r *http.Request, d dialect) (*api.Pass, error) {
 	if !s.trusted(peerAddr(r)) {
 		return nil, forbidden("only a trusted proxy may ask: see trusted_proxies")
 	}
@@ -113,7 +113,7 @@ func (s *server) judge(r *http.Request, d dialect) (*service.Pass, error) {
 	if cred.token == "" {
 		return nil, errNoToken()
 	}
-	return s.svc.Gateway(r.Context(), cred.token, facts)
+	return s.judge.Gateway(r.Context(), cred.token, facts)
 }
 
 // single takes a header that must be there exactly once and not be empty.

@@ -125,7 +125,7 @@ func (s *server) revoke(x *call, in api.RevokeIn) (api.RevokeOut, error) {
 		}
 	}
 	out, err := s.svc.Revoke(x.ctx(), in.Token, owner, x.source())
-	if refused, ok := errors.AsType[*service.Refused](err); ok && owner != nil {
+	if refused, ok := errors.AsType[*api.Refusal](err); ok && owner != nil {
 		// The credential is good: a 401 would send its holder to log in again.
 		return out, &service.Error{Code: api.CodeBadRequest, Field: "/token", Detail: refused.Reason}
 	}

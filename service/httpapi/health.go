@@ -16,7 +16,7 @@ func (s *server) livez(c *gin.Context) {
 // readyz says whether verdicts and logins can be answered now.
 func (s *server) readyz(c *gin.Context) {
 	c.Header("Cache-Control", "no-store")
-	trouble := s.svc.Ready(c.Request.Context())
+	trouble := s.judge.Ready(c.Request.Context())
 	if len(trouble) > 0 {
 		s.answer(c, http.StatusServiceUnavailable, "application/json", api.Health{Status: "unavailable", Checks: trouble})
 		return

@@ -8,7 +8,6 @@ import (
 
 	"github.com/gin-gonic/gin"
 
-	"macaroond/service"
 	"macaroond/service/api"
 	"macaroond/storage"
 )
@@ -149,7 +148,7 @@ func (s *server) oauthRevoke(x *call, form url.Values) (any, error) {
 		return nil, err
 	}
 	_, err := s.svc.Revoke(x.ctx(), form.Get("token"), nil, x.source())
-	if _, refused := err.(*service.Refused); refused {
+	if _, refused := err.(*api.Refusal); refused {
 		return nil, nil
 	}
 	return nil, err

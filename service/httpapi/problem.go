@@ -2,10 +2,6 @@ package httpapi
 
 import (
 	"errors"
-	"net/http"
-	"strconv"
-	"time"
-
 	"github.com/gin-gonic/gin"
 
 	"macaroond/service"
@@ -23,30 +19,19 @@ func (s *server) fail(c *gin.Context, err error) {
 }
 
 // problem turns an error into what is said of it, and logs what is not.
-func (s *server) problem(c *gin.Context, err error) (*api.Problem, map[string]string) {
-	p := &api.Problem{Type: "about:blank", RequestID: c.Writer.Header().Get(requestIDHeader)}
-	header := map[string]string{}
-	refused, ofToken := errors.AsType[*service.Refused](err)
-	if ofToken {
-		p.Code, p.Detail = refused.Code, refused.Reason
-		if p.Code == api.CodeStale {
-			header["Retry-After"] = "1"
-		}
+func (s *server) problem(c *gin.Context, err error) (p *api.Problem, header map[string]string) {
+	if refused, ok := errors.AsType[*api.Refusal](err); ok {
+		p, header = refused.Problem()
 	} else {
 		e := service.AsError(err)
-		p.Code, p.Detail, p.Field, p.Generation = e.Code, e.Detail, e.Field, e.Generation
-		if e.RetryAfter > 0 {
-			header["Retry-After"] = strconv.FormatInt(int64((e.RetryAfter+time.Second-1)/time.Second), 10)
-		}
+		p = api.NewProblem(e.Code, e.Detail)
+		p.Field, p.Generation = e.Field, e.Generation
+		header = p.Header(false, e.RetryAfter)
 		if e.Err != nil && (e.Code == api.CodeInternal || e.Code == api.CodeUnavailable) {
-			s.Log.Error(e.Detail, "error", e.Err, "request_id", p.RequestID, "route", c.FullPath())
+			s.Log.Error(e.Detail, "error", e.Err, "request_id", c.Writer.Header().Get(requestIDHeader), "route", c.FullPath())
 		}
 	}
-	p.Status = api.StatusOf(p.Code)
-	p.Title = http.StatusText(p.Status)
-	if ch := api.ChallengeOf(p.Status, p.Code, ofToken); ch != "" {
-		header["WWW-Authenticate"] = ch
-	}
+	p.RequestID = c.Writer.Header().Get(requestIDHeader)
 	c.Set(codeKey, p.Code)
 	return p, header
 }

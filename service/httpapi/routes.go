@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -10,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/cors"
 
+	"macaroond/caveats"
 	"macaroond/service"
 	"macaroond/service/api"
 )
@@ -26,14 +28,40 @@ type Config struct {
 	Requests       *Requests // counts requests; shared by successive handlers
 }
 
+// Judge is who judges for gateways: the authority, or a guard at the edge.
+type Judge interface {
+	// Gateway judges a request that a gateway asks about; its errors are those
+	// of the one table (see problem).
+	Gateway(ctx context.Context, token string, facts caveats.Request) (*api.Pass, error)
+	// Ready says what keeps it from judging, by name; empty is ready.
+	Ready(ctx context.Context) map[string]string
+}
+
 type server struct {
 	Config
-	svc *service.Service
+	svc   *service.Service
+	judge Judge
 }
 
 // New makes the handler.
 func New(c Config) http.Handler {
-	s := &server{Config: c, svc: c.Service}
+	s := &server{Config: c, svc: c.Service, judge: c.Service}
+	g := s.engine()
+	s.routes(g)
+	return s.withCORS(g)
+}
+
+// NewEdge makes the handler of a sidecar, which answers gateways and nobody
+// else. Service and CORSOrigins are not used.
+func NewEdge(c Config, judge Judge) http.Handler {
+	s := &server{Config: c, judge: judge}
+	g := s.engine()
+	s.gatewayRoutes(g)
+	return g
+}
+
+// engine is gin without the defaults that bite.
+func (s *server) engine() *gin.Engine {
 	gin.SetMode(gin.ReleaseMode)
 	g := gin.New()
 	g.RedirectTrailingSlash, g.RedirectFixedPath = false, false
@@ -41,8 +69,7 @@ func New(c Config) http.Handler {
 	g.ForwardedByClientIP = false // client addresses are worked out in address.go
 	_ = g.SetTrustedProxies(nil)  // cannot fail for none
 	g.Use(s.observe)
-	s.routes(g)
-	return s.withCORS(g)
+	return g
 }
 
 func (s *server) routes(g *gin.Engine) {
@@ -73,6 +100,12 @@ func (s *server) routes(g *gin.Engine) {
 	g.DELETE("/v1/admin/services/:id", do(s, http.StatusNoContent, s.removeService))
 	get(g, "/v1/admin/audit", do(s, http.StatusOK, s.audit))
 
+	get(g, "/openapi.json", openAPI)
+	s.gatewayRoutes(g)
+}
+
+// gatewayRoutes are those that a sidecar has as well.
+func (s *server) gatewayRoutes(g *gin.Engine) {
 	g.Any("/authz/original", s.authz(original))
 	g.Any("/authz/forwarded", s.authz(forwarded))
 	g.Any("/authz/request/*path", s.authz(prefixed))
@@ -80,7 +113,6 @@ func (s *server) routes(g *gin.Engine) {
 	get(g, "/livez", s.livez)
 	get(g, "/readyz", s.readyz)
 	get(g, "/version", do(s, http.StatusOK, s.version))
-	get(g, "/openapi.json", openAPI)
 
 	g.NoRoute(func(c *gin.Context) {
 		s.fail(c, &service.Error{Code: api.CodeNotFound, Detail: "there is no such path"})
