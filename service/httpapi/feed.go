@@ -59,11 +59,10 @@ func (s *server) feed(c *gin.Context) (*service.FeedAnswer, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The server's limits are for a request that is answered at once. What the
-	// connection does not support (a test's recorder) has no limits either.
-	rc := http.NewResponseController(c.Writer)
-	_ = rc.SetReadDeadline(time.Time{}) // its passing would end the request's context
-	_ = rc.SetWriteDeadline(time.Now().Add(q.Wait + writeTimeout))
+	// The server's limit is for a request that is answered at once; in HTTP/2 it
+	// cannot be put off once it has passed. What the connection does not support
+	// (a test's recorder) has no limit either.
+	_ = http.NewResponseController(c.Writer).SetWriteDeadline(time.Now().Add(q.Wait + writeTimeout))
 	return s.svc.Feed(x.ctx(), *svc, q)
 }
 

@@ -194,22 +194,39 @@ func TestFeedWait(t *testing.T) {
 }
 
 // A long wait outlives the server's limits for requests that are answered at
-// once, and the connection is good afterwards.
+// once, in HTTP/1.1 and in HTTP/2, and the connection is good afterwards.
 func TestFeedOutlivesTimeouts(t *testing.T) {
 	a := start(t, realClock)
 	_, cred := a.service("edge")
 	g := into[api.Feed](a.poll(cred, ""), 200).Generation
-	server := NewServer(New(Config{Service: a.svc, Log: slog.New(slog.NewJSONHandler(a.log, nil)), Requests: NewRequests()}), slog.New(slog.NewJSONHandler(a.log, nil)))
-	server.ReadTimeout, server.WriteTimeout = 100*time.Millisecond, 100*time.Millisecond
+	log := slog.New(slog.NewJSONHandler(a.log, nil))
+	server := NewServer(New(Config{Service: a.svc, Log: log, Requests: NewRequests()}), log)
+	server.ReadTimeout, server.WriteTimeout = 200*time.Millisecond, 200*time.Millisecond
+	server.Protocols = &http.Protocols{}
+	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetUnencryptedHTTP2(true)
 	listener := must(net.Listen("tcp", "127.0.0.1:0"))
 	var serving sync.WaitGroup
 	serving.Go(func() { server.Serve(listener) })
 	t.Cleanup(func() { server.Close(); serving.Wait() })
-	for range 2 {
-		r := must(http.NewRequestWithContext(t.Context(), "GET", "http://"+listener.Addr().String()+"/v1/revocations?wait=1&after=0&generation="+g, nil))
-		r.Header.Set("Authorization", cred)
-		if f := into[api.Feed](a.send(r), 200); f.Generation != g {
-			t.Errorf("%+v", f)
+	one, two := &http.Protocols{}, &http.Protocols{}
+	one.SetHTTP1(true)
+	two.SetUnencryptedHTTP2(true)
+	for major, protocols := range map[int]*http.Protocols{1: one, 2: two} {
+		transport := &http.Transport{Protocols: protocols}
+		defer transport.CloseIdleConnections()
+		for range 2 {
+			r := must(http.NewRequestWithContext(t.Context(), "GET", "http://"+listener.Addr().String()+"/v1/revocations?wait=1&after=0&generation="+g, nil))
+			r.Header.Set("Authorization", cred)
+			resp, err := transport.RoundTrip(r)
+			if err != nil {
+				t.Fatalf("HTTP/%d: %v", major, err)
+			}
+			body := must(io.ReadAll(resp.Body))
+			resp.Body.Close()
+			if f := into[api.Feed](&reply{t, resp, body}, 200); f.Generation != g || resp.ProtoMajor != major {
+				t.Errorf("%s: %+v", resp.Proto, f)
+			}
 		}
 	}
 }
