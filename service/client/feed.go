@@ -230,7 +230,11 @@ func (f *feedReader) member(name string) (err error) {
 	case "generation":
 		f.seen[memberGeneration] = true
 		var generation string
-		if err = f.value(&generation); err == nil && (generation == "" || f.q.Generation != "" && generation != f.q.Generation) {
+		switch err = f.value(&generation); {
+		case err != nil:
+		case generation == "":
+			err = errFeed("the generation is empty")
+		case f.q.Generation != "" && generation != f.q.Generation:
 			err = fmt.Errorf("%w: the generation is another one than was asked for", ErrHistory)
 		}
 		f.out.Generation = generation

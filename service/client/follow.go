@@ -81,6 +81,9 @@ func (f *Follower) Run(ctx context.Context) {
 		case err == nil: // a snapshot proves nothing: the next answer may void it
 		default:
 			f.Sink.Failed(err)
+			if s.at.After > asked.After {
+				failed = 0 // it came further than before
+			}
 			failed++
 			pause = backoff(failed, err)
 		}
