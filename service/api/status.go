@@ -116,6 +116,5 @@ func (p *Problem) Header(ofToken bool, again time.Duration) map[string]string {
 // its backend. Username and Role are shown and decide nothing about the token.
 type Pass struct {
 	User, Username, Device, Audience, Role string
-	RootKeyID                              string
 	Expires                                time.Time // the token's earliest time-before
 }

@@ -108,7 +108,7 @@ func TestGatewayTargets(t *testing.T) {
 	// Without a path caveat the path is the backend's business.
 	anywhere := bearer(narrow(alice.Token, "audience backend"))
 	a.envoy("GET", "/authz/request/a//b/../c;d", anywhere).wantVerdict("anywhere", 200, "")
-	if log := a.log.String(); strings.Contains(log, "photos") || strings.Contains(log, "FOO") {
+	if log := a.log.String(); strings.Contains(log, "photos") || strings.Contains(log, `"FOO"`) {
 		t.Error("the log has a path or an invented method")
 	}
 }

@@ -1,6 +1,7 @@
 package token
 
 import (
+	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -343,3 +344,12 @@ func (t *Token) UnverifiedBegin(n int) []byte {
 	}
 	return t.data[t.identifier.from:end:end]
 }
+
+// UnverifiedDigest names the token, its signature included and its location
+// not: two tokens with the same digest are one, whatever form they came in.
+func (t *Token) UnverifiedDigest() [32]byte {
+	return sha256.Sum256(t.data[t.identifier.from:])
+}
+
+// UnverifiedSignature is the token's own, a bearer secret.
+func (t *Token) UnverifiedSignature() Signature { return t.sig }

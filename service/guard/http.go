@@ -1,0 +1,135 @@
+package guard
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/netip"
+	"strings"
+
+	"macaroond/caveats"
+	"macaroond/service/api"
+	"macaroond/service/verify"
+)
+
+// Protect lets requests with a good token through to next, which finds out with
+// [From] whose they are. Others are answered: 401 and 403 as RFC 6750 has it,
+// 503 when nobody can know, always with a problem (RFC 9457).
+func (g *Guard) Protect(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r, ok := g.Admit(w, r); ok {
+			next.ServeHTTP(w, r)
+		}
+	})
+}
+
+// Admit is Protect for other frameworks' middleware: the request to go on with,
+// or false when it was answered.
+func (g *Guard) Admit(w http.ResponseWriter, r *http.Request) (*http.Request, bool) {
+	pass, err := g.request(r)
+	if err != nil {
+		refuse(w, err)
+		return r, false
+	}
+	return r.WithContext(context.WithValue(r.Context(), passKey{}, pass)), true
+}
+
+type passKey struct{}
+
+// From tells whose request it is that a guard let through; false when none did.
+func From(ctx context.Context) (api.Pass, bool) {
+	if p, ok := ctx.Value(passKey{}).(*api.Pass); ok {
+		return *p, true
+	}
+	return api.Pass{}, false
+}
+
+func (g *Guard) request(r *http.Request) (*api.Pass, error) {
+	text, err := bearer(r.Header["Authorization"])
+	if err != nil {
+		return nil, err
+	}
+	facts := caveats.Request{Method: r.Method, Target: r.RequestURI, Origins: r.Header["Origin"], ClientIP: peer(r)}
+	if g.o.Facts != nil {
+		g.o.Facts(r, &facts)
+	}
+	v := verdicts.Get().(*verify.Verdict)
+	defer verdicts.Put(v)
+	defer v.Forget()
+	if !v.Read(text) {
+		return nil, g.refused(v, Local)
+	}
+	if hasCaveat(v.Unverified(), "body-sha256 ") {
+		if facts.BodySHA256, err = g.hashBody(r); err != nil {
+			return nil, err
+		}
+	}
+	return g.judge(r.Context(), text, v, &facts)
+}
+
+// bearer takes the token from the one Authorization header: two readers of two
+// could each take another one.
+func bearer(values []string) (string, error) {
+	if len(values) > 1 {
+		return "", &api.Refusal{Code: api.CodeBadRequest, Reason: "more than one Authorization header"}
+	}
+	if len(values) == 1 {
+		scheme, rest, _ := strings.Cut(values[0], " ")
+		if text := strings.TrimLeft(rest, " "); strings.EqualFold(scheme, "Bearer") && text != "" {
+			return text, nil
+		}
+	}
+	return "", &api.Refusal{Code: api.CodeNoToken, Reason: "send a token: Authorization: Bearer …"}
+}
+
+// peer is who is at the other end of the connection; no address for a Unix
+// socket, and then client-ip refuses.
+func peer(r *http.Request) netip.Addr {
+	ap, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return ap.Addr().Unmap().WithZone("")
+}
+
+// hashBody reads the body within its cap and puts it back.
+func (g *Guard) hashBody(r *http.Request) (string, error) {
+	var body []byte
+	if r.Body != nil {
+		var err error
+		body, err = io.ReadAll(io.LimitReader(r.Body, g.o.MaxBody+1))
+		if err != nil {
+			return "", &api.Refusal{Code: api.CodeBadRequest, Reason: "the body could not be read"}
+		}
+		if int64(len(body)) > g.o.MaxBody {
+			return "", &api.Refusal{Code: api.CodeBodyTooLarge, Reason: "the token binds a body, and this one is too long to be checked"}
+		}
+		r.Body = struct {
+			io.Reader
+			io.Closer
+		}{bytes.NewReader(body), r.Body}
+	}
+	sum := sha256.Sum256(body)
+	return hex.EncodeToString(sum[:]), nil
+}
+
+// refuse answers.
+func refuse(w http.ResponseWriter, err error) {
+	refusal, ok := err.(*api.Refusal)
+	if !ok {
+		refusal = &api.Refusal{Code: api.CodeInternal, Reason: "something went wrong here"}
+	}
+	p, header := refusal.Problem()
+	for k, v := range header {
+		w.Header().Set(k, v)
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(p.Status)
+	body, _ := json.Marshal(p) // our own type
+	_, _ = w.Write(append(body, '\n'))
+}

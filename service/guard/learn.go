@@ -1,0 +1,199 @@
+package guard
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"net/netip"
+	"time"
+
+	"macaroond/caveats"
+	"macaroond/service/api"
+	"macaroond/service/token"
+)
+
+// cannotKnow is the refusal when the authority cannot be asked: 503, because a
+// client that is told 401 logs its user out.
+func cannotKnow() *api.Refusal {
+	return &api.Refusal{Code: api.CodeStale, Reason: "the verifier cannot know whether the token is revoked"}
+}
+
+func invalid() *api.Refusal {
+	return &api.Refusal{Code: api.CodeInvalid, Reason: "the token is not one that the authority finds good for this audience"}
+}
+
+// learn asks the authority about a token. Those who present the same token at
+// the same time share one question and nothing else: each walks its own chain
+// from the answer.
+func (g *Guard) learn(ctx context.Context, h *history, text string, t *token.Token, from netip.Addr) (*prefix, *api.Refusal) {
+	if !hasCaveat(t, "audience "+g.o.Audience) {
+		// Nothing could make it good here, so nobody is asked.
+		return nil, &api.Refusal{Code: api.CodeWrongAudience, Reason: "the token is not for this audience"}
+	}
+	digest := t.UnverifiedDigest()
+	if _, ok := g.memory.refused.GetIfPresent(digest); ok {
+		return nil, invalid()
+	}
+	if refusal := g.limits.allow(from, g.o.Now()); refusal != nil {
+		return nil, refusal
+	}
+	flight := g.flights.DoChan(string(digest[:]), func() (any, error) {
+		// Whoever came first may go away; the others still wait.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTimeout)
+		defer cancel()
+		return g.introspect(ctx, h, text, digest)
+	})
+	select {
+	case <-ctx.Done():
+		return nil, cannotKnow()
+	case result := <-flight:
+		if result.Err == nil {
+			return result.Val.(*prefix), nil
+		}
+		if refusal, ok := errors.AsType[*api.Refusal](result.Err); ok {
+			return nil, refusal
+		}
+		return nil, cannotKnow()
+	}
+}
+
+// introspect asks, and remembers the answer.
+func (g *Guard) introspect(ctx context.Context, h *history, text string, digest [32]byte) (*prefix, error) {
+	t, err := token.Parse(text) // the caller's own copy is used again when it leaves
+	if err != nil {
+		return nil, err
+	}
+	in, err := g.client.IntrospectToEnforce(ctx, g.o.Credential, text)
+	if err != nil {
+		g.o.Log.Warn("the authority cannot be asked about a token", "error", err)
+		return nil, cannotKnow()
+	}
+	if !in.Active {
+		g.memory.refused.Set(digest, struct{}{})
+		return nil, invalid()
+	}
+	p, err := g.understand(in, t)
+	if err != nil {
+		g.o.Log.Error("the authority's answer about a token makes no sense", "error", err)
+		return nil, cannotKnow()
+	}
+	p.history = h
+	if in.Prefix != nil {
+		g.memory.keep(t.UnverifiedIdentifier().RootKeyID, p)
+	} else {
+		g.memory.whole.Set(digest, p)
+	}
+	return p, nil
+}
+
+// understand turns an answer into a point to walk from. An answer that is not
+// about this very token, or contradicts itself, is an error.
+func (g *Guard) understand(in *api.Introspection, t *token.Token) (*prefix, error) {
+	n := t.UnverifiedLen()
+	if in.Aud != g.o.Audience || len(in.Caveats) != n || len(in.Fingerprints) != max(0, n-token.MintCaveats) {
+		return nil, errors.New("it is about another token or audience")
+	}
+	for i, text := range in.Caveats {
+		if text != t.UnverifiedCaveat(i) {
+			return nil, errors.New("it is about another token")
+		}
+	}
+	p := &prefix{username: in.Username, role: in.Role}
+	p.anchor.Caveats, p.anchor.Signature = n, t.UnverifiedSignature() // the authority found the whole chain good
+	if in.Prefix != nil {
+		p.anchor.Caveats = in.Prefix.Caveats
+		if in.Prefix.Caveats <= token.MintCaveats || in.Prefix.Caveats > n {
+			return nil, errors.New("the prefix covers another number of caveats than there are")
+		}
+		if err := decode(p.anchor.Signature[:], in.Prefix.Signature); err != nil {
+			return nil, err
+		}
+	}
+	for _, text := range in.Fingerprints[:p.anchor.Caveats-token.MintCaveats] {
+		var f token.Fingerprint
+		if err := decode(f[:], text); err != nil {
+			return nil, err
+		}
+		p.anchor.Fingerprints = append(p.anchor.Fingerprints, f)
+	}
+	if last := len(p.anchor.Fingerprints) - 1; last < 0 || p.anchor.Fingerprints[last] != p.anchor.Signature.Fingerprint() {
+		return nil, errors.New("the signature has another fingerprint")
+	}
+	p.begin = append([]byte(nil), t.UnverifiedBegin(p.anchor.Caveats)...)
+	for i := range p.anchor.Caveats {
+		if at, ok := caveats.Before(t.UnverifiedCaveat(i)); ok && (p.expires.IsZero() || at.Before(p.expires)) {
+			p.expires = at
+		}
+	}
+	return p, nil
+}
+
+// decode reads base64url of just the length of to.
+func decode(to []byte, text string) error {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
+	if err != nil || len(b) != len(to) {
+		return errors.New("a member is not base64url of the right length")
+	}
+	copy(to, b)
+	return nil
+}
+
+// online has the authority judge a token that only it can judge.
+func (g *Guard) online(ctx context.Context, text string, facts *caveats.Request) (*api.Pass, error) {
+	pass, refusal := g.askVerdict(ctx, text, facts)
+	if refusal != nil {
+		g.o.Observe(Observation{refusal.Code, Online})
+		return nil, refusal
+	}
+	g.o.Observe(Observation{api.CodeOK, Online})
+	return pass, nil
+}
+
+func (g *Guard) askVerdict(ctx context.Context, text string, facts *caveats.Request) (*api.Pass, *api.Refusal) {
+	if refusal := g.limits.allow(facts.ClientIP, facts.Time); refusal != nil {
+		return nil, refusal
+	}
+	in := api.VerifyIn{Token: text, Request: api.Request{
+		Method: facts.Method, Path: facts.Target, Audience: facts.Audience, Actions: facts.Actions,
+		BodySHA256: facts.BodySHA256, Extra: facts.Extra,
+	}}
+	if facts.ClientIP.IsValid() {
+		in.Request.ClientIP = facts.ClientIP.String()
+	}
+	if len(facts.Origins) == 1 {
+		in.Request.Origin = facts.Origins[0]
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	d, err := g.client.Verify(ctx, g.o.Credential, in)
+	if err != nil {
+		g.o.Log.Warn("the authority cannot be asked to judge a token", "error", err)
+		return nil, cannotKnow()
+	}
+	if !d.Allowed || d.Principal == nil || d.ExpiresAt == nil {
+		if d.Allowed || d.Code == api.CodeOK {
+			return nil, cannotKnow() // an answer that contradicts itself allows nothing
+		}
+		return nil, &api.Refusal{Code: d.Code, Reason: d.Reason}
+	}
+	return &api.Pass{User: d.Principal.User, Username: d.Principal.Username, Device: d.Principal.Device, Audience: g.o.Audience, Expires: d.ExpiresAt.Time}, nil
+}
+
+// sweep drops entries of the list whose time is over by the authority's clock
+// and by ours: one clock that is wrong brings no revoked token back.
+func (g *Guard) sweep(ctx context.Context) {
+	tick := time.NewTicker(sweepPeriod)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		theirs := g.follow.Position().AsOf.Time
+		if ours := g.o.Now(); ours.Before(theirs) {
+			theirs = ours
+		}
+		g.history.Load().list.Sweep(theirs)
+	}
+}

@@ -1,0 +1,108 @@
+package guard
+
+import (
+	"bytes"
+	"time"
+
+	"github.com/maypok86/otter/v2"
+
+	"macaroond/service/token"
+)
+
+// prefix is where the chains of some tokens can be walked from: all those that
+// begin with the same bytes.
+type prefix struct {
+	history  *history // under which it was learned
+	begin    []byte   // identifier and covered caveats, as encoded
+	anchor   token.Anchor
+	expires  time.Time // the earliest time-before that it covers
+	username string
+	role     string
+}
+
+// covers reports whether a token begins so, byte by byte: only then has its
+// chain this signature at this point.
+func (p *prefix) covers(t *token.Token) bool {
+	n := p.anchor.Caveats
+	return n <= t.UnverifiedLen() && bytes.Equal(t.UnverifiedBegin(n), p.begin)
+}
+
+type cache[K comparable, V any] = otter.Cache[K, V]
+
+func newCache[K comparable, V any](size int, keep time.Duration) (*cache[K, V], error) {
+	return otter.New(&otter.Options[K, V]{MaximumSize: size, ExpiryCalculator: otter.ExpiryWriting[K, V](keep)})
+}
+
+// memory is what was learned from the authority's answers. It is bounded, in
+// memory only, and holds secrets: nothing of it is ever printed.
+type memory struct {
+	prefixes *cache[token.RootKeyID, []*prefix] // a list never changes in place
+	whole    *cache[[32]byte, *prefix]          // tokens for which there is no prefix, by digest
+	refused  *cache[[32]byte, struct{}]         // tokens that were not active a moment ago
+}
+
+const (
+	keepKnown   = 2 * time.Hour // a prefix is asked for again after that at the latest
+	keepRefused = 10 * time.Second
+	maxWhole    = 10_000
+	maxRefused  = 10_000
+)
+
+func (m *memory) init(size int) (err error) {
+	if size == 0 {
+		size = 100_000
+	}
+	if m.prefixes, err = newCache[token.RootKeyID, []*prefix](size, keepKnown); err != nil {
+		return err
+	}
+	if m.whole, err = newCache[[32]byte, *prefix](maxWhole, keepKnown); err != nil {
+		return err
+	}
+	m.refused, err = newCache[[32]byte, struct{}](maxRefused, keepRefused)
+	return err
+}
+
+func (m *memory) forget() {
+	m.prefixes.InvalidateAll()
+	m.whole.InvalidateAll()
+	m.refused.InvalidateAll()
+}
+
+// find gives what covers the token, if anything does.
+func (m *memory) find(t *token.Token, h *history) *prefix {
+	if list, ok := m.prefixes.GetIfPresent(t.UnverifiedIdentifier().RootKeyID); ok {
+		for _, p := range list {
+			if p.history == h && p.covers(t) {
+				return p
+			}
+		}
+	}
+	if p, ok := m.whole.GetIfPresent(t.UnverifiedDigest()); ok && p.history == h {
+		return p
+	}
+	return nil
+}
+
+// keep adds a prefix of a root key ID. Of more than mostPrefixes that whose
+// time is up first goes: under one root key somebody who may have tokens could
+// otherwise make prefixes without end.
+func (m *memory) keep(id token.RootKeyID, p *prefix) {
+	m.prefixes.Compute(id, func(old []*prefix, _ bool) ([]*prefix, otter.ComputeOp) {
+		next := []*prefix{p}
+		for _, q := range old {
+			if q.history == p.history && !bytes.Equal(q.begin, p.begin) {
+				next = append(next, q)
+			}
+		}
+		if len(next) > mostPrefixes {
+			first := 1 // never the one that is being added
+			for i := range next {
+				if i > 0 && next[i].expires.Before(next[first].expires) {
+					first = i
+				}
+			}
+			next = append(next[:first], next[first+1:]...)
+		}
+		return next, otter.WriteOp
+	})
+}
