@@ -37,7 +37,7 @@ func TestImports(t *testing.T) {
 	}
 	onlyIn := map[string][]string{
 		"gopkg.in/macaroon.v2":        {"service/token"},
-		"github.com/gin-gonic/gin":    {"service/httpapi"},
+		"github.com/gin-gonic/gin":    {"service/httpapi", "service/guard/ginguard"},
 		"github.com/spf13/viper":      {"cmd/macaroond"},
 		"modernc.org/sqlite":          {"storage/sqlite"},
 		"github.com/pressly/goose/v3": {"storage/sqlite"},
