@@ -80,8 +80,8 @@ func (c *Chain) Walk(t *Token, from *Anchor) bool {
 		return false
 	}
 	sigs := append(slices.Grow(room, rest+1), from.Signature)
-	var h hasher
-	h.init()
+	h := newHasher()
+	defer h.free()
 	for i := from.Caveats; i < len(t.caveats); i++ {
 		last := &sigs[len(sigs)-1]
 		sigs = sigs[:len(sigs)+1]

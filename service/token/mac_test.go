@@ -3,6 +3,7 @@ package token
 import (
 	"crypto/hmac"
 	"crypto/sha256"
+	"encoding"
 	"encoding/hex"
 	"strings"
 	"testing"
@@ -31,6 +32,49 @@ func TestHMAC(t *testing.T) {
 	got := mac(&key, "what do ya want for nothing?")
 	if want := "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"; hex.EncodeToString(got[:]) != want {
 		t.Errorf("RFC 4231, case 2: %x", got[:])
+	}
+}
+
+// other is the state of a hash whose layout is not the one that is known.
+type other []byte
+
+func (o other) AppendBinary(b []byte) ([]byte, error) { return append(b, o...), nil }
+
+// Where the hash's state cannot be read, the sum is the same.
+func TestHMACTheLongWay(t *testing.T) {
+	for name, state := range map[string]encoding.BinaryAppender{
+		"none": nil, "empty": other(""), "another name": other("sha\x04" + strings.Repeat("x", stateLen-4)), "shorter": other(stateName + strings.Repeat("x", stateLen-5)),
+	} {
+		for _, n := range []int{0, 1, 55, 56, 64, 512, 513} {
+			h := newHasher()
+			h.state = state
+			key, message := [32]byte{1, 31: 2}, strings.Repeat("m", n)
+			var got Signature
+			if h.mac(&got, &key, message); got != reference(key, message) {
+				t.Errorf("%s: differs for %d bytes", name, n)
+			}
+		}
+	}
+	h := newHasher()
+	h.sha.Write(make([]byte, 64))
+	if s, err := h.state.AppendBinary(nil); err != nil || len(s) != stateLen || string(s[:4]) != stateName {
+		t.Error("the long way is always taken: this Go has another layout")
+	}
+}
+
+// A hasher that is not in use has no key.
+func TestHasherForgets(t *testing.T) {
+	h := newHasher()
+	var out Signature
+	key := [32]byte([]byte("abcdefghijklmnopqrstuvwxyz012345"))
+	h.mac(&out, &key, "m")
+	h.free()
+	var padded [32]byte
+	for i := range key {
+		padded[i] = key[i] ^ 0x36
+	}
+	if h.inner[0] == padded[0] || h.outer[0] == key[0]^0x5c || h.outer[64] != 0 || h.room != [stateLen]byte{} {
+		t.Error("it still has the last key or sum")
 	}
 }
 
