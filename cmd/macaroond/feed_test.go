@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -22,6 +23,7 @@ type followed struct {
 	keys    map[string]int // how often
 	whole   int            // answers
 	resets  int
+	asked   bool // a question has been sent and has no answer yet
 	failed  []error
 }
 
@@ -43,9 +45,11 @@ func (f *followed) Entries(batch []api.Revocation) error {
 	return nil
 }
 
-func (f *followed) AsOf(time.Time)   { f.told(func() { f.whole++ }) }
-func (f *followed) Reset()           { f.told(func() { f.resets++ }) }
-func (f *followed) Failed(err error) { f.told(func() { f.failed = append(f.failed, err) }) }
+func (f *followed) AsOf(time.Time) { f.told(func() { f.whole++; f.asked = false }) }
+func (f *followed) Reset()         { f.told(func() { f.resets++ }) }
+func (f *followed) Failed(err error) {
+	f.told(func() { f.failed, f.asked = append(f.failed, err), false })
+}
 
 func (f *followed) until(t *testing.T, what string, holds func() bool) {
 	t.Helper()
@@ -67,6 +71,21 @@ func (f *followed) until(t *testing.T, what string, holds func() bool) {
 	}
 }
 
+// asking tells when a question has been sent.
+type asking struct {
+	*http.Transport
+	told *followed
+}
+
+func (a asking) RoundTrip(r *http.Request) (*http.Response, error) {
+	trace := &httptrace.ClientTrace{WroteRequest: func(i httptrace.WroteRequestInfo) {
+		if i.Err == nil {
+			a.told.told(func() { a.told.asked = true })
+		}
+	}}
+	return a.Transport.RoundTrip(r.WithContext(httptrace.WithClientTrace(r.Context(), trace)))
+}
+
 // A follower lives through kill -9 of the authority in the middle of a poll:
 // what was answered to whoever revoked reaches it, once. A server that is told
 // to end does not wait for polls.
@@ -82,9 +101,9 @@ func TestFollowedThroughKills(t *testing.T) {
 		return new(net.Dialer).DialContext(ctx, "unix", socket)
 	}}
 	t.Cleanup(wire.CloseIdleConnections)
-	c, err := client.New("http://localhost", client.Options{Transport: wire})
-	must(t, err)
 	told := &followed{changed: make(chan struct{}), keys: map[string]int{}}
+	c, err := client.New("http://localhost", client.Options{Transport: asking{wire, told}})
+	must(t, err)
 	f := &client.Follower{Client: c, Credential: client.Basic(svc.ID, svc.Secret), Sink: told, Wait: client.MaxFeedWait, Now: time.Now}
 	ctx, stop := context.WithCancel(t.Context())
 	var following sync.WaitGroup
@@ -121,6 +140,7 @@ func TestFollowedThroughKills(t *testing.T) {
 	}
 	told.mu.Unlock()
 
+	told.until(t, "a poll in progress", func() bool { return told.asked })
 	begin := time.Now()
 	if code := s.end(); code != exitOK || time.Since(begin) > shutdownGrace/2 {
 		t.Errorf("exit code %d after %v", code, time.Since(begin))

@@ -222,7 +222,7 @@ func TestFeedForeignAnswers(t *testing.T) {
 	if _, err := c.Revocations(t.Context(), Bearer(secret), FeedQuestion{}, nothing); !isStatus(200)(err) {
 		t.Error(err)
 	}
-	c = peer(t, Options{}, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 302) })
+	c = peer(t, Options{}, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) })
 	if _, err := c.Revocations(t.Context(), Bearer(secret), FeedQuestion{}, nothing); !isStatus(302)(err) {
 		t.Error(err)
 	}
