@@ -59,7 +59,7 @@ func (s sink) AsOf(t time.Time) {
 // Reset begins another history: nothing that was learned counts, and until its
 // list is complete each token is asked about.
 func (s sink) Reset() {
-	s.history.Store(&history{revocation.New()})
+	s.history.Store(&history{list: revocation.New()})
 	s.memory.forget()
 }
 

@@ -5,6 +5,8 @@ import (
 	"encoding/base64"
 	"errors"
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 
 	"macaroond/caveats"
@@ -26,7 +28,7 @@ func invalid() *api.Refusal {
 // the same time share one question and nothing else: each walks its own chain
 // from the answer.
 func (g *Guard) learn(ctx context.Context, h *history, text string, t *token.Token, from netip.Addr) (*prefix, *api.Refusal) {
-	if !hasCaveat(t, "audience "+g.o.Audience) {
+	if !names(t, g.o.Audience) {
 		// Nothing could make it good here, so nobody is asked.
 		return nil, &api.Refusal{Code: api.CodeWrongAudience, Reason: "the token is not for this audience"}
 	}
@@ -37,9 +39,9 @@ func (g *Guard) learn(ctx context.Context, h *history, text string, t *token.Tok
 	if refusal := g.limits.allow(from, g.o.Now()); refusal != nil {
 		return nil, refusal
 	}
-	flight := g.flights.DoChan(string(digest[:]), func() (any, error) {
+	flight := h.flights.DoChan(string(digest[:]), func() (any, error) {
 		// Whoever came first may go away; the others still wait.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTimeout)
+		ctx, cancel := context.WithTimeout(g.life, askTimeout)
 		defer cancel()
 		return g.introspect(ctx, h, text, digest)
 	})
@@ -55,6 +57,16 @@ func (g *Guard) learn(ctx context.Context, h *history, text string, t *token.Tok
 		}
 		return nil, cannotKnow()
 	}
+}
+
+// names reports whether some caveat names the audience.
+func names(t *token.Token, audience string) bool {
+	for i := range t.UnverifiedLen() {
+		if rest, ok := strings.CutPrefix(t.UnverifiedCaveat(i), "audience "); ok && rest == audience {
+			return true
+		}
+	}
+	return false
 }
 
 // introspect asks, and remembers the answer.
@@ -109,15 +121,30 @@ func (g *Guard) understand(in *api.Introspection, t *token.Token) (*prefix, erro
 			return nil, err
 		}
 	}
-	for _, text := range in.Fingerprints[:p.anchor.Caveats-token.MintCaveats] {
-		var f token.Fingerprint
-		if err := decode(f[:], text); err != nil {
+	prints := make([]token.Fingerprint, len(in.Fingerprints)) // after 4 caveats and on
+	for i, text := range in.Fingerprints {
+		if err := decode(prints[i][:], text); err != nil {
 			return nil, err
 		}
-		p.anchor.Fingerprints = append(p.anchor.Fingerprints, f)
 	}
-	if last := len(p.anchor.Fingerprints) - 1; last < 0 || p.anchor.Fingerprints[last] != p.anchor.Signature.Fingerprint() {
+	covered := p.anchor.Caveats - token.MintCaveats
+	if covered < 1 || prints[covered-1] != p.anchor.Signature.Fingerprint() {
 		return nil, errors.New("the signature has another fingerprint")
+	}
+	p.anchor.Fingerprints = slices.Clone(prints[:covered])
+	// From a wrong point every good token would be refused for hours. Of what the
+	// prefix covers only the last fingerprint can be held against anything.
+	var chain token.Chain
+	if !chain.Walk(t, &p.anchor) {
+		return nil, errors.New("the token does not go on from the signature")
+	}
+	for i := p.anchor.Caveats + 1; i <= n; i++ {
+		if chain.Fingerprint(i) != prints[i-token.MintCaveats-1] {
+			return nil, errors.New("a caveat has another fingerprint")
+		}
+	}
+	if id, ok := chain.Identity(); !ok || in.Sub != id.User || in.Device != id.Device || in.RootKeyID != chain.Identifier().RootKeyID.String() {
+		return nil, errors.New("it is about somebody else")
 	}
 	p.begin = append([]byte(nil), t.UnverifiedBegin(p.anchor.Caveats)...)
 	for i := range p.anchor.Caveats {
@@ -171,7 +198,7 @@ func (g *Guard) askVerdict(ctx context.Context, text string, facts *caveats.Requ
 		return nil, cannotKnow()
 	}
 	if !d.Allowed || d.Principal == nil || d.ExpiresAt == nil {
-		if d.Allowed || d.Code == api.CodeOK {
+		if d.Allowed || d.Code == api.CodeOK || d.Code == "" {
 			return nil, cannotKnow() // an answer that contradicts itself allows nothing
 		}
 		return nil, &api.Refusal{Code: d.Code, Reason: d.Reason}
