@@ -61,7 +61,7 @@ func authority(t *testing.T) *client.Client {
 	return c
 }
 
-func must[T any](t *testing.T) func(T, error) T {
+func must[T any](t testing.TB) func(T, error) T {
 	return func(v T, err error) T {
 		t.Helper()
 		if err != nil {
