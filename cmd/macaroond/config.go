@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -55,8 +56,9 @@ type config struct {
 	credentials string // systemd's directory of credentials; empty when there is none
 }
 
-// fields walks the configuration's keys.
-func (c *config) fields(f func(key string, field reflect.StructField, v reflect.Value)) {
+// fields walks the keys of a configuration, which is a pointer to a struct with
+// tags as config's.
+func fields(c any, f func(key string, field reflect.StructField, v reflect.Value)) {
 	v := reflect.ValueOf(c).Elem()
 	for i := range v.NumField() {
 		if key := v.Type().Field(i).Tag.Get("key"); key != "" {
@@ -72,48 +74,68 @@ type usageError struct{ error }
 
 func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
-// loadConfig reads defaults, then the file, then the environment, then flags.
-// Unknown keys are errors wherever they stand.
+// loadConfig reads the authority's configuration.
 func loadConfig(flags *pflag.FlagSet, environ []string) (*config, error) {
-	c := &config{}
+	c := &config{dev: flagBool(flags, "dev"), credentials: variable(environ, credentialsVariable)}
+	defaults := map[string]string{}
+	if c.dev {
+		defaults["data_dir"], defaults["trusted_proxies"] = ".macaroond", "127.0.0.0/8 ::1/128"
+	}
+	if err := fill(c, flags, environ, defaults); err != nil {
+		return nil, err
+	}
+	return c, c.check()
+}
+
+// credentialsVariable names systemd's directory of credentials.
+const credentialsVariable = "CREDENTIALS_DIRECTORY"
+
+func variable(environ []string, name string) (value string) {
+	for _, line := range environ {
+		if v, ok := strings.CutPrefix(line, name+"="); ok {
+			value = v
+		}
+	}
+	return value
+}
+
+// fill reads defaults, those of the tags or other ones, then the file, then the
+// environment, then flags: a key's flag has its name, with dashes. Unknown keys
+// are errors wherever they stand.
+func fill(c any, flags *pflag.FlagSet, environ []string, defaults map[string]string) error {
 	v := viper.New()
-	c.dev = flagBool(flags, "dev")
 	known := map[string]reflect.StructField{}
-	c.fields(func(key string, f reflect.StructField, _ reflect.Value) {
+	fields(c, func(key string, f reflect.StructField, _ reflect.Value) {
 		known[key] = f
 		v.SetDefault(key, f.Tag.Get("default"))
 	})
-	if c.dev {
-		v.SetDefault("data_dir", ".macaroond")
-		v.SetDefault("trusted_proxies", "127.0.0.0/8 ::1/128")
+	for key, value := range defaults {
+		v.SetDefault(key, value)
 	}
 	if f := flags.Lookup("config"); f != nil && f.Value.String() != "" {
 		if err := readFile(v, f.Value.String(), known); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	for _, line := range environ {
 		name, value, _ := strings.Cut(line, "=")
-		if name == "CREDENTIALS_DIRECTORY" {
-			c.credentials = value
-		}
 		key, ours := strings.CutPrefix(name, envPrefix+"_")
 		if !ours {
 			continue
 		}
 		key = strings.ToLower(key)
 		if _, ok := known[key]; !ok {
-			return nil, usagef("environment variable %s: there is no key %q", name, key)
+			return usagef("environment variable %s: there is no key %q", name, key)
 		}
 		v.Set(key, value)
 	}
-	for flag, key := range map[string]string{"listen": "listen", "data-dir": "data_dir"} {
-		if f := flags.Lookup(flag); f != nil && f.Changed {
+	for key := range known {
+		if f := flags.Lookup(strings.ReplaceAll(key, "_", "-")); f != nil && f.Changed {
 			v.Set(key, f.Value.String())
 		}
 	}
 	var err error
-	c.fields(func(key string, f reflect.StructField, field reflect.Value) {
+	fields(c, func(key string, f reflect.StructField, field reflect.Value) {
 		if err != nil {
 			return
 		}
@@ -121,10 +143,7 @@ func loadConfig(flags *pflag.FlagSet, environ []string) (*config, error) {
 			err = usagef("%s: %w", key, e)
 		}
 	})
-	if err != nil {
-		return nil, err
-	}
-	return c, c.check()
+	return err
 }
 
 func flagBool(flags *pflag.FlagSet, name string) bool {
@@ -184,6 +203,12 @@ func assign(v *viper.Viper, key string, field reflect.Value) error {
 			return errors.New("not a duration such as 90s, 10m or 720h")
 		}
 		field.SetInt(int64(d))
+	case bool:
+		b, err := strconv.ParseBool(fmt.Sprint(raw))
+		if err != nil {
+			return errors.New("not true or false")
+		}
+		field.SetBool(b)
 	case int:
 		var n int
 		if _, err := fmt.Sscanf(fmt.Sprint(raw)+"\n", "%d\n", &n); err != nil {
@@ -212,17 +237,13 @@ func (c *config) check() error {
 			return usagef("issuer: not a URL such as https://auth.example.com")
 		}
 	}
-	for _, row := range []struct {
-		key string
-		bad bool
-		say string
-	}{
+	return allowed([]rule{
 		{"listen", !address(c.Listen), "HOST:PORT or unix:PATH"},
 		{"metrics_listen", c.MetricsListen != "" && !hostPort(c.MetricsListen), "HOST:PORT"},
 		{"data_dir", c.DataDir == "", "a directory"},
 		{"signup", !slices.Contains([]string{"off", "password", "device"}, c.Signup), "off, password or device"},
 		{"remote_user", c.RemoteUser != "id" && c.RemoteUser != "username", "id or username"},
-		{"log_level", !slices.Contains([]string{"debug", "info", "warn", "error"}, c.LogLevel), "debug, info, warn or error"},
+		{"log_level", !logLevel(c.LogLevel), "debug, info, warn or error"},
 		{"root_ttl", c.RootTTL < time.Minute || c.RootTTL > 366*24*time.Hour, "1m to 8784h"},
 		{"access_ttl", c.AccessTTL < time.Second || c.AccessTTL > c.RootTTL, "1s to root_ttl"},
 		{"max_staleness", c.MaxStaleness < time.Second, "at least 1s"},
@@ -238,9 +259,20 @@ func (c *config) check() error {
 		{"key", c.Key != "" && c.KeyFile != "", "not given together with key_file"},
 		{"audience", !plainWord(c.Audience), "1 to 128 printable ASCII characters without space"},
 		{"authz_audience", c.AuthzAudience != "" && !plainWord(c.AuthzAudience), "1 to 128 printable ASCII characters without space"},
-	} {
-		if row.bad {
-			return usagef("%s: must be %s", row.key, row.say)
+	})
+}
+
+// rule is what a key's value must be, and whether it is not.
+type rule struct {
+	key string
+	bad bool
+	say string
+}
+
+func allowed(rules []rule) error {
+	for _, r := range rules {
+		if r.bad {
+			return usagef("%s: must be %s", r.key, r.say)
 		}
 	}
 	return nil
@@ -252,6 +284,8 @@ func address(s string) bool {
 	}
 	return hostPort(s)
 }
+
+func logLevel(s string) bool { return slices.Contains([]string{"debug", "info", "warn", "error"}, s) }
 
 func hostPort(s string) bool {
 	_, port, err := net.SplitHostPort(s)
@@ -277,6 +311,9 @@ func prefixes(list []string) ([]netip.Prefix, error) {
 // databasePath is the SQLite file.
 func (c *config) databasePath() string { return filepath.Join(c.DataDir, "macaroond.db") }
 
+// systemdCredential is a source of secrets whose mode is systemd's business.
+const systemdCredential = "systemd credential"
+
 // keyPath is the file of the key-encryption keys: key_file, a systemd
 // credential, or with --dev one in the data directory. source says which; path
 // is empty when there is none.
@@ -287,7 +324,7 @@ func (c *config) keyPath() (path, source string) {
 	if c.credentials != "" {
 		path := filepath.Join(c.credentials, "macaroond_key")
 		if _, err := os.Stat(path); err == nil {
-			return path, "systemd credential"
+			return path, systemdCredential
 		}
 	}
 	if c.dev {

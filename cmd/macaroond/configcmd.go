@@ -17,11 +17,18 @@ import (
 
 func newConfig(e *env) *cobra.Command {
 	c := &cobra.Command{Use: "config", Short: "Look at the configuration"}
+	c.PersistentFlags().Bool("edge", false, "that of macaroond edge")
+	load := func(c *cobra.Command) (cfg interface{ unsafe() []string }, err error) {
+		if flagBool(c.Flags(), "edge") {
+			return e.loadEdge(c)
+		}
+		return e.load(c)
+	}
 	check := &cobra.Command{
 		Use: "check", Short: "Tell what is wrong or unsafe", Args: cobra.NoArgs,
 		Long: "Tell what is wrong (exit code 2) or unsafe (exit code 1) in the configuration.",
 		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, err := e.load(c)
+			cfg, err := load(c)
 			if err != nil {
 				return err
 			}
@@ -43,13 +50,13 @@ func newConfig(e *env) *cobra.Command {
 	print := &cobra.Command{
 		Use: "print", Short: "Print every key, its value in force and what it is", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, err := e.load(c)
+			cfg, err := load(c)
 			if err != nil {
 				return err
 			}
 			values := map[string]any{}
 			var lines strings.Builder
-			cfg.fields(func(key string, f reflect.StructField, v reflect.Value) {
+			fields(cfg, func(key string, f reflect.StructField, v reflect.Value) {
 				value := shown(f, v)
 				values[key] = shown(f, v)
 				fmt.Fprintf(&lines, "# %s\n", f.Tag.Get("doc"))
@@ -90,23 +97,13 @@ func shown(f reflect.StructField, v reflect.Value) any {
 
 // unsafe tells what works and is unwise.
 func (c *config) unsafe() []string {
-	out := []string{}
-	say := func(bad bool, format string, args ...any) {
-		if bad {
-			out = append(out, fmt.Sprintf(format, args...))
-		}
-	}
+	out := findings{}
+	say := out.say
 	issuer, _ := url.Parse(c.Issuer)
-	local := loopback(c.Listen) || strings.HasPrefix(c.Listen, "unix:")
 	say(c.Issuer == "" && !c.dev, "issuer is empty: serve does not start")
 	say(issuer != nil && issuer.Scheme == "http" && !loopback(issuer.Host), "issuer is plain http: tokens would cross the network readable by anyone on the way")
-	say(!local && c.TLSCertFile == "", "listen %s takes connections from other machines without TLS: give tls_cert_file, or listen on loopback behind a gateway", c.Listen)
-	say(c.MetricsListen != "" && !loopback(c.MetricsListen), "metrics_listen %s can be reached from other machines, and has no authentication", c.MetricsListen)
+	out.addresses(c.Listen, c.TLSCertFile, c.MetricsListen, c.TrustedProxies)
 	say(c.Key != "", "key is given as a value, and can be read from the process's environment or the configuration file: use key_file")
-	for _, p := range c.TrustedProxies {
-		prefix, _ := netip.ParsePrefix(p)
-		say(prefix.Bits() == 0, "trusted_proxies %s trusts everybody to say who their client is", p)
-	}
 	for _, o := range c.CORSOrigins {
 		say(strings.HasPrefix(o, "http://") && !loopback(strings.TrimPrefix(o, "http://")), "cors_origins %s is plain http", o)
 	}
@@ -119,14 +116,38 @@ func (c *config) unsafe() []string {
 		say(err != nil && err != errNoKey, "there is no key-encryption key: %v", err)
 	}
 	key, source := c.keyPath()
-	for _, f := range [...]struct{ what, path string }{
-		{source, key}, {"tls_key_file", c.TLSKeyFile}, {"data_dir", c.DataDir},
-	} {
-		if info, err := os.Stat(f.path); f.path != "" && f.what != "systemd credential" && err == nil {
-			say(info.Mode().Perm()&0o077 != 0, "%s %s can be read by others (mode %#o): chmod go= it", f.what, f.path, info.Mode().Perm())
+	out.modes([2]string{source, key}, [2]string{"tls_key_file", c.TLSKeyFile}, [2]string{"data_dir", c.DataDir})
+	return out
+}
+
+// findings are what works and is unwise.
+type findings []string
+
+func (f *findings) say(bad bool, format string, args ...any) {
+	if bad {
+		*f = append(*f, fmt.Sprintf(format, args...))
+	}
+}
+
+// addresses looks at who can connect, and who is believed.
+func (f *findings) addresses(listen, cert, metrics string, trusted []string) {
+	local := loopback(listen) || strings.HasPrefix(listen, "unix:")
+	f.say(!local && cert == "", "listen %s takes connections from other machines without TLS: give tls_cert_file, or listen on loopback behind a gateway", listen)
+	f.say(metrics != "" && !loopback(metrics), "metrics_listen %s can be reached from other machines, and has no authentication", metrics)
+	for _, p := range trusted {
+		prefix, _ := netip.ParsePrefix(p)
+		f.say(prefix.Bits() == 0, "trusted_proxies %s trusts everybody to say who their client is", p)
+	}
+}
+
+// modes looks at the modes of what is secret: pairs of what it is and its path.
+func (f *findings) modes(files ...[2]string) {
+	for _, file := range files {
+		what, path := file[0], file[1]
+		if info, err := os.Stat(path); path != "" && what != systemdCredential && err == nil {
+			f.say(info.Mode().Perm()&0o077 != 0, "%s %s can be read by others (mode %#o): chmod go= it", what, path, info.Mode().Perm())
 		}
 	}
-	return out
 }
 
 func loopback(hostport string) bool {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,11 +17,8 @@ import (
 
 // announce says where the service listens; with --dev also whom to log in as,
 // and what to try.
-func (a *authority) announce(ctx context.Context, l net.Listener) error {
-	url := baseURL(a.cfg, l)
-	if l.Addr().Network() == "unix" {
-		url = a.cfg.Listen
-	}
+func (a *authority) announce(ctx context.Context) error {
+	url := a.url()
 	out := a.env.Stdout
 	if !a.cfg.dev {
 		fmt.Fprintf(out, "macaroond listens on %s\n", url)

@@ -16,11 +16,11 @@ import (
 	"testing"
 )
 
-// configTable is the table of docs/operations.md, made from the tags.
-func configTable(t *testing.T) string {
+// configTable is a table of docs/operations.md, made from the tags.
+func configTable(t *testing.T, c any) string {
 	var b strings.Builder
 	b.WriteString("| key | default | reload | what it is |\n|---|---|---|---|\n")
-	new(config).fields(func(key string, f reflect.StructField, _ reflect.Value) {
+	fields(c, func(key string, f reflect.StructField, _ reflect.Value) {
 		if f.Tag.Get("doc") == "" {
 			t.Errorf("%s has no doc", key)
 		}
@@ -36,37 +36,49 @@ func configTable(t *testing.T) string {
 	return b.String()
 }
 
-// Configuration is told once: the page has the very table of the struct.
+// Configuration is told once: the page has the very tables of the structs.
 func TestConfigTable(t *testing.T) {
 	page, err := os.ReadFile("../../docs/operations.md")
 	must(t, err)
-	if want := configTable(t); !strings.Contains(string(page), "\n"+want+"\n") {
-		t.Errorf("docs/operations.md has another table than this:\n%s", want)
+	for _, c := range []any{new(config), new(edgeConfig)} {
+		if want := configTable(t, c); !strings.Contains(string(page), "\n"+want+"\n") {
+			t.Errorf("docs/operations.md has another table than this:\n%s", want)
+		}
 	}
 }
 
-// Every field of config has a key, but for those that are not configuration.
+// Every field of a configuration has a key, but for those that are not
+// configuration, and config print shows it.
 func TestEveryKeyIsTagged(t *testing.T) {
-	v := reflect.TypeFor[config]()
-	n := 0
-	for i := range v.NumField() {
-		f := v.Field(i)
-		if f.IsExported() != (f.Tag.Get("key") != "") {
-			t.Errorf("%s: exported fields are keys, others are not", f.Name)
+	for _, of := range []struct {
+		c    any
+		args []string
+	}{
+		{new(config), nil},
+		{new(edgeConfig), []string{"--edge"}},
+	} {
+		v := reflect.TypeOf(of.c).Elem()
+		for i := range v.NumField() {
+			f := v.Field(i)
+			if f.IsExported() != (f.Tag.Get("key") != "") {
+				t.Errorf("%s: exported fields are keys, others are not", f.Name)
+			}
 		}
-		n++
-	}
-	out, code := newSite(t, nil).run("", "config", "print")
-	if code != exitOK {
-		t.Fatal(code)
-	}
-	new(config).fields(func(key string, f reflect.StructField, _ reflect.Value) {
-		if !strings.Contains(out, "# "+f.Tag.Get("doc")+"\n"+key+": ") {
-			t.Errorf("config print does not show %s with its documentation", key)
+		var out strings.Builder
+		p := process{Args: append([]string{"config", "print"}, of.args...), Stdin: strings.NewReader(""), Stdout: &out, Stderr: &out}
+		if code := run(t.Context(), p); code != exitOK {
+			t.Fatal(code, out.String())
 		}
-	})
-	if n == 0 {
-		t.Fatal("no fields")
+		n := 0
+		fields(of.c, func(key string, f reflect.StructField, _ reflect.Value) {
+			n++
+			if !strings.Contains(out.String(), "# "+f.Tag.Get("doc")+"\n"+key+": ") {
+				t.Errorf("config print %v does not show %s with its documentation", of.args, key)
+			}
+		})
+		if n == 0 {
+			t.Fatal("no fields")
+		}
 	}
 }
 
