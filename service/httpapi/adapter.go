@@ -134,7 +134,7 @@ func (x *call) decode(in any) error {
 	if len(bytes.TrimSpace(x.body)) == 0 {
 		return nil
 	}
-	if ct := x.gin.GetHeader("Content-Type"); ct != "" {
+	if ct := x.gin.GetHeader("Content-Type"); ct != "" && ct != "application/json" {
 		if mt, _, err := mime.ParseMediaType(ct); err != nil || mt != "application/json" {
 			return &service.Error{Code: api.CodeUnsupportedMedia, Detail: "send Content-Type: application/json"}
 		}

@@ -30,7 +30,7 @@ func (s *server) revocations(c *gin.Context) {
 		return
 	}
 	defer answer.Close()
-	s.stream(c, answer)
+	s.stream(&feedWriter{c: c, idle: writeTimeout, end: time.Now().Add(feedDeadline)}, answer)
 }
 
 // feed reads the question and waits for its answer.
@@ -100,8 +100,8 @@ func (x *call) feedQuestion() (q service.FeedQuestion, err error) {
 
 // stream writes the answer as it is read. Before the first byte an error is
 // answered as any other; after it the connection is broken.
-func (s *server) stream(c *gin.Context, answer *service.FeedAnswer) {
-	w := feedWriter{c: c, rc: http.NewResponseController(c.Writer), end: time.Now().Add(feedDeadline)}
+func (s *server) stream(w *feedWriter, answer *service.FeedAnswer) {
+	c := w.c
 	b := []byte(`{"generation":`)
 	b, _ = jsontext.AppendQuote(b, answer.Generation) // base64url
 	b = append(b, `,"as_of":"`...)
@@ -143,17 +143,17 @@ func (s *server) cut(c *gin.Context, err error) {
 
 // feedWriter writes to a reader for as long as it takes what it is given.
 type feedWriter struct {
-	c   *gin.Context
-	rc  *http.ResponseController
-	end time.Time
+	c    *gin.Context
+	idle time.Duration // for a chunk
+	end  time.Time     // for all of them
 }
 
 func (w *feedWriter) write(b []byte) error {
-	by := time.Now().Add(writeTimeout)
+	by := time.Now().Add(w.idle)
 	if by.After(w.end) {
 		by = w.end
 	}
-	_ = w.rc.SetWriteDeadline(by)
+	_ = http.NewResponseController(w.c.Writer).SetWriteDeadline(by)
 	if !w.c.Writer.Written() {
 		w.c.Writer.Header()["Content-Type"] = []string{"application/json"}
 		w.c.Status(http.StatusOK)

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gin-gonic/gin"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"macaroond/service"
@@ -298,8 +299,9 @@ func TestFeedCutOff(t *testing.T) {
 	if n := strings.Count(log, "is of grain 9"); n != 2 || strings.Count(log, `"route":"/v1/revocations","status":200,"code":"internal"`) != 1 || strings.Contains(log, "panic") {
 		t.Errorf("the log: %s", log)
 	}
-	// One who leaves in the middle.
 	spoil(all + 1)
+	a.tooSlow(t)
+	// One who leaves in the middle.
 	conn := must(net.Dial("tcp", a.addr))
 	fmt.Fprintf(conn, "GET /v1/revocations HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\n\r\n", cred)
 	must(io.ReadFull(conn, make([]byte, 1000)))
@@ -310,5 +312,50 @@ func TestFeedCutOff(t *testing.T) {
 			t.Fatal("who has left is still written to")
 		}
 		time.Sleep(time.Millisecond)
+	}
+}
+
+// tooSlow has somebody ask for the whole list and read none of it, or a byte
+// now and then: both are cut off.
+func (a *authority) tooSlow(t *testing.T) {
+	t.Helper()
+	log := slog.New(slog.NewJSONHandler(a.log, nil))
+	s := &server{Config: Config{Service: a.svc, Log: log, Requests: NewRequests()}, svc: a.svc}
+	for name, w := range map[string]feedWriter{
+		"reads nothing":      {idle: 100 * time.Millisecond, end: time.Now().Add(time.Hour)},
+		"reads for too long": {idle: time.Hour, end: time.Now().Add(300 * time.Millisecond)},
+	} {
+		ended := make(chan any, 1)
+		g := gin.New()
+		g.GET("/", func(c *gin.Context) {
+			defer func() { ended <- recover() }()
+			answer := must(a.svc.Feed(c.Request.Context(), storage.Service{}, service.FeedQuestion{}))
+			defer answer.Close()
+			w.c = c
+			s.stream(&w, answer)
+		})
+		srv := NewServer(g, log)
+		srv.ConnState = func(c net.Conn, state http.ConnState) {
+			if state == http.StateNew {
+				c.(*net.TCPConn).SetWriteBuffer(4096)
+			}
+		}
+		listener := must(net.Listen("tcp", "127.0.0.1:0"))
+		var serving sync.WaitGroup
+		serving.Go(func() { srv.Serve(listener) })
+		conn := must(net.Dial("tcp", listener.Addr().String()))
+		conn.(*net.TCPConn).SetReadBuffer(4096)
+		io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+		select {
+		case p := <-ended:
+			if p != http.ErrAbortHandler {
+				t.Errorf("who %s: %v", name, p)
+			}
+		case <-time.After(20 * time.Second):
+			t.Errorf("who %s is still served", name)
+		}
+		conn.Close()
+		srv.Close()
+		serving.Wait()
 	}
 }

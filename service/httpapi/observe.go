@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
-	"strconv"
 	"strings"
 	"time"
 
@@ -53,7 +52,7 @@ func (s *server) log(c *gin.Context, id string, took time.Duration) {
 	if route == "" {
 		route = "none"
 	}
-	s.Requests.WithLabelValues(route, strconv.Itoa(status)).Observe(took.Seconds())
+	s.Requests.observe(route, status, took)
 	level := slog.LevelInfo
 	if verdicts(route) && status < http.StatusInternalServerError {
 		level = slog.LevelDebug // one a request of somebody else's: counted, not told

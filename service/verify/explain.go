@@ -95,6 +95,9 @@ func (v *Verdict) Caveats() []api.CaveatVerdict {
 // printable shows a caveat as it is; quoted when it is not the text that a
 // caveat can be, and could garble a terminal or a log.
 func printable(s string) string {
+	if plain(s) {
+		return s
+	}
 	hidden := func(r rune) bool {
 		return unicode.IsControl(r) || unicode.In(r, unicode.Zl, unicode.Zp, unicode.Bidi_Control)
 	}
@@ -102,4 +105,13 @@ func printable(s string) string {
 		return s
 	}
 	return strconv.QuoteToASCII(s)
+}
+
+func plain(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] >= 0x7f {
+			return false
+		}
+	}
+	return true
 }
