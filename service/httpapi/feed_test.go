@@ -315,15 +315,15 @@ func TestFeedCutOff(t *testing.T) {
 	}
 }
 
-// tooSlow has somebody ask for the whole list and read none of it, or a byte
-// now and then: both are cut off.
+// tooSlow has somebody ask for the whole list and read none of it: the time for
+// a chunk ends that, and so does the time for the whole.
 func (a *authority) tooSlow(t *testing.T) {
 	t.Helper()
 	log := slog.New(slog.NewJSONHandler(a.log, nil))
 	s := &server{Config: Config{Service: a.svc, Log: log, Requests: NewRequests()}, svc: a.svc}
 	for name, w := range map[string]feedWriter{
-		"reads nothing":      {idle: 100 * time.Millisecond, end: time.Now().Add(time.Hour)},
-		"reads for too long": {idle: time.Hour, end: time.Now().Add(300 * time.Millisecond)},
+		"takes no chunk":           {idle: 100 * time.Millisecond, end: time.Now().Add(time.Hour)},
+		"does not come to the end": {idle: time.Hour, end: time.Now().Add(300 * time.Millisecond)},
 	} {
 		ended := make(chan any, 1)
 		g := gin.New()
