@@ -2,10 +2,14 @@ package guard_test
 
 import (
 	"context"
+	"encoding/base64"
+	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
 	"path/filepath"
@@ -26,37 +30,97 @@ import (
 	"macaroond/storage/sqlite"
 )
 
-const password = "correct horse battery staple"
-
-// authority is a real one on a database of its own, behind a proxy that counts
-// and can be cut.
+// authority is a real one on a database of its own, behind a proxy that counts,
+// can be cut, and can answer otherwise than the authority does.
 type authority struct {
 	t     *testing.T
 	svc   *service.Service
-	store storage.Store
-	c     *client.Client
-	url   string      // of the proxy
-	cut   atomic.Bool // nothing gets through
-	asked sync.Map    // path to *atomic.Int64
+	store *wire
+	c     *client.Client // beside the proxy
+	url   string         // of the proxy
+	asked sync.Map       // path to *atomic.Int64
+	twist atomic.Pointer[twist]
+	line  atomic.Pointer[line]
 }
 
-func start(t *testing.T) *authority {
+// line is the way through the proxy: what is on it ends with its context.
+type line struct {
+	context.Context
+	end context.CancelFunc
+}
+
+func newLine() *line {
+	ctx, end := context.WithCancel(context.Background())
+	return &line{ctx, end}
+}
+
+// cut lets nothing through any more, not even what is on its way; heal ends that.
+func (a *authority) cut()  { a.line.Load().end() }
+func (a *authority) heal() { a.line.Store(newLine()) }
+
+// twist answers a path in the authority's place; what it does not answer itself
+// it may leave to the authority by calling next.
+type twist struct {
+	path string
+	do   func(w http.ResponseWriter, r *http.Request, next http.Handler)
+}
+
+// answer has a path's answers changed on their way.
+func (a *authority) answer(path string, change func(*httptest.ResponseRecorder)) {
+	a.between(path, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		rec := httptest.NewRecorder()
+		next.ServeHTTP(rec, r)
+		change(rec)
+		maps.Copy(w.Header(), rec.Header())
+		w.Header().Del("Content-Length")
+		w.WriteHeader(rec.Code)
+		w.Write(rec.Body.Bytes())
+	})
+}
+
+func (a *authority) between(path string, do func(w http.ResponseWriter, r *http.Request, next http.Handler)) {
+	a.twist.Store(&twist{path, do})
+}
+
+// honest ends what answer and between began.
+func (a *authority) honest() { a.twist.Store(nil) }
+
+// wire is the authority's way to its database. It can be cut, too.
+type wire struct {
+	storage.Store
+	cut atomic.Bool
+}
+
+func (w *wire) State(ctx context.Context) (storage.State, error) {
+	if w.cut.Load() {
+		return storage.State{}, &storage.UnavailableError{Err: errors.New("the test has cut it off")}
+	}
+	return w.Store.State(ctx)
+}
+
+func start(t *testing.T, change ...func(*service.Settings)) *authority {
 	t.Helper()
 	a := &authority{t: t}
-	var err error
-	a.store, err = sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "macaroond.db"), sqlite.Options{})
+	a.heal()
+	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "macaroond.db"), sqlite.Options{})
 	ok(t, err)
+	a.store = &wire{Store: db}
 	t.Cleanup(func() { a.store.Close() })
+	settings := service.Settings{
+		Issuer: "https://auth.example", Audience: "macaroond", GatewayAudience: "macaroond", Signup: "device",
+		RootTTL: 24 * time.Hour, AccessTTL: time.Minute, MaxStaleness: 30 * time.Second, MaxPrefixTTL: 2 * time.Hour, MaxDevices: 1000,
+	}
+	for _, f := range change {
+		f(&settings)
+	}
 	keys, err := keyring.ParseSealingKeys(keyring.NewKeyText())
 	ok(t, err)
 	log := slog.New(slog.DiscardHandler)
+	often := service.Rate{Burst: 100_000, Interval: time.Second}
 	a.svc, err = service.New(t.Context(), service.Config{
-		Store: a.store, Keys: keys, Now: time.Now, Log: log, Limits: service.DefaultLimits,
-		Hashing: service.Hashing{MemoryKiB: 19456, Time: 2, Threads: 1, Pool: 2, Queue: 8},
-		Settings: service.Settings{
-			Issuer: "https://auth.example", Audience: "macaroond", GatewayAudience: "macaroond", Signup: "device",
-			RootTTL: 24 * time.Hour, AccessTTL: time.Minute, MaxStaleness: 30 * time.Second, MaxPrefixTTL: 2 * time.Hour, MaxDevices: 1000,
-		},
+		Store: a.store, Keys: keys, Now: time.Now, Log: log, Limits: service.Limits{AccountAddress: often, Account: often, Address: often, Signup: often},
+		Hashing:  service.Hashing{MemoryKiB: 19456, Time: 2, Threads: 1, Pool: 2, Queue: 8},
+		Settings: settings,
 	})
 	ok(t, err)
 	ctx, stop := context.WithCancel(context.Background())
@@ -69,10 +133,20 @@ func start(t *testing.T) *authority {
 	proxy := httputil.NewSingleHostReverseProxy(to)
 	proxy.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)
 	proxy.FlushInterval = -1
+	proxy.Transport = &http.Transport{MaxIdleConnsPerHost: 100}
+	t.Cleanup(proxy.Transport.(*http.Transport).CloseIdleConnections)
 	a.url = listen(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		a.count(r.URL.Path).Add(1)
-		if a.cut.Load() {
+		line := a.line.Load()
+		ctx, end := context.WithCancel(r.Context())
+		defer end()
+		defer context.AfterFunc(line, end)()
+		if r = r.WithContext(ctx); line.Err() != nil {
 			panic(http.ErrAbortHandler)
+		}
+		if x := a.twist.Load(); x != nil && x.path == r.URL.Path {
+			x.do(w, r, proxy)
+			return
 		}
 		proxy.ServeHTTP(w, r)
 	}))
@@ -116,10 +190,13 @@ func (a *authority) credential(serves ...string) client.Credential {
 	return client.Basic(s.ID, s.Secret)
 }
 
+// plenty is more questions than a test can put.
+const plenty = 1e6
+
 // guard is one for photos, whose list is complete. change may change its options.
 func (a *authority) guard(change func(*guard.Options)) *guard.Guard {
 	a.t.Helper()
-	o := guard.Options{Authority: a.url, Credential: a.credential("photos"), Audience: "photos"}
+	o := guard.Options{Authority: a.url, Credential: a.credential("photos"), Audience: "photos", Introspections: plenty, IntrospectionsPerClient: plenty}
 	if change != nil {
 		change(&o)
 	}
@@ -152,12 +229,46 @@ func soon() string { return caveats.TimeBefore(time.Now().Add(time.Minute)).Stri
 func get() caveats.Request { return caveats.Request{Method: "GET", Target: "/photos/1"} }
 
 // code is what the guard says of the token for that request.
-func code(g *guard.Guard, text string) string {
-	_, err := g.Gateway(context.Background(), text, get())
+func code(g *guard.Guard, text string) string { return codeOf(g, text, get()) }
+
+func codeOf(g *guard.Guard, text string, facts caveats.Request) string {
+	_, err := g.Gateway(context.Background(), text, facts)
+	return codeIn(err)
+}
+
+func codeIn(err error) string {
 	if err == nil {
 		return api.CodeOK
 	}
 	return err.(*api.Refusal).Code
+}
+
+// want is a verdict, and how many questions it cost.
+func (a *authority) want(what string, g *guard.Guard, text, code string, questions int64) {
+	a.t.Helper()
+	before := a.introspections()
+	if got := codeOf(g, text, get()); got != code {
+		a.t.Errorf("%s: %s, want %s", what, got, code)
+	}
+	if n := a.introspections() - before; n != questions {
+		a.t.Errorf("%s: %d questions, want %d", what, n, questions)
+	}
+}
+
+// forge is the token with another signature.
+func forge(text string) string {
+	b, _ := base64.RawURLEncoding.DecodeString(text)
+	b[len(b)-1]++
+	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+// revoke ends a branch, and waits until the guard has heard of it.
+func (a *authority) revoke(g *guard.Guard, text string) {
+	a.t.Helper()
+	n := g.Revocations()
+	_, err := a.c.Revoke(a.t.Context(), client.Credential{}, text)
+	ok(a.t, err)
+	eventually(a.t, "the guard hears of it", func() bool { return g.Revocations() > n })
 }
 
 // eventually waits for a condition, for some seconds.
