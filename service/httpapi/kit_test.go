@@ -205,7 +205,7 @@ func (a *authority) raw(request string) *reply {
 	}
 	defer resp.Body.Close()
 	out := &reply{a.t, resp, must(io.ReadAll(resp.Body))}
-	if resp.Header.Get("X-Request-Id") != "" { // else net/http answered, not we
+	if resp.Header.Get("X-Request-Id") != "" || resp.Header.Get("X-Auth-User") != "" { // else net/http answered, not we
 		if err := document().response(asked, nil, resp, out.body); err != nil {
 			a.t.Errorf("%s %s: %d is not as documented: %v\n%s", method, target, resp.StatusCode, err, out.body)
 		}
