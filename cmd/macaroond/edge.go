@@ -361,8 +361,8 @@ func (r *rights) follow(ctx context.Context, c *client.Client, cred client.Crede
 			r.confirmed.Store(true)
 			r.trouble.Store(nil)
 		default:
-			r.trouble.Store(&why)
 			r.log.Error("the credential cannot be used: " + why)
+			r.trouble.Store(&why)
 		}
 		select {
 		case <-ctx.Done():

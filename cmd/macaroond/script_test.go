@@ -7,9 +7,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -47,6 +50,8 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"answers": answers,
+			"asks":    asks,
+			"edge":    startEdge,
 			"edit":    edit,
 			"exits":   exits,
 			"login":   login,
@@ -86,31 +91,75 @@ func server(ts *testscript.TestScript, neg bool, args []string) {
 	if neg {
 		ts.Fatalf("unsupported: ! server")
 	}
-	cmd := exec.Command("macaroond", append([]string{"serve", "--listen", "127.0.0.1:0", "--data-dir", ts.Getenv("D")}, args...)...)
+	cmd, url := launch(ts, "log", "macaroond listens on ", append([]string{"serve", "--listen", "127.0.0.1:0", "--data-dir", ts.Getenv("D")}, args...))
+	ts.Value(background{}).(*background).cmd = cmd
+	ts.Setenv("URL", url)
+}
+
+// startEdge ARG… starts macaroond edge on a port of its own and sets EDGE. Its
+// log is the file edgelog, begun anew. It is killed when the script ends.
+func startEdge(ts *testscript.TestScript, neg bool, args []string) {
+	if neg {
+		ts.Fatalf("unsupported: ! edge")
+	}
+	ts.Check(os.RemoveAll(ts.MkAbs("edgelog")))
+	_, url := launch(ts, "edgelog", "macaroond edge listens on ", append([]string{"edge", "--listen", "127.0.0.1:0"}, args...))
+	ts.Setenv("EDGE", url)
+}
+
+// launch starts a macaroond and gives what its first line says after greeting.
+func launch(ts *testscript.TestScript, logFile, greeting string, args []string) (*exec.Cmd, string) {
+	cmd := exec.Command("macaroond", args...)
 	cmd.Dir = ts.Getenv("WORK")
-	for _, name := range []string{"PATH", "HOME", "GORACE", "MACAROOND_ISSUER", "MACAROOND_KEY_FILE"} {
+	for _, name := range []string{"PATH", "HOME", "GORACE", "MACAROOND_ISSUER", "MACAROOND_KEY_FILE", "CREDENTIALS_DIRECTORY"} {
 		if v := ts.Getenv(name); v != "" {
 			cmd.Env = append(cmd.Env, name+"="+v)
 		}
 	}
-	log, err := os.OpenFile(ts.MkAbs("log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	log, err := os.OpenFile(ts.MkAbs(logFile), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	ts.Check(err)
 	defer log.Close()
 	cmd.Stderr = log
 	stdout, err := cmd.StdoutPipe()
 	ts.Check(err)
 	ts.Check(cmd.Start())
-	ts.Value(background{}).(*background).cmd = cmd
 	ts.Defer(func() {
 		cmd.Process.Kill()
 		cmd.Wait()
 	})
 	first, err := bufio.NewReader(stdout).ReadString('\n')
-	url, ok := strings.CutPrefix(strings.TrimSpace(first), "macaroond listens on ")
+	url, ok := strings.CutPrefix(strings.TrimSpace(first), greeting)
 	if err != nil || !ok {
-		ts.Fatalf("macaroond said %q: %v\n%s", first, err, ts.ReadFile("log"))
+		ts.Fatalf("macaroond said %q: %v\n%s", first, err, ts.ReadFile(logFile))
 	}
-	ts.Setenv("URL", url)
+	return cmd, url
+}
+
+// asks STATUS PATH PATTERN asks the edge about a token that is none, as a
+// gateway does, until it answers that; for ten seconds at most.
+func asks(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: asks STATUS PATH PATTERN")
+	}
+	req, err := http.NewRequest(http.MethodGet, ts.Getenv("EDGE")+args[1], nil)
+	ts.Check(err)
+	for _, name := range []string{"X-Original-", "X-Forwarded-"} {
+		req.Header.Set(name+"Method", "GET")
+		req.Header.Set(name+"Uri", "/photos/1")
+	}
+	req.Header.Set("Authorization", "Bearer AA")
+	re, got := regexp.MustCompile(args[2]), ""
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		resp, err := http.DefaultClient.Do(req)
+		ts.Check(err)
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		ts.Check(err)
+		if got = resp.Status + " " + string(body); strings.HasPrefix(got, args[0]) && re.MatchString(got) {
+			return
+		}
+	}
+	ts.Fatalf("the answer is %s\n%s", got, ts.ReadFile("edgelog"))
 }
 
 // stop ends the server as systemd does; it must end well.

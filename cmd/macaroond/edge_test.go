@@ -1,0 +1,163 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"io"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+
+	"macaroond/service/api"
+	"macaroond/service/client"
+)
+
+// A sidecar judges as the authority does, counts it, can be reloaded, ends
+// well, and writes nothing that is secret.
+func TestEdge(t *testing.T) {
+	s := newSite(t, nil)
+	s.spawn() // a process of its own: SIGHUP here is the sidecar's
+	s.addUser("alice")
+	root := s.login("alice").Token
+	var svc api.Service
+	s.must(&svc, "", "service", "add", "photos", "--serves", "photos")
+
+	credential, file := filepath.Join(t.TempDir(), "credential"), filepath.Join(t.TempDir(), "edge.yaml")
+	s.write(credential, svc.ID+":"+svc.Secret+"\n")
+	configure := func(more string) {
+		s.write(file, "authority: "+s.url+"\naudience: photos\nlisten: 127.0.0.1:0\nmetrics_listen: 127.0.0.1:0\nlog_level: debug\ncredential_file: "+credential+"\n"+more)
+	}
+	configure("max_staleness: 45s\n")
+	out, log := newRecord(), newRecord()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan int, 1)
+	go func() {
+		ended <- run(ctx, process{Args: []string{"edge", "--config", file}, Stdin: strings.NewReader(""), Stdout: out, Stderr: log})
+	}()
+	url := out.wait(t, `macaroond edge listens on (\S+)`)
+	metrics := log.wait(t, `"msg":"metrics","address":"([^"]+)"`)
+	get := func(url string, header ...string) (int, http.Header, []byte) {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+		must(t, err)
+		for i := 0; i < len(header); i += 2 {
+			req.Header.Add(header[i], header[i+1])
+		}
+		resp, err := http.DefaultClient.Do(req)
+		must(t, err)
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		must(t, err)
+		return resp.StatusCode, resp.Header, body
+	}
+	within := func(what string, ok func() bool) {
+		t.Helper()
+		for deadline := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("not in time: %s\n%s", what, log)
+			}
+		}
+	}
+	within("ready", func() bool { status, _, _ := get(url + "/readyz"); return status == http.StatusOK })
+	ask := func(text, from string) int {
+		t.Helper()
+		status, header, body := get(url+"/authz/original?audience=photos", "Authorization", "Bearer "+text,
+			"X-Original-Method", "GET", "X-Original-Uri", "/photos/1", "X-Forwarded-For", from)
+		if status == http.StatusOK && (header.Get("X-Auth-Username") != "alice" || header.Get("X-Auth-Audience") != "photos") {
+			t.Errorf("%v %s", header, body)
+		}
+		return status
+	}
+
+	window := "time-before " + time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
+	bound := narrow(t, root, window, "audience photos", "client-ip 192.0.2.0/24")
+	for _, row := range []struct {
+		text, from string
+		want       int
+	}{
+		{bound, "192.0.2.7", http.StatusOK},
+		{bound, "203.0.113.9, 192.0.2.7", http.StatusOK}, // from the right: the left is the client's own word
+		{bound, "192.0.2.7, 127.0.0.1", http.StatusOK},
+		{bound, "192.0.2.7, 203.0.113.9", http.StatusForbidden},
+		{bound, "nonsense", http.StatusForbidden},
+		{narrow(t, bound, "method POST"), "192.0.2.7", http.StatusForbidden},
+		{narrow(t, root, window, "audience mail"), "192.0.2.7", http.StatusUnauthorized},
+		{root, "192.0.2.7", http.StatusUnauthorized},
+	} {
+		if got := ask(row.text, row.from); got != row.want {
+			t.Errorf("from %s: %d, want %d", row.from, got, row.want)
+		}
+	}
+	if status, _, body := get(url+"/authz/original?audience=mail", "Authorization", "Bearer "+bound, "X-Original-Method", "GET", "X-Original-Uri", "/"); status != http.StatusForbidden {
+		t.Errorf("another audience: %d %s", status, body)
+	}
+	// Metrics: the verdicts above, and each name is in the manual.
+	_, _, text := get("http://" + metrics + "/metrics")
+	parser := expfmt.NewTextParser(model.LegacyValidation)
+	all, err := parser.TextToMetricFamilies(bytes.NewReader(text))
+	must(t, err)
+	manual, err := os.ReadFile("../../docs/operations.md")
+	must(t, err)
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		if strings.HasPrefix(name, "macaroond_") && !bytes.Contains(manual, []byte("`"+name+"`")) && !bytes.Contains(manual, []byte("`"+name+"{")) {
+			t.Errorf("%s is not in docs/operations.md", name)
+		}
+	}
+	for _, want := range []string{
+		`macaroond_edge_verdicts_total{code="ok",how="introspected"} 1`,
+		`macaroond_edge_verdicts_total{code="ok",how="local"} 2`,
+		`macaroond_edge_verdicts_total{code="refused",how="local"} 3`,
+		`macaroond_edge_revocations_age_bound_seconds 45`,
+		`macaroond_edge_revocations_live 0`,
+		`macaroond_edge_prefixes 1`,
+	} {
+		if !bytes.Contains(text, []byte("\n"+want+"\n")) {
+			t.Errorf("no %s", want)
+		}
+	}
+	if age := all["macaroond_edge_revocations_age_seconds"].Metric[0].GetGauge().GetValue(); age < 0 || age > 45 {
+		t.Errorf("age %v", age)
+	}
+
+	must(t, s.client.Logout(t.Context(), client.Bearer(root)))
+	within("revoked", func() bool { return ask(bound, "192.0.2.7") == http.StatusUnauthorized })
+	if _, _, text := get("http://" + metrics + "/metrics"); !bytes.Contains(text, []byte("\nmacaroond_edge_revocations_live 1\n")) {
+		t.Error("the revocation is not counted")
+	}
+
+	// Another gateway is believed from now on, this one is not.
+	configure("max_staleness: 46s\ntrusted_proxies: 192.0.2.1/32\n")
+	hangup(t)
+	log.wait(t, `"msg":"configuration reloaded","needs_restart":\["max_staleness"\]`)
+	if got := ask(bound, "192.0.2.7"); got != http.StatusForbidden {
+		t.Errorf("no trusted proxy: %d", got)
+	}
+	configure("audience: mail\n")
+	hangup(t)
+	log.wait(t, `the configuration is bad; the old one stays in force`)
+
+	cancel()
+	if code := <-ended; code != exitOK {
+		t.Errorf("exit code %d\n%s", code, log)
+	}
+	written := out.String() + log.String()
+	if !strings.Contains(written, `"route":"/authz/original"`) {
+		t.Fatalf("the log is not the one meant:\n%s", written)
+	}
+	for name, secret := range map[string]string{
+		"secret": svc.Secret, "Basic": base64.StdEncoding.EncodeToString([]byte(svc.ID + ":" + svc.Secret)), "root": root, "token": bound,
+	} {
+		if strings.Contains(written, secret[len(secret)/2:]) {
+			t.Errorf("the %s was written:\n%s", name, written)
+		}
+	}
+}
