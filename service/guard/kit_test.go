@@ -41,6 +41,7 @@ type authority struct {
 	asked sync.Map       // path to *atomic.Int64
 	twist atomic.Pointer[twist]
 	line  atomic.Pointer[line]
+	seal  func(epoch uint32) ([]byte, error)
 }
 
 // line is the way through the proxy: what is on it ends with its context.
@@ -115,6 +116,7 @@ func start(t *testing.T, change ...func(*service.Settings)) *authority {
 	}
 	keys, err := keyring.ParseSealingKeys(keyring.NewKeyText())
 	ok(t, err)
+	a.seal = keys.Seal
 	log := slog.New(slog.DiscardHandler)
 	often := service.Rate{Burst: 100_000, Interval: time.Second}
 	a.svc, err = service.New(t.Context(), service.Config{
