@@ -213,10 +213,11 @@ var verdicts = sync.Pool{New: func() any { return new(verify.Verdict) }}
 func (g *Guard) judge(ctx context.Context, text string, v *verify.Verdict, facts *caveats.Request) (*api.Pass, error) {
 	facts.Time, facts.Audience = g.o.Now(), g.o.Audience
 	t := v.Unverified()
-	if hasCaveat(t, "once ", "sealed ") {
+	special := specialOf(t)
+	if special.authority {
 		return g.online(ctx, text, facts)
 	}
-	if hasCaveat(t, "x-") {
+	if special.own {
 		// The server's own check may keep what it is given, for a cache of parsed
 		// arguments say: nothing of that token is in memory that is used again.
 		v = new(verify.Verdict)
@@ -252,17 +253,32 @@ func (g *Guard) refused(v *verify.Verdict, how string) *api.Refusal {
 	return &api.Refusal{Code: v.Code, Reason: v.Reason()}
 }
 
-// hasCaveat reports whether some caveat begins so. Where a token must be judged
-// is not worth forging.
-func hasCaveat(t *token.Token, begins ...string) bool {
+// special is what is out of the ordinary among a token's caveats. Where a token
+// is judged is not worth forging, so nobody needs to have verified them.
+type special struct {
+	authority bool // once, sealed: only the authority can judge it
+	own       bool // x-: a resource server's
+	body      bool // body-sha256: the body must be read
+}
+
+func specialOf(t *token.Token) (s special) {
 	for i := range t.UnverifiedLen() {
-		for _, b := range begins {
-			if strings.HasPrefix(t.UnverifiedCaveat(i), b) {
-				return true
-			}
+		text := t.UnverifiedCaveat(i)
+		if text == "" {
+			continue
+		}
+		switch text[0] {
+		case 'o':
+			s.authority = s.authority || strings.HasPrefix(text, "once ")
+		case 's':
+			s.authority = s.authority || strings.HasPrefix(text, "sealed ")
+		case 'x':
+			s.own = s.own || strings.HasPrefix(text, "x-")
+		case 'b':
+			s.body = s.body || strings.HasPrefix(text, "body-sha256 ")
 		}
 	}
-	return false
+	return s
 }
 
 // limits bound what strangers can make the guard ask.

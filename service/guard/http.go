@@ -63,7 +63,7 @@ func (g *Guard) request(r *http.Request) (*api.Pass, error) {
 	if !v.Read(text) {
 		return nil, g.refused(v, Local)
 	}
-	if hasCaveat(v.Unverified(), "body-sha256 ") {
+	if specialOf(v.Unverified()).body {
 		if facts.BodySHA256, err = g.hashBody(r); err != nil {
 			return nil, err
 		}
