@@ -26,9 +26,14 @@ type holder struct {
 	api.Grant
 }
 
-// atGateways runs a test at each gateway, before the shared authority, as a
-// user with a device that is the test's own.
+// atGateways runs a test at each gateway, before the shared authority and before
+// a sidecar of it, as a user with a device that is the test's own.
 func atGateways(t *testing.T, test func(*testing.T, *gateway, *authority, holder)) {
+	beforeAuthority(t, test)
+	beforeSidecar(t, test)
+}
+
+func beforeAuthority(t *testing.T, test func(*testing.T, *gateway, *authority, holder)) {
 	for _, p := range products {
 		t.Run(p.name, func(t *testing.T) {
 			program(t, p.name)
@@ -183,9 +188,10 @@ func TestGatewayHidesTheToken(t *testing.T) {
 	})
 }
 
-// TestGatewayRevocation: revoking is true at once, and takes no more than it says.
+// TestGatewayRevocation: revoking is true at once, and takes no more than it
+// says. For a sidecar see TestEdgeRevocation.
 func TestGatewayRevocation(t *testing.T) {
-	atGateways(t, func(t *testing.T, g *gateway, a *authority, h holder) {
+	beforeAuthority(t, func(t *testing.T, g *gateway, a *authority, h holder) {
 		parent := h.photos(t)
 		branch := narrow(t, parent, "note for Ben")
 		leaf := narrow(t, branch, "method GET")

@@ -76,6 +76,11 @@ func (e *env) loadEdge(c *cobra.Command) (*edgeConfig, error) {
 	return cfg, cfg.check()
 }
 
+// leastStaleness is half as much again as the age that the list has before the next
+// answer, when all is well: the feed's age is told to the second, and an answer
+// that has nothing to say waits for one.
+const leastStaleness = 3 * time.Second
+
 // check refuses what cannot work. What is missing is for checkEdge.
 func (c *edgeConfig) check() error {
 	if _, err := prefixes(c.TrustedProxies); err != nil {
@@ -93,7 +98,7 @@ func (c *edgeConfig) check() error {
 		{"credential", c.Credential != "" && c.CredentialFile != "", "not given together with credential_file"},
 		{"tls_key_file", (c.TLSCertFile == "") != (c.TLSKeyFile == ""), "given together with tls_cert_file"},
 		{"remote_user", c.RemoteUser != "id" && c.RemoteUser != "username", "id or username"},
-		{"max_staleness", c.MaxStaleness < time.Second, "at least 1s"},
+		{"max_staleness", c.MaxStaleness < leastStaleness, "at least 3s"},
 		{"log_level", !logLevel(c.LogLevel), "debug, info, warn or error"},
 	})
 }
