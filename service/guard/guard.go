@@ -244,8 +244,8 @@ func (g *Guard) judge(ctx context.Context, text string, v *verify.Verdict, facts
 		return nil, g.refused(v, how)
 	}
 	g.o.Observe(Observation{v.Code, how})
-	who := v.Identity.Clone() // the verdict's own texts go with it
-	return &api.Pass{User: who.User, Username: p.username, Device: who.Device, Audience: g.o.Audience, Role: p.role, Expires: v.Expires}, nil
+	user, device := p.identity(v.Identity) // the verdict's own texts go with it
+	return &api.Pass{User: user, Username: p.username, Device: device, Audience: g.o.Audience, Role: p.role, Expires: v.Expires}, nil
 }
 
 func (g *Guard) refused(v *verify.Verdict, how string) *api.Refusal {

@@ -110,7 +110,7 @@ func (g *Guard) understand(in *api.Introspection, t *token.Token) (*prefix, erro
 			return nil, errors.New("it is about another token")
 		}
 	}
-	p := &prefix{username: in.Username, role: in.Role}
+	p := &prefix{user: in.Sub, device: in.Device, username: in.Username, role: in.Role}
 	p.anchor.Caveats, p.anchor.Signature = n, t.UnverifiedSignature() // the authority found the whole chain good
 	if in.Prefix != nil {
 		p.anchor.Caveats = in.Prefix.Caveats

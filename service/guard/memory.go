@@ -16,8 +16,21 @@ type prefix struct {
 	begin    []byte   // identifier and covered caveats, as encoded
 	anchor   token.Anchor
 	expires  time.Time // the earliest time-before that it covers
+	user     string    // the identity that it covers, in texts that stay
+	device   string
 	username string
 	role     string
+}
+
+// identity gives who the token is for, in texts that stay when the verdict that
+// they were read into is used again. They are the prefix's own: what it covers
+// has the identity in it.
+func (p *prefix) identity(id token.Identity) (user, device string) {
+	if id.User == p.user && id.Device == p.device {
+		return p.user, p.device
+	}
+	id = id.Clone()
+	return id.User, id.Device
 }
 
 // covers reports whether a token begins so, byte by byte: only then has its

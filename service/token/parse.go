@@ -152,15 +152,25 @@ const notSextet = 0x80
 // any bytes have. The library's strict mode still skips CR and LF, which would
 // give one token many, and takes twice the time.
 func appendBase64(to []byte, text string) ([]byte, error) {
-	to = slices.Grow(to, len(text)/4*3+4) // four bytes are written at a time
 	var bad byte
-	for len(text) >= 4 {
+	n := len(to)
+	to = slices.Grow(to, len(text)/4*3+8) // eight bytes are written at a time, and six count
+	room := to[:cap(to)]
+	for len(text) >= 8 {
+		a, b, c, d := sextets[text[0]], sextets[text[1]], sextets[text[2]], sextets[text[3]]
+		e, f, g, h := sextets[text[4]], sextets[text[5]], sextets[text[6]], sextets[text[7]]
+		bad |= a | b | c | d | e | f | g | h
+		binary.BigEndian.PutUint64(room[n:n+8], uint64(a)<<58|uint64(b)<<52|uint64(c)<<46|uint64(d)<<40|
+			uint64(e)<<34|uint64(f)<<28|uint64(g)<<22|uint64(h)<<16)
+		n, text = n+6, text[8:]
+	}
+	if len(text) >= 4 {
 		a, b, c, d := sextets[text[0]], sextets[text[1]], sextets[text[2]], sextets[text[3]]
 		bad |= a | b | c | d
-		n := len(to)
-		binary.BigEndian.PutUint32(to[n:n+4], uint32(a)<<26|uint32(b)<<20|uint32(c)<<14|uint32(d)<<8)
-		to, text = to[:n+3], text[4:]
+		room[n], room[n+1], room[n+2] = a<<2|b>>4, b<<4|c>>2, c<<6|d
+		n, text = n+3, text[4:]
 	}
+	to = room[:n]
 	switch len(text) {
 	case 1:
 		bad = notSextet
