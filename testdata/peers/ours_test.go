@@ -56,19 +56,45 @@ func newCapability(b *testing.B) capability {
 	text := narrow(b, root.Text(), window, minute)
 	list := revocation.New()
 	list.SetAsOf(now)
-	authority := verify.Verifier{Keys: ring, Revoked: list, MaxStaleness: 30 * time.Second}
 	request := caveats.Request{Time: now, Audience: "photos", Method: "GET", Target: "/photos/1"}
-	// The authority knows a token by nothing but its keyring and its list.
-	atAuthority := func(text string) error {
-		verdict := authority.Verify(verify.Question{Token: text, Request: request})
+	judged := func(verdict *verify.Verdict) error {
 		if !verdict.Allowed() || verdict.Identity.User != user {
 			return errors.New(verdict.Code)
 		}
 		return nil
 	}
+	// The authority knows a token by nothing but its keyring and its list.
+	var atAuthority verify.Verdict
+	authority := verify.Verifier{Keys: ring, Revoked: list, MaxStaleness: 30 * time.Second}
+	byAuthority := func(text string) error {
+		authority.Judge(&verify.Question{Token: text, Request: request}, &atAuthority)
+		return judged(&atAuthority)
+	}
+	// An edge knows the chain up to the audience: that, and no root key.
+	parsed, err := token.Parse(text)
+	must(b, err)
+	chain, ok := parsed.Verify(&key)
+	if !ok {
+		b.Fatal("the chain does not hold")
+	}
+	const covered = token.MintCaveats + 2
+	prefix := token.Anchor{Caveats: covered, Signature: *chain.Signature(covered), Fingerprints: []token.Fingerprint{chain.Fingerprint(covered - 1), chain.Fingerprint(covered)}}
+	begin := string(parsed.UnverifiedBegin(covered))
+	var atEdge verify.Verdict
+	edge := verify.Verifier{Revoked: list, MaxStaleness: 30 * time.Second}
+	byEdge := func(text string) error {
+		if !atEdge.Read(text) {
+			return errors.New(atEdge.Code)
+		}
+		if t := atEdge.Unverified(); t.UnverifiedLen() < covered || string(t.UnverifiedBegin(covered)) != begin {
+			return errors.New("not known")
+		}
+		edge.JudgeFrom(&verify.Question{Request: request}, &prefix, &atEdge)
+		return judged(&atEdge)
+	}
 	return capability{
 		key: key, identifier: id.String(), text: text,
-		ways: []way{wayOf("authority", atAuthority, text)},
+		ways: []way{wayOf("authority", byAuthority, text), wayOf("edge", byEdge, text)},
 	}
 }
 
