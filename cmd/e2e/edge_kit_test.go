@@ -51,6 +51,7 @@ func launchEdge(t *testing.T, url string, credential api.Service, env ...string)
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		asks.CloseIdleConnections() // one that was never used is waited for
 		if err := p.stop(); err != nil {
 			t.Error(err)
 		}
@@ -67,8 +68,11 @@ func launchEdge(t *testing.T, url string, credential api.Service, env ...string)
 	if e.url, ok = strings.CutPrefix(line, "macaroond edge listens on "); !ok {
 		t.Fatalf("the first line is %q", line)
 	}
-	_, rest, _ := strings.Cut(p.stderr.String(), `"msg":"metrics","address":"`)
-	e.metrics, _, _ = strings.Cut(rest, `"`)
+	eventually(t, "the edge's log says where its metrics are", func() bool {
+		_, rest, _ := strings.Cut(p.stderr.String(), `"msg":"metrics","address":"`)
+		e.metrics, _, ok = strings.Cut(rest, `"`)
+		return ok
+	})
 	return e
 }
 
@@ -161,6 +165,15 @@ func ownAuthority(t *testing.T, data string, env ...string) *authority {
 		}
 	})
 	return a
+}
+
+// again starts an authority anew on the data of one that has ended.
+func (a *authority) again(t *testing.T) *authority {
+	t.Helper()
+	b := ownAuthority(t, a.dataDir)
+	b.service = a.service
+	b.users.Store(a.users.Load())
+	return b
 }
 
 // wire is the network between a sidecar and its authority. It is our own and
