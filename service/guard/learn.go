@@ -197,10 +197,10 @@ func (g *Guard) askVerdict(ctx context.Context, text string, facts *caveats.Requ
 		g.o.Log.Warn("the authority cannot be asked to judge a token", "error", err)
 		return nil, cannotKnow()
 	}
-	if !d.Allowed || d.Principal == nil || d.ExpiresAt == nil {
-		if d.Allowed || d.Code == api.CodeOK || d.Code == "" {
-			return nil, cannotKnow() // an answer that contradicts itself allows nothing
-		}
+	switch {
+	case d.Code == "", d.Allowed != (d.Code == api.CodeOK), d.Allowed && (d.Principal == nil || d.ExpiresAt == nil):
+		return nil, cannotKnow() // an answer that contradicts itself allows nothing
+	case !d.Allowed:
 		return nil, &api.Refusal{Code: d.Code, Reason: d.Reason}
 	}
 	return &api.Pass{User: d.Principal.User, Username: d.Principal.Username, Device: d.Principal.Device, Audience: g.o.Audience, Expires: d.ExpiresAt.Time}, nil
