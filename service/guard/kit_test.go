@@ -187,9 +187,15 @@ func (a *authority) device(name string) *api.Grant {
 // credential is a new service's that serves the audiences.
 func (a *authority) credential(serves ...string) client.Credential {
 	a.t.Helper()
+	s := a.credentialIn(serves...)
+	return client.Basic(s.ID, s.Secret)
+}
+
+func (a *authority) credentialIn(serves ...string) api.Service {
+	a.t.Helper()
 	s, err := a.svc.AddService(a.t.Context(), api.ServiceIn{Name: token.NewID("svc "), Serves: serves}, service.ActorOperator, service.Source{})
 	ok(a.t, err)
-	return client.Basic(s.ID, s.Secret)
+	return s
 }
 
 // plenty is more questions than a test can put.
