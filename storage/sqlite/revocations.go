@@ -190,25 +190,47 @@ func (t *tx) covered(in storage.RevokeBranch) (bool, error) {
 const pageLength = 4096
 
 // Revocations implements [storage.Store]. Each page is a snapshot of its own,
-// ended before the first of its entries is given to the consumer.
+// ended before the first of its entries is given to the consumer; the next one
+// is read meanwhile.
 func (s *Store) Revocations(ctx context.Context, after int64) iter.Seq2[storage.Revocation, error] {
+	type result struct {
+		page []storage.Revocation
+		err  error
+	}
 	return func(yield func(storage.Revocation, error) bool) {
-		page := make([]storage.Revocation, 0, pageLength)
-		for {
-			var err error
-			if page, err = s.revocationPage(ctx, page[:0], after); err != nil {
-				yield(storage.Revocation{}, err)
+		ctx, cancel := context.WithCancel(ctx)
+		read := func(room []storage.Revocation, after int64) <-chan result {
+			done := make(chan result, 1)
+			go func() {
+				page, err := s.revocationPage(ctx, room[:0], after)
+				done <- result{page, err}
+			}()
+			return done
+		}
+		ahead := read(make([]storage.Revocation, 0, pageLength), after)
+		defer func() {
+			cancel()
+			if ahead != nil {
+				<-ahead
+			}
+		}()
+		spare := make([]storage.Revocation, 0, pageLength)
+		for ahead != nil {
+			r := <-ahead
+			ahead = nil
+			if r.err != nil {
+				yield(storage.Revocation{}, r.err)
 				return
 			}
-			for _, r := range page {
-				if !yield(r, nil) {
+			if n := len(r.page); n == pageLength {
+				ahead = read(spare, r.page[n-1].Seq)
+			}
+			for i := range r.page {
+				if !yield(r.page[i], nil) {
 					return
 				}
-				after = r.Seq
 			}
-			if len(page) < pageLength {
-				return
-			}
+			spare = r.page
 		}
 	}
 }
