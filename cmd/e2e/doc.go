@@ -5,7 +5,10 @@
 //     running server, which accepts what they made and refuses what they forged.
 //   - nginx and Caddy guard a backend with the configurations of docs/gateways,
 //     as they stand there but for addresses.
-//   - The snippets of docs/clients.md are cut out of the page and run.
+//   - Sidecars (macaroond edge) follow an authority over a network that is cut,
+//     through kills and a restore, and stand behind the same gateways.
+//   - The snippets of docs/clients.md and docs/gateways are cut out of the page
+//     and run.
 //   - The figures of testdata/vectors are computed anew.
 //
 // What is not on the machine is said loudly, and is a failure when CI=true or
