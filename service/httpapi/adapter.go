@@ -139,6 +139,9 @@ func (x *call) decode(in any) error {
 			return &service.Error{Code: api.CodeUnsupportedMedia, Detail: "send Content-Type: application/json"}
 		}
 	}
+	if v, ok := in.(*api.VerifyIn); ok && readVerifyIn(x.body, v) {
+		return nil
+	}
 	if err := json.Unmarshal(x.body, in, json.RejectUnknownMembers(true)); err != nil {
 		return badJSON(err)
 	}
