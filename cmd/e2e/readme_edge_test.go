@@ -169,3 +169,31 @@ func TestReadmeProtects(t *testing.T) {
 		t.Errorf("the sidecar said %q, %v", line, err)
 	}
 }
+
+// TestEdgePage compiles the programs of docs/edge.md.
+func TestEdgePage(t *testing.T) {
+	page, err := os.ReadFile(absolute(t, "docs/edge.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	programs := 0
+	for _, block := range fence.FindAllStringSubmatch(string(page), -1) {
+		if block[1] != "go" {
+			continue
+		}
+		programs++
+		source := filepath.Join(t.TempDir(), "main.go")
+		if err := os.WriteFile(source, []byte(block[2]), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := tool(t, "", nil, "gofmt", "-l", source); err != nil || len(out) > 0 {
+			t.Errorf("gofmt has something to say: %s %v", out, err)
+		}
+		if err := build(os.DevNull, source); err != nil {
+			t.Error(err)
+		}
+	}
+	if programs == 0 {
+		t.Error("there is no program")
+	}
+}
