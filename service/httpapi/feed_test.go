@@ -359,3 +359,23 @@ func (a *authority) tooSlow(t *testing.T) {
 		serving.Wait()
 	}
 }
+
+// A reader that goes away while it waits is counted as gone and not as trouble
+// of ours: operators watch the answers of 503.
+func TestFeedReaderGone(t *testing.T) {
+	a := start(t, realClock)
+	a.follow()
+	_, cred := a.service("edge")
+	at := into[api.Feed](a.poll(cred, ""), 200)
+	conn := must(net.Dial("tcp", a.addr))
+	fmt.Fprintf(conn, "GET /v1/revocations?generation=%s&after=%d&wait=30 HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\n\r\n", at.Generation, at.Next, cred)
+	a.waiting(1)
+	conn.Close()
+	a.waiting(0)
+	logged := func() bool { return strings.Contains(a.log.String(), `"status":499,"code":"gone"`) }
+	for deadline := time.Now().Add(20 * time.Second); !logged(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("logged otherwise: %s", a.log.String())
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"errors"
 	"github.com/gin-gonic/gin"
 
@@ -8,8 +9,17 @@ import (
 	"macaroond/service/api"
 )
 
+// statusGone is counted and logged for a client that went away before it was
+// answered, as others do: nobody is told, and it is no trouble of ours.
+const statusGone = 499
+
 // fail answers with a problem (RFC 9457).
 func (s *server) fail(c *gin.Context, err error) {
+	if errors.Is(err, context.Canceled) && c.Request.Context().Err() != nil {
+		c.Set(codeKey, "gone")
+		c.AbortWithStatus(statusGone)
+		return
+	}
 	p, header := s.problem(c, err)
 	for k, v := range header {
 		c.Header(k, v)
