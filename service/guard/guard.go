@@ -85,6 +85,7 @@ type Guard struct {
 	follow  *client.Follower
 	memory  memory
 	limits  limits
+	silence silence
 	history atomic.Pointer[history]
 	ready   chan struct{} // closed at the first complete list
 	once    sync.Once
@@ -234,6 +235,9 @@ func (g *Guard) judge(ctx context.Context, text string, v *verify.Verdict, facts
 		how = Introspected
 		var refusal *api.Refusal
 		if p, refusal = g.learn(ctx, h, text, t, facts.ClientIP); refusal != nil {
+			if limited := refusal.Code == api.CodeRateLimited || refusal.Code == api.CodeBusy; limited && stale {
+				refusal = cannotKnow() // it is not the client's fault that it is asked about each time
+			}
 			g.o.Observe(Observation{refusal.Code, how})
 			return nil, refusal
 		}

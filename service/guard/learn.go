@@ -7,10 +7,12 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"macaroond/caveats"
 	"macaroond/service/api"
+	"macaroond/service/client"
 	"macaroond/service/token"
 )
 
@@ -69,13 +71,29 @@ func names(t *token.Token, audience string) bool {
 	return false
 }
 
+// silence keeps questions from piling up before an authority that says nothing:
+// since one was not answered, and until one is, they are put one at a time. The
+// others are refused at once, and not after askTimeout each.
+type silence struct{ away, probing atomic.Bool }
+
+func (s *silence) enter() bool { return !s.away.Load() || s.probing.CompareAndSwap(false, true) }
+
+func (s *silence) leave(ctx context.Context, err error) {
+	s.away.Store(ctx.Err() != nil || errors.Is(err, client.ErrUnreachable))
+	s.probing.Store(false)
+}
+
 // introspect asks, and remembers the answer.
 func (g *Guard) introspect(ctx context.Context, h *history, text string, digest [32]byte) (*prefix, error) {
 	t, err := token.Parse(text) // the caller's own copy is used again when it leaves
 	if err != nil {
 		return nil, err
 	}
+	if !g.silence.enter() {
+		return nil, cannotKnow()
+	}
 	in, err := g.client.IntrospectToEnforce(ctx, g.o.Credential, text)
+	g.silence.leave(ctx, err)
 	if err != nil {
 		g.o.Log.Warn("the authority cannot be asked about a token", "error", err)
 		return nil, cannotKnow()
@@ -192,7 +210,11 @@ func (g *Guard) askVerdict(ctx context.Context, text string, facts *caveats.Requ
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
+	if !g.silence.enter() {
+		return nil, cannotKnow()
+	}
 	d, err := g.client.Verify(ctx, g.o.Credential, in)
+	g.silence.leave(ctx, err)
 	if err != nil {
 		g.o.Log.Warn("the authority cannot be asked to judge a token", "error", err)
 		return nil, cannotKnow()

@@ -37,8 +37,9 @@ func (s *server) authz(d dialect) gin.HandlerFunc {
 			for k, v := range header {
 				c.Header(k, v)
 			}
-			if p.Code != api.CodeStale && p.Status != http.StatusUnauthorized {
-				p.Status = http.StatusForbidden // a gateway understands nothing else
+			// A gateway understands nothing else, but for what nobody can know now.
+			if p.Code != api.CodeStale && p.Code != api.CodeBusy && p.Status != http.StatusUnauthorized {
+				p.Status = http.StatusForbidden
 			}
 			s.answer(c, p.Status, "application/problem+json", p)
 			return
