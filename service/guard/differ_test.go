@@ -29,7 +29,7 @@ func TestSameAsTheAuthority(t *testing.T) {
 	m := &maker{t: t, a: a, r: r}
 	n := 4000
 	if raceOn {
-		n = 1000
+		n = 2000
 	}
 	seen := map[string]int{}
 	for i := range n {
