@@ -252,13 +252,39 @@ func TestPrefixesOfADevice(t *testing.T) {
 	later := caveats.TimeBefore(time.Now().Add(110 * time.Minute)).String()
 	mine := narrow(t, alice.Token, window(), "audience photos")
 	a.want("the owner's", g, mine, "ok", 1)
-	for i := range 20 {
+	for i := range 24 {
 		other := narrow(t, alice.Token, later, fmt.Sprint("note ", i), "audience photos")
 		a.want("another", g, other, "ok", 1)
 		a.want("another again", g, other, "ok", 0)
 	}
 	a.want("the owner's, pushed out", g, mine, "ok", 1)
 	a.want("the owner's, again", g, mine, "ok", 0)
+	// Of equals the oldest goes: whoever fills the places once does not keep them.
+	for i := range 6 {
+		text := narrow(t, alice.Token, later, fmt.Sprint("note ", 18+i%2), "audience photos")
+		a.want("two of the owner's in turn", g, text, "ok", b2i(i < 2))
+	}
+	// The same prefix learned several times at once takes the place of one.
+	var wg sync.WaitGroup
+	arrived, hold := make(chan struct{}, 10), make(chan struct{})
+	a.between("/oauth2/introspect", func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		arrived <- struct{}{}
+		<-hold
+		next.ServeHTTP(w, r)
+	})
+	begin := narrow(t, alice.Token, later, "note many", "audience photos")
+	for i := range 8 {
+		text := narrow(t, begin, fmt.Sprint("note ", i))
+		wg.Go(func() { code(g, text) })
+	}
+	for range 8 {
+		<-arrived
+	}
+	close(hold)
+	wg.Wait()
+	a.honest()
+	a.want("the one that was learned before", g, narrow(t, alice.Token, later, "note 19", "audience photos"), "ok", 0)
+	a.want("the one that was learned eight times", g, begin, "ok", 0)
 	if n := g.Prefixes(); n != 1 {
 		t.Errorf("%d devices", n)
 	}

@@ -2,6 +2,8 @@ package guard
 
 import (
 	"bytes"
+	"fmt"
+	"io"
 	"time"
 
 	"github.com/maypok86/otter/v2"
@@ -32,6 +34,9 @@ func (p *prefix) identity(id token.Identity) (user, device string) {
 	id = id.Clone()
 	return id.User, id.Device
 }
+
+// Format keeps the signature out of logs.
+func (*prefix) Format(f fmt.State, _ rune) { io.WriteString(f, "prefix") }
 
 // covers reports whether a token begins so, byte by byte: only then has its
 // chain this signature at this point.
@@ -110,8 +115,8 @@ func (m *memory) keep(id token.RootKeyID, p *prefix) {
 		if len(next) > mostPrefixes {
 			first := 1 // never the one that is being added
 			for i := range next {
-				if i > 0 && next[i].expires.Before(next[first].expires) {
-					first = i
+				if i > 0 && !next[i].expires.After(next[first].expires) {
+					first = i // of equals the one that has been there longest
 				}
 			}
 			next = append(next[:first], next[first+1:]...)

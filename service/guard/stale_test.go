@@ -289,34 +289,37 @@ func TestFeedIsBroken(t *testing.T) {
 // A question that was put under a former history is answered for that one: who
 // comes after the guard has heard of another asks anew.
 func TestQuestionFromFormerHistory(t *testing.T) {
-	a := start(t)
-	g := a.guard(nil)
-	text := narrow(t, a.device("alice").Token, window(), "audience photos")
-	answered, hold := make(chan struct{}), make(chan struct{})
-	var first atomic.Bool
-	a.between("/oauth2/introspect", func(w http.ResponseWriter, r *http.Request, next http.Handler) {
-		if first.Swap(true) {
-			next.ServeHTTP(w, r)
-			return
-		}
-		rec := httptest.NewRecorder()
-		next.ServeHTTP(rec, r) // the token is good
-		close(answered)
-		<-hold
-		w.Header().Set("Content-Type", "application/json")
-		w.Write(rec.Body.Bytes())
-	})
-	late := make(chan string)
-	go func() { late <- code(g, text) }()
-	<-answered
-	if n := g.Prefixes(); n != 0 {
-		t.Fatal(n)
+	for name, with := range map[string][]string{
+		"a prefix":      {window(), "audience photos"},
+		"a whole token": {"audience photos"},
+	} {
+		a := start(t)
+		g := a.guard(nil)
+		text := narrow(t, a.device("alice").Token, with...)
+		answered, hold := make(chan struct{}), make(chan struct{})
+		var first atomic.Bool
+		a.between("/oauth2/introspect", func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+			if first.Swap(true) {
+				next.ServeHTTP(w, r)
+				return
+			}
+			rec := httptest.NewRecorder()
+			next.ServeHTTP(rec, r) // the token is good
+			close(answered)
+			<-hold
+			w.Header().Set("Content-Type", "application/json")
+			w.Write(rec.Body.Bytes())
+		})
+		late := make(chan string)
+		go func() { late <- code(g, text) }()
+		<-answered
+		_, err := a.store.Restored(t.Context(), false, event())
+		ok(t, err)
+		eventually(t, "the guard has the new list", func() bool { return g.Revocations() > 0 && g.Staleness() < 20*time.Second })
+		a.want(name+", beside the former question", g, text, "invalid", 1)
+		close(hold)
+		<-late // judged by what was true when it was asked
+		a.want(name+", after it", g, text, "invalid", 0)
+		a.want(name+", a child", g, narrow(t, text, "note x"), "invalid", 1)
 	}
-	_, err := a.store.Restored(t.Context(), false, event())
-	ok(t, err)
-	eventually(t, "the guard has the new list", func() bool { return g.Revocations() > 0 && g.Staleness() < 20*time.Second })
-	a.want("beside the former question", g, text, "invalid", 1)
-	close(hold)
-	<-late // judged by what was true when it was asked
-	a.want("after it", g, narrow(t, text, "note x"), "invalid", 1)
 }
