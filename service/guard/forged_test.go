@@ -49,6 +49,8 @@ func TestEveryByte(t *testing.T) {
 				want = api.CodeInvalid
 			case !strings.Contains(strings.Join(tok.UnverifiedCaveats(), "\n")+"\n", "\naudience photos\n"):
 				want = api.CodeWrongAudience
+			case over(text):
+				want = api.CodeExpired
 			default:
 				want, questions = api.CodeInvalid, 1
 			}
@@ -58,8 +60,8 @@ func TestEveryByte(t *testing.T) {
 			seen[fmt.Sprint(want, questions)]++
 		}
 	}
-	for _, kind := range []string{"malformed0", "ok0", "invalid0", "invalid1", "wrong_audience0"} {
-		if seen[kind] < 10 {
+	for _, kind := range []string{"malformed0", "ok0", "invalid0", "invalid1", "wrong_audience0", "expired0"} {
+		if seen[kind] < 3 {
 			t.Errorf("%d times %s: the test does not reach it", seen[kind], kind)
 		}
 	}

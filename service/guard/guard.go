@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/maypok86/otter/v2"
 	"golang.org/x/sync/singleflight"
 	"golang.org/x/time/rate"
 
@@ -86,6 +87,7 @@ type Guard struct {
 	memory  memory
 	limits  limits
 	silence silence
+	serves  atomic.Bool // the authority has said that the credential serves the audience
 	history atomic.Pointer[history]
 	ready   chan struct{} // closed at the first complete list
 	once    sync.Once
@@ -152,7 +154,11 @@ func New(ctx context.Context, o Options) (*Guard, error) {
 	g.follow = &client.Follower{Client: c, Credential: o.Credential, Sink: sink{g}, Wait: max(wait, time.Second), Now: o.Now}
 	g.life, g.end = context.WithCancel(ctx)
 	g.ended.Go(func() { g.follow.Run(g.life) })
-	g.ended.Go(func() { g.sweep(g.life) })
+	g.ended.Go(func() {
+		g.sweep(g.life)
+		g.memory.close()
+		g.limits.client.StopAllGoroutines()
+	})
 	return g, nil
 }
 
@@ -300,7 +306,9 @@ func (l *limits) init(all, each float64) (err error) {
 		each = 50
 	}
 	l.all, l.each = rate.NewLimiter(rate.Limit(all), int(max(all, 1))), rate.Limit(each)
-	l.client, err = newCache[netip.Addr, *rate.Limiter](10_000, time.Minute)
+	l.client, err = otter.New(&otter.Options[netip.Addr, *rate.Limiter]{
+		MaximumSize: 10_000, ExpiryCalculator: otter.ExpiryAccessing[netip.Addr, *rate.Limiter](time.Minute),
+	})
 	return err
 }
 

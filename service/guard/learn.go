@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -34,6 +35,11 @@ func (g *Guard) learn(ctx context.Context, h *history, text string, t *token.Tok
 		// Nothing could make it good here, so nobody is asked.
 		return nil, &api.Refusal{Code: api.CodeWrongAudience, Reason: "the token is not for this audience"}
 	}
+	if over(t, g.o.Now()) {
+		// Nor when its time is over. A client is told so and not that the token is
+		// none, for it makes another one then instead of logging its user out.
+		return nil, &api.Refusal{Code: api.CodeExpired, Reason: "the token has expired"}
+	}
 	digest := t.UnverifiedDigest()
 	if _, ok := g.memory.refused.GetIfPresent(digest); ok {
 		return nil, invalid()
@@ -43,9 +49,7 @@ func (g *Guard) learn(ctx context.Context, h *history, text string, t *token.Tok
 	}
 	flight := h.flights.DoChan(string(digest[:]), func() (any, error) {
 		// Whoever came first may go away; the others still wait.
-		ctx, cancel := context.WithTimeout(g.life, askTimeout)
-		defer cancel()
-		return g.introspect(ctx, h, text, digest)
+		return g.introspect(g.life, h, text, digest)
 	})
 	select {
 	case <-ctx.Done():
@@ -71,16 +75,40 @@ func names(t *token.Token, audience string) bool {
 	return false
 }
 
+// over reports whether some time-before has passed.
+func over(t *token.Token, now time.Time) bool {
+	for i := range t.UnverifiedLen() {
+		if at, ok := caveats.Before(t.UnverifiedCaveat(i)); ok && !now.Before(at) {
+			return true
+		}
+	}
+	return false
+}
+
 // silence keeps questions from piling up before an authority that says nothing:
 // since one was not answered, and until one is, they are put one at a time. The
 // others are refused at once, and not after askTimeout each.
 type silence struct{ away, probing atomic.Bool }
 
-func (s *silence) enter() bool { return !s.away.Load() || s.probing.CompareAndSwap(false, true) }
+// errSilent: another question is on its way to an authority that said nothing.
+var errSilent = errors.New("the authority says nothing")
 
-func (s *silence) leave(ctx context.Context, err error) {
-	s.away.Store(ctx.Err() != nil || errors.Is(err, client.ErrUnreachable))
-	s.probing.Store(false)
+// ask puts a question within askTimeout. When whoever asks goes away, that says
+// nothing about the authority.
+func (s *silence) ask(ctx context.Context, question func(context.Context) error) error {
+	if s.away.Load() {
+		if !s.probing.CompareAndSwap(false, true) {
+			return errSilent
+		}
+		defer s.probing.Store(false)
+	}
+	asking, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	err := question(asking)
+	if ctx.Err() == nil {
+		s.away.Store(asking.Err() != nil || errors.Is(err, client.ErrUnreachable))
+	}
+	return err
 }
 
 // introspect asks, and remembers the answer.
@@ -89,11 +117,17 @@ func (g *Guard) introspect(ctx context.Context, h *history, text string, digest 
 	if err != nil {
 		return nil, err
 	}
-	if !g.silence.enter() {
+	var in *api.Introspection
+	err = g.silence.ask(ctx, func(ctx context.Context) (err error) {
+		in, err = g.client.IntrospectToEnforce(ctx, g.o.Credential, text)
+		if err == nil && !in.Active && !g.serves.Load() {
+			err = g.confirm(ctx)
+		}
+		return err
+	})
+	if err == errSilent {
 		return nil, cannotKnow()
 	}
-	in, err := g.client.IntrospectToEnforce(ctx, g.o.Credential, text)
-	g.silence.leave(ctx, err)
 	if err != nil {
 		g.o.Log.Warn("the authority cannot be asked about a token", "error", err)
 		return nil, cannotKnow()
@@ -102,6 +136,7 @@ func (g *Guard) introspect(ctx context.Context, h *history, text string, digest 
 		g.memory.refused.Set(digest, struct{}{})
 		return nil, invalid()
 	}
+	g.serves.Store(true)
 	p, err := g.understand(in, t)
 	if err != nil {
 		g.o.Log.Error("the authority's answer about a token makes no sense", "error", err)
@@ -114,6 +149,20 @@ func (g *Guard) introspect(ctx context.Context, h *history, text string, digest 
 		g.memory.whole.Set(digest, p)
 	}
 	return p, nil
+}
+
+// confirm finds out whether the credential serves the audience at all. If it
+// does not, every token is inactive, and telling their holders so would log
+// all of them out for a mistake in a configuration.
+func (g *Guard) confirm(ctx context.Context) error {
+	_, err := g.client.Verify(ctx, g.o.Credential, api.VerifyIn{Token: "-", Request: api.Request{Audience: g.o.Audience}})
+	if p, ok := errors.AsType[*api.Problem](err); ok && p.Code == api.CodeForbidden {
+		return fmt.Errorf("the credential does not serve %s: make one with macaroond service add NAME --serves %s", g.o.Audience, g.o.Audience)
+	}
+	if err == nil {
+		g.serves.Store(true)
+	}
+	return err
 }
 
 // understand turns an answer into a point to walk from. An answer that is not
@@ -208,13 +257,14 @@ func (g *Guard) askVerdict(ctx context.Context, text string, facts *caveats.Requ
 	if len(facts.Origins) == 1 {
 		in.Request.Origin = facts.Origins[0]
 	}
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	if !g.silence.enter() {
+	var d *api.Decision
+	err := g.silence.ask(ctx, func(ctx context.Context) (err error) {
+		d, err = g.client.Verify(ctx, g.o.Credential, in)
+		return err
+	})
+	if err == errSilent {
 		return nil, cannotKnow()
 	}
-	d, err := g.client.Verify(ctx, g.o.Credential, in)
-	g.silence.leave(ctx, err)
 	if err != nil {
 		g.o.Log.Warn("the authority cannot be asked to judge a token", "error", err)
 		return nil, cannotKnow()

@@ -86,6 +86,13 @@ func (m *memory) forget() {
 	m.refused.InvalidateAll()
 }
 
+// close ends what the caches do by themselves. They can still be used.
+func (m *memory) close() {
+	m.prefixes.StopAllGoroutines()
+	m.whole.StopAllGoroutines()
+	m.refused.StopAllGoroutines()
+}
+
 // find gives what covers the token, if anything does.
 func (m *memory) find(t *token.Token, h *history) *prefix {
 	if list, ok := m.prefixes.GetIfPresent(t.UnverifiedIdentifier().RootKeyID); ok {

@@ -1,11 +1,15 @@
 package guard_test
 
 import (
+	"context"
+	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"macaroond/caveats"
 	"macaroond/service/api"
 	"macaroond/service/guard"
 )
@@ -58,3 +62,87 @@ func TestSilence(t *testing.T) {
 		t.Errorf("afterwards: %s", c)
 	}
 }
+
+// A client that hangs up says nothing about the authority: the next ones are
+// asked about as ever.
+func TestHangingUpIsNoSilence(t *testing.T) {
+	a := start(t)
+	g := a.guard(nil)
+	a.between("/v1/verify", func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		<-r.Context().Done()
+	})
+	forged := forge(narrow(t, a.device("alice").Token, window(), "audience photos", "once x"))
+	for range 3 {
+		ctx, hangUp := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		before := a.count("/v1/verify").Load()
+		go func() { defer close(done); g.Gateway(ctx, forged, get()) }()
+		eventually(t, "the authority is asked", func() bool { return a.count("/v1/verify").Load() > before })
+		hangUp()
+		<-done
+	}
+	// Two devices at once, both held until both have been asked about.
+	both := make(chan struct{})
+	n := a.introspections()
+	a.between("/oauth2/introspect", func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		if a.introspections() >= n+2 {
+			close(both)
+		}
+		<-both
+		next.ServeHTTP(w, r)
+	})
+	var wg sync.WaitGroup
+	for _, name := range []string{"bob", "carol"} {
+		text := narrow(t, a.device(name).Token, window(), "audience photos")
+		wg.Go(func() {
+			if c := code(g, text); c != api.CodeOK {
+				t.Errorf("%s: %s", name, c)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// With a credential for another audience every token is inactive. Nobody is
+// told 401 for that: it would log all of them out.
+func TestCredentialThatDoesNotServe(t *testing.T) {
+	a := start(t)
+	var log safeBuffer
+	g := a.guard(func(o *guard.Options) {
+		o.Credential, o.Log = a.credential("mail"), slog.New(slog.NewTextHandler(&log, nil))
+	})
+	text := narrow(t, a.device("alice").Token, window(), "audience photos")
+	for range 2 {
+		if c := code(g, text); c != api.CodeStale {
+			t.Errorf("%s, want stale", c)
+		}
+	}
+	if !strings.Contains(log.String(), "does not serve photos") {
+		t.Errorf("an operator is told: %s", log.String())
+	}
+}
+
+// What is over by this clock is refused as that, without a question: a client
+// makes another token then.
+func TestOverIsNotAsked(t *testing.T) {
+	a := start(t)
+	g := a.guard(nil)
+	root := a.device("alice").Token
+	a.want("a minute ago", g, narrow(t, root, window(), "audience photos", caveats.TimeBefore(time.Now().Add(-time.Minute)).String()), "expired", 0)
+	a.want("by its window", g, narrow(t, root, caveats.TimeBefore(time.Now().Add(-time.Hour)).String(), "audience photos"), "expired", 0)
+	a.want("for another audience as well", g, narrow(t, root, caveats.TimeBefore(time.Now().Add(-time.Hour)).String(), "audience mail"), "wrong_audience", 0)
+}
+
+// safeBuffer is a log that is read while it is written.
+type safeBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (s *safeBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *safeBuffer) String() string { s.mu.Lock(); defer s.mu.Unlock(); return s.b.String() }

@@ -38,8 +38,13 @@ func (s *server) authz(d dialect) gin.HandlerFunc {
 				c.Header(k, v)
 			}
 			// A gateway understands nothing else, but for what nobody can know now.
-			if p.Code != api.CodeStale && p.Code != api.CodeBusy && p.Status != http.StatusUnauthorized {
-				p.Status = http.StatusForbidden
+			switch p.Code {
+			case api.CodeStale, api.CodeBusy, api.CodeRateLimited:
+				p.Status = http.StatusServiceUnavailable
+			default:
+				if p.Status != http.StatusUnauthorized {
+					p.Status = http.StatusForbidden
+				}
 			}
 			s.answer(c, p.Status, "application/problem+json", p)
 			return
