@@ -135,7 +135,9 @@ func TestNoAnswers(t *testing.T) {
 		name string
 		do   func(w http.ResponseWriter, r *http.Request, next http.Handler)
 	}{
-		{"a redirect", func(w http.ResponseWriter, r *http.Request, _ http.Handler) { http.Redirect(w, r, other, 307) }},
+		{"a redirect", func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
+			http.Redirect(w, r, other, http.StatusTemporaryRedirect)
+		}},
 		{"a page", func(w http.ResponseWriter, _ *http.Request, _ http.Handler) { fmt.Fprint(w, "<html>log in") }},
 		{"JSON that says it is a page", func(w http.ResponseWriter, _ *http.Request, _ http.Handler) { fmt.Fprint(w, `{"active":false}`) }},
 		{"401", func(w http.ResponseWriter, _ *http.Request, _ http.Handler) { w.WriteHeader(401) }},

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"errors"
+
 	"github.com/gin-gonic/gin"
 
 	"macaroond/service"
