@@ -210,17 +210,22 @@ func (g *Guard) Gateway(ctx context.Context, text string, facts caveats.Request)
 	if !v.Read(text) {
 		return nil, g.refused(v, Local)
 	}
-	return g.judge(ctx, text, v, &facts)
+	return g.judge(ctx, text, v, &facts, nil)
 }
 
 // verdicts are used again; no text of one leaves but as a copy.
 var verdicts = sync.Pool{New: func() any { return new(verify.Verdict) }}
 
-// judge goes on with a token that v has read.
-func (g *Guard) judge(ctx context.Context, text string, v *verify.Verdict, facts *caveats.Request) (*api.Pass, error) {
+// judge goes on with a token that v has read. r gives the address of the client
+// when that is needed and the facts do not have it: for a caveat about it, and
+// for a question; nil gives none.
+func (g *Guard) judge(ctx context.Context, text string, v *verify.Verdict, facts *caveats.Request, r *http.Request) (*api.Pass, error) {
 	facts.Time, facts.Audience = g.o.Now(), g.o.Audience
 	t := v.Unverified()
 	special := specialOf(t)
+	if special.address || special.authority {
+		address(facts, r)
+	}
 	if special.authority {
 		return g.online(ctx, text, facts)
 	}
@@ -239,6 +244,7 @@ func (g *Guard) judge(ctx context.Context, text string, v *verify.Verdict, facts
 	}
 	if p == nil {
 		how = Introspected
+		address(facts, r)
 		var refusal *api.Refusal
 		if p, refusal = g.learn(ctx, h, text, t, facts.ClientIP); refusal != nil {
 			if limited := refusal.Code == api.CodeRateLimited || refusal.Code == api.CodeBusy; limited && stale {
@@ -269,6 +275,7 @@ type special struct {
 	authority bool // once, sealed: only the authority can judge it
 	own       bool // x-: a resource server's
 	body      bool // body-sha256: the body must be read
+	address   bool // client-ip: the address must be known
 }
 
 func specialOf(t *token.Token) (s special) {
@@ -284,6 +291,8 @@ func specialOf(t *token.Token) (s special) {
 			s.authority = s.authority || strings.HasPrefix(text, "sealed ")
 		case 'x':
 			s.own = s.own || strings.HasPrefix(text, "x-")
+		case 'c':
+			s.address = s.address || strings.HasPrefix(text, "client-ip ")
 		case 'b':
 			s.body = s.body || strings.HasPrefix(text, "body-sha256 ")
 		}

@@ -53,9 +53,12 @@ func (g *Guard) request(r *http.Request) (*api.Pass, error) {
 	if err != nil {
 		return nil, err
 	}
-	facts := caveats.Request{Method: r.Method, Target: r.RequestURI, Origins: r.Header["Origin"], ClientIP: peer(r)}
+	facts := caveats.Request{Method: r.Method, Target: r.RequestURI, Origins: r.Header["Origin"]}
+	from := r
 	if g.o.Facts != nil {
+		facts.ClientIP = peer(r)
 		g.o.Facts(r, &facts)
+		from = nil // an address that they take away is not known
 	}
 	v := verdicts.Get().(*verify.Verdict)
 	defer verdicts.Put(v)
@@ -68,7 +71,7 @@ func (g *Guard) request(r *http.Request) (*api.Pass, error) {
 			return nil, err
 		}
 	}
-	return g.judge(r.Context(), text, v, &facts)
+	return g.judge(r.Context(), text, v, &facts, from)
 }
 
 // bearer takes the token from the one Authorization header: two readers of two
@@ -94,6 +97,13 @@ func peer(r *http.Request) netip.Addr {
 		return netip.Addr{}
 	}
 	return ap.Addr().Unmap().WithZone("")
+}
+
+// address adds the connection's peer to facts that name no client.
+func address(facts *caveats.Request, r *http.Request) {
+	if r != nil && !facts.ClientIP.IsValid() {
+		facts.ClientIP = peer(r)
+	}
 }
 
 // hashBody reads the body within its cap and puts it back.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -146,3 +147,34 @@ func (s *safeBuffer) Write(p []byte) (int, error) {
 }
 
 func (s *safeBuffer) String() string { s.mu.Lock(); defer s.mu.Unlock(); return s.b.String() }
+
+// Facts that take the client's address away leave none: the connection's peer is
+// then some proxy, whom a caveat about the client does not mean.
+func TestFactsWithoutAddress(t *testing.T) {
+	a := start(t)
+	text := narrow(t, a.device("alice").Token, window(), "audience photos", "client-ip 127.0.0.0/8")
+	for name, row := range map[string]struct {
+		facts  func(*http.Request, *caveats.Request)
+		status int
+	}{
+		"no facts":         {nil, 200},
+		"others":           {func(*http.Request, *caveats.Request) {}, 200},
+		"no address":       {func(_ *http.Request, r *caveats.Request) { r.ClientIP = netip.Addr{} }, 403},
+		"another address":  {func(_ *http.Request, r *caveats.Request) { r.ClientIP = netip.MustParseAddr("192.0.2.1") }, 403},
+		"the same, mapped": {func(_ *http.Request, r *caveats.Request) { r.ClientIP = netip.MustParseAddr("::ffff:127.0.0.9") }, 200},
+	} {
+		g := a.guard(func(o *guard.Options) { o.Facts = row.facts })
+		url := listen(t, g.Protect(http.NotFoundHandler()))
+		for range 2 { // not known yet, and known
+			r, err := http.NewRequest("GET", url+"/photos/1", nil)
+			ok(t, err)
+			r.Header.Set("Authorization", "Bearer "+text)
+			resp, err := http.DefaultClient.Do(r)
+			ok(t, err)
+			resp.Body.Close()
+			if got := resp.StatusCode; got != row.status && !(row.status == 200 && got == 404) {
+				t.Errorf("%s: %d, want %d", name, got, row.status)
+			}
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -284,6 +285,34 @@ func TestFeedIsBroken(t *testing.T) {
 			return code(row.g, row.good) == api.CodeOK && row.a.introspections() == before
 		})
 	}
+}
+
+// Another history begins with nothing: until its list is complete the former
+// one's does not count as one, however fresh it is.
+func TestAnotherHistoryBeginsWithNothing(t *testing.T) {
+	a := start(t)
+	g := a.guard(nil)
+	alice := a.device("alice")
+	known := narrow(t, alice.Token, window(), "audience photos")
+	a.want("before", g, known, "ok", 1)
+	a.revoke(g, narrow(t, known, "note x"))
+	a.cut() // the question that waits
+	a.between("/v1/revocations", func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.WriteHeader(http.StatusGone)
+		io.WriteString(w, `{"type":"about:blank","title":"Gone","status":410,"code":"other_generation","generation":"another"}`)
+	})
+	a.heal()
+	eventually(t, "the guard hears of it", func() bool { return g.Staleness() > 1000*time.Hour })
+	if g.Revocations() != 0 || g.Prefixes() != 0 || len(g.Ready(t.Context())) == 0 {
+		t.Errorf("%d revocations, %d prefixes", g.Revocations(), g.Prefixes())
+	}
+	a.want("what was known", g, known, "ok", 1)
+	a.want("what was known, again", g, known, "ok", 1)
+	a.want("what is revoked", g, narrow(t, known, "note x"), "invalid", 1)
+	a.honest()
+	eventually(t, "the list again", func() bool { return g.Staleness() < time.Minute && g.Revocations() == 1 })
+	a.want("what is revoked, with the list", g, narrow(t, known, "note x", "note y"), "revoked", 0)
 }
 
 // A question that was put under a former history is answered for that one: who
