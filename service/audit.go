@@ -14,6 +14,8 @@ import (
 // Audit event types: stable words.
 const (
 	EventEpochCreated   = "epoch_created"
+	EventEpochRetired   = "epoch_retired"
+	EventKeysResealed   = "keys_resealed"
 	EventRestored       = "restored"
 	EventSignup         = "signup"
 	EventUserAdded      = "user_added"

@@ -41,6 +41,7 @@ func (s *Service) keepHouse(ctx context.Context) {
 			trusted := clock.trusted(now.Round(0), now.Sub(start)) // the second is by the monotonic clock
 			s.metrics.clockJumped.Set(b2f(clock.jumped))
 			if trusted {
+				s.RotateWhenDue(ctx, now)
 				s.Sweep(ctx, now)
 			}
 		}

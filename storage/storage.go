@@ -308,6 +308,11 @@ type Store interface {
 	// retired epoch returns its entry and changes nothing. ErrNotFound, also when that entry has expired.
 	RetireEpoch(ctx context.Context, number uint32, ev Event) (Revocation, error)
 
+	// ResealEpochs replaces the sealed secret of every epoch that is not retired
+	// by what reseal makes of it, all or nothing, and counts them. An error of
+	// reseal is returned as it is; it runs inside the transaction, as seal does.
+	ResealEpochs(ctx context.Context, reseal func(number uint32, sealed []byte) ([]byte, error), ev Event) (int, error)
+
 	AddService(ctx context.Context, s Service, ev Event) error    // ErrNameTaken
 	Services(ctx context.Context) ([]Service, error)              // live ones, ordered by Name
 	RemoveService(ctx context.Context, id string, ev Event) error // ErrNotFound

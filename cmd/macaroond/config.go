@@ -43,6 +43,7 @@ type config struct {
 	AccessTTL      time.Duration `key:"access_ttl" default:"10m" doc:"Lifetime of the narrowed token that a login adds when it names an audience." reload:"yes"`
 	MaxStaleness   time.Duration `key:"max_staleness" default:"30s" doc:"How old the revocation list may be, while the database cannot be read, before every token is refused as stale (503)." reload:"yes"`
 	MaxPrefixTTL   time.Duration `key:"max_prefix_ttl" default:"2h" doc:"How far away the expiry that a prefix covers may be. A prefix lets a resource server verify tokens of its own audience without asking; whoever steals it can make such tokens until that expiry." reload:"yes"`
+	RotateEvery    time.Duration `key:"rotate_every" default:"2160h" doc:"How old the signing epoch becomes before another begins (90 days); 0 leaves that to keys rotate. Nobody is logged out by it." reload:"yes"`
 	MaxDevices     int           `key:"max_devices" default:"100" doc:"Live devices a user may have; beyond it those without install_id and idle longest go first." reload:"yes"`
 	AuditRetention time.Duration `key:"audit_retention" default:"2160h" doc:"How long audit entries are kept (90 days); 0 keeps all." reload:"yes"`
 	HashMemory     int           `key:"hash_memory" default:"19456" doc:"KiB of memory of one argon2id hash; at least 19456 (19 MiB)."`
@@ -248,6 +249,7 @@ func (c *config) check() error {
 		{"access_ttl", c.AccessTTL < time.Second || c.AccessTTL > c.RootTTL, "1s to root_ttl"},
 		{"max_staleness", c.MaxStaleness < time.Second, "at least 1s"},
 		{"max_prefix_ttl", c.MaxPrefixTTL < 0, "0 (no prefixes) or more"},
+		{"rotate_every", c.RotateEvery != 0 && c.RotateEvery < time.Hour, "0 (never) or at least 1h"},
 		{"max_devices", c.MaxDevices < 1 || c.MaxDevices > 10_000, "1 to 10000"},
 		{"audit_retention", c.AuditRetention < 0, "0 or more"},
 		{"hash_memory", c.HashMemory < 19456 || c.HashMemory > 4<<20, "19456 to 4194304"},

@@ -88,14 +88,23 @@ func (e *env) revokeDevices(c *cobra.Command, s *service.Service, who, device st
 
 func newRevoke(e *env) *cobra.Command {
 	var file string
+	var all bool
 	c := &cobra.Command{
-		Use: "revoke [--token-file F]", Short: "Revoke a token: a root drops its device, anything else its branch",
+		Use: "revoke [--token-file F | --all]", Short: "Revoke a token: a root drops its device, anything else its branch",
 		Long: `Revoke a token that was found somewhere, such as in a log or a chat. A root
 macaroon drops its whole device; a narrowed token ends itself and what was
 derived from it. To drop a device without having a token, see device revoke.
-The token comes from a pipe or from --token-file.`,
+The token comes from a pipe or from --token-file.
+
+With --all every token of everybody is dead: all epochs are retired but a new one.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if all && file != "" {
+				return usagef("--all is every token: give no --token-file with it")
+			}
+			if all {
+				return e.revokeAll(c)
+			}
 			if file == "" {
 				if !e.piped() {
 					return usagef("which token? pipe it in, or give --token-file F (a file, or - for stdin)")
@@ -138,5 +147,21 @@ The token comes from a pipe or from --token-file.`,
 		},
 	}
 	c.Flags().StringVar(&file, "token-file", "", "`file` with the token; - is stdin")
+	c.Flags().BoolVar(&all, "all", false, "end every token of everybody")
 	return c
+}
+
+func (e *env) revokeAll(c *cobra.Command) error {
+	s, done, err := e.keyService(c)
+	if err != nil {
+		return err
+	}
+	defer done()
+	n, err := s.RetireAllKeys(c.Context(), service.ActorOperator, service.Source{})
+	if err != nil {
+		return err
+	}
+	return e.print(c, map[string]int{"retired_epochs": n}, func(w io.Writer) {
+		fmt.Fprintf(w, "every token is revoked (%d epochs retired). Everybody must log in again; running servers know within %s.\n", n, knownWithin)
+	})
 }

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
+	"macaroond/service"
 	"macaroond/service/api"
 	"macaroond/service/keyring"
 	"macaroond/storage"
@@ -68,6 +71,70 @@ func newKeys(e *env) *cobra.Command {
 			})
 		},
 	}
-	c.AddCommand(fresh, list)
+	rotate := &cobra.Command{
+		Use: "rotate", Short: "Begin another epoch, which signs from now on; nobody is logged out", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			s, done, err := e.keyService(c)
+			if err != nil {
+				return err
+			}
+			defer done()
+			next, err := s.RotateKeys(c.Context(), service.ActorOperator, service.Source{})
+			if err != nil {
+				return err
+			}
+			return e.print(c, map[string]uint32{"epoch": next.Number}, func(w io.Writer) {
+				fmt.Fprintf(w, "epoch %d signs. Tokens of earlier epochs live on until they expire; running servers know within %s.\n", next.Number, knownWithin)
+			})
+		},
+	}
+	retire := &cobra.Command{
+		Use: "retire EPOCH", Short: "End an epoch at once, and every token that was minted in it", Args: cobra.ExactArgs(1),
+		Long: `End an epoch at once: its secret is erased, and every token that was minted in it
+is dead. Everybody whose device logged in meanwhile must log in again. When it is
+the epoch that signs, another begins first. For all epochs see revoke --all.`,
+		RunE: func(c *cobra.Command, args []string) error {
+			number, err := strconv.ParseUint(args[0], 10, 32)
+			if err != nil || number == 0 {
+				return usagef("an epoch is a number from 1: see macaroond keys list")
+			}
+			s, done, err := e.keyService(c)
+			if err != nil {
+				return err
+			}
+			defer done()
+			err = s.RetireKeys(c.Context(), uint32(number), service.ActorOperator, service.Source{})
+			if errors.Is(err, storage.ErrNotFound) {
+				return fmt.Errorf("there is no epoch %d: see macaroond keys list", number)
+			}
+			if err != nil {
+				return err
+			}
+			return e.print(c, map[string]uint64{"retired": number}, func(w io.Writer) {
+				fmt.Fprintf(w, "epoch %d is retired. Every token that was minted in it is refused now; running servers know within %s.\n", number, knownWithin)
+			})
+		},
+	}
+	reseal := &cobra.Command{
+		Use: "reseal", Short: "Seal every epoch's secret under the first key of the key file", Args: cobra.NoArgs,
+		Long: `Seal every epoch's secret under the first key of the key file. To replace a
+key-encryption key: put the new one first in the file, restart the servers, run
+this, and take the old one out of the file. Tokens stay as they are.`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			s, done, err := e.keyService(c)
+			if err != nil {
+				return err
+			}
+			defer done()
+			n, err := s.ResealKeys(c.Context(), service.ActorOperator, service.Source{})
+			if err != nil {
+				return err
+			}
+			return e.print(c, map[string]int{"resealed": n}, func(w io.Writer) {
+				fmt.Fprintf(w, "%d epochs are sealed under the first key. Earlier keys can be taken out of the key file; backups made before this still need them.\n", n)
+			})
+		},
+	}
+	c.AddCommand(fresh, list, rotate, retire, reseal)
 	return c
 }

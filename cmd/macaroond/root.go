@@ -148,6 +148,28 @@ func (e *env) makeService(c *cobra.Command) (*service.Service, *config, func(), 
 	return e.serviceOn(c, func(_ context.Context, cfg *config) (storage.Store, func(), error) { return e.makeStore(c, cfg) })
 }
 
+// keyService is service with the key-encryption keys, for commands about epochs.
+func (e *env) keyService(c *cobra.Command) (*service.Service, func(), error) {
+	cfg, err := e.load(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	keys, _, err := cfg.sealingKeys()
+	if err != nil {
+		return nil, nil, err
+	}
+	st, done, err := e.store(c.Context(), cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := service.Open(cfg.service(st, keys, slog.New(slog.DiscardHandler)))
+	if err != nil {
+		done()
+		return nil, nil, err
+	}
+	return s, done, nil
+}
+
 func (e *env) serviceOn(c *cobra.Command, store func(context.Context, *config) (storage.Store, func(), error)) (*service.Service, *config, func(), error) {
 	cfg, err := e.load(c)
 	if err != nil {
@@ -185,7 +207,7 @@ func (c *config) settings() service.Settings {
 	return service.Settings{
 		Issuer: c.Issuer, Audience: c.Audience, GatewayAudience: gateway, Signup: c.Signup,
 		RootTTL: c.RootTTL, AccessTTL: c.AccessTTL, MaxStaleness: c.MaxStaleness, MaxPrefixTTL: c.MaxPrefixTTL,
-		MaxDevices: c.MaxDevices, AuditRetention: c.AuditRetention,
+		MaxDevices: c.MaxDevices, AuditRetention: c.AuditRetention, RotateEvery: c.RotateEvery,
 	}
 }
 

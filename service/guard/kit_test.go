@@ -286,8 +286,7 @@ func (a *authority) revoke(g *guard.Guard, text string) {
 	eventually(a.t, "the guard hears of it", func() bool { return g.Revocations() > n })
 }
 
-// eventually waits for a condition: for a minute, which is how long a follower
-// may wait that has met an unknown grain.
+// eventually waits for a condition, for up to a minute: machines are busy.
 func eventually(t testing.TB, what string, cond func() bool) {
 	t.Helper()
 	for end := time.Now().Add(time.Minute); !cond(); time.Sleep(5 * time.Millisecond) {

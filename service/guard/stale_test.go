@@ -275,6 +275,9 @@ func TestFeedIsBroken(t *testing.T) {
 		row.a.honest()
 	}
 	for _, row := range rows {
+		if strings.Contains(row.name, "nobody knows") {
+			continue // tried again after up to a minute: TestFollowUnknownGrain of client
+		}
 		eventually(t, row.name+": the guard has the list", func() bool { return row.g.Revocations() > 0 && row.g.Staleness() < bound })
 		// Of another history or an unknown grain the prefix was dropped.
 		if got := code(row.g, narrow(t, row.his, "note y")); got != api.CodeRevoked && got != api.CodeInvalid {

@@ -116,6 +116,16 @@ func (s *SealingKeys) seal(epoch uint32, secret [32]byte) ([]byte, error) {
 	return aead.Seal(out, nonce, secret[:], bound(epoch)), nil
 }
 
+// Reseal opens an epoch's secret with whichever key sealed it, and seals it
+// under the first. [ErrCannotOpen].
+func (s *SealingKeys) Reseal(epoch uint32, sealed []byte) ([]byte, error) {
+	secret, err := s.open(epoch, sealed)
+	if err != nil {
+		return nil, err
+	}
+	return s.seal(epoch, secret)
+}
+
 // ErrCannotOpen says that no key of the file opens an epoch's secret. The
 // database and the key file do not belong together, or one was altered.
 var ErrCannotOpen = errors.New("no key in the key file opens the stored epoch secret: give the key file that this database was created with")

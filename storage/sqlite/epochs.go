@@ -82,6 +82,27 @@ func (s *Store) RetireEpoch(ctx context.Context, number uint32, ev storage.Event
 	})
 }
 
+// ResealEpochs implements [storage.Store].
+func (s *Store) ResealEpochs(ctx context.Context, reseal func(uint32, []byte) ([]byte, error), ev storage.Event) (int, error) {
+	return change(ctx, s, func(t *tx) (int, error) {
+		epochs, err := list(t, scanEpoch, selectEpochs+`WHERE state <> ? ORDER BY number`, storage.EpochRetired)
+		if err != nil {
+			return 0, err
+		}
+		for _, e := range epochs {
+			sealed, err := reseal(e.Number, e.Sealed)
+			if err != nil {
+				return 0, err
+			}
+			if _, err := t.exec(`UPDATE epochs SET sealed = ? WHERE number = ?`, append(noBytes, sealed...), e.Number); err != nil {
+				return 0, err
+			}
+		}
+		t.st.revision++
+		return len(epochs), t.audit(ev)
+	})
+}
+
 // retire erases an epoch's secret and lists it. The entry of an epoch under
 // which nothing lives any more is kept for a skew, for followers to see.
 func (t *tx) retire(e storage.Epoch, now time.Time) (storage.Revocation, error) {

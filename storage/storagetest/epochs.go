@@ -96,6 +96,41 @@ var epochs = []clause{
 			k.equal("entry", again, first)
 		})
 	}},
+	{"resealing replaces every secret but those of retired epochs", func(k *kit) {
+		a, b, c := k.epoch(), k.epoch(), k.epoch()
+		_, err := k.s.RetireEpoch(k.Context(), b.Number, event("epoch_retired", T0))
+		k.must(err)
+		revision := k.state().Revision
+		n, err := k.s.ResealEpochs(k.Context(), func(n uint32, sealed []byte) ([]byte, error) {
+			return append([]byte("again "), sealed...), nil
+		}, event("keys_resealed", T0))
+		k.must(err)
+		k.equal("resealed", n, 2)
+		all := k.epochs()
+		k.equal("the first", all[0].Sealed, append([]byte("again "), a.Sealed...))
+		k.equal("bytes of the retired one", len(all[1].Sealed), 0)
+		k.equal("the third", all[2].Sealed, append([]byte("again "), c.Sealed...))
+		k.equal("states", []storage.EpochState{all[0].State, all[1].State, all[2].State}, []storage.EpochState{storage.EpochVerifying, storage.EpochRetired, storage.EpochSigning})
+		if k.state().Revision == revision {
+			k.Error("the revision has not moved")
+		}
+	}},
+	{"an error of reseal comes back as it is and changes nothing", func(k *kit) {
+		k.epoch()
+		k.epoch()
+		failed := errors.New("no key")
+		k.unchanged(func() {
+			_, err := k.s.ResealEpochs(k.Context(), func(n uint32, _ []byte) ([]byte, error) {
+				if n == 2 {
+					return nil, failed
+				}
+				return []byte("again"), nil
+			}, event("keys_resealed", T0))
+			if err != failed {
+				k.Fatalf("error %v", err)
+			}
+		})
+	}},
 	{"an unknown epoch is ErrNotFound", func(k *kit) {
 		k.epoch()
 		k.unchanged(func() {
