@@ -117,11 +117,11 @@ func newNameCache(store storage.Store) (*nameCache, error) {
 
 // get is called only with ids from a chain that held. When the store cannot
 // say, the name and role are empty: they are shown, never a reason to allow.
-func (c *nameCache) get(ctx context.Context, id string) userInfo {
+func (c *nameCache) get(ctx context.Context, id string, wait time.Duration) userInfo {
 	if info, ok := c.cache.GetIfPresent(id); ok {
 		return info
 	}
-	ctx, cancel := context.WithTimeout(ctx, nameTimeout)
+	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	u, err := c.store.User(ctx, id)
 	if err != nil {
