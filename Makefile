@@ -8,6 +8,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOFUMPT     := mvdan.cc/gofumpt@v0.12.0
 FUZZTIME    ?= 20s
 BENCHTIME   ?= 1s
+PKGS        ?= $(shell go list ./... | grep -v /cmd/e2e)
 PEERTIME    ?= 5s
 
 .PHONY: help build run demo test race peers lint bench bench-peers bench-page fuzz clean
@@ -30,8 +31,8 @@ test: peers ## build and test everything, other people's software included
 	go test -timeout 15m -shuffle=on ./...
 	@if [ -f .bin/not-proved ]; then echo; echo "NOT PROVED (missing on this machine):"; cat .bin/not-proved; fi
 
-race: ## the tests under the race detector
-	go test -timeout 20m -race -shuffle=on ./...
+race: ## the tests under the race detector, but those of whole processes (make race PKGS=./... for all)
+	go test -timeout 20m -race -shuffle=on $(PKGS)
 
 # peers installs the other implementations and gateways that the tests run,
 # when it may; what is missing then is said loudly, and is an error in CI.

@@ -76,7 +76,7 @@ func TestSameAsTheAuthority(t *testing.T) {
 		"unknown_caveat local", "unknown_caveat online", "invalid online", "wrong_audience local", "malformed local",
 		"not active: revoked", "not active: wrong_audience", "expired introspected", "over: invalid", "not named: invalid", "not named: revoked",
 	} {
-		if seen[kind] == 0 {
+		if seen[kind] == 0 && !raceOn { // then there are fewer
 			t.Errorf("never %s: the test does not reach it", kind)
 		}
 	}
@@ -216,6 +216,8 @@ func (m *maker) tamper(text string) string {
 		data[len(data)-1-m.r.IntN(32)] ^= 1 << m.r.IntN(8)
 	case 4: // a word for another of the same length
 		return base64.RawURLEncoding.EncodeToString([]byte(strings.Replace(string(data), "photos", pick(m.r, "albums", "photoz"), 1)))
+	case 5: // over, of a beginning that nobody knows, and forged
+		return forge(narrow(m.t, m.root().Token, fmt.Sprint("note ", m.r.Uint32()), "audience photos", "time-before 2020-01-01T00:00:00Z"))
 	default:
 		data[m.r.IntN(len(data))] ^= 1 << m.r.IntN(8)
 	}
