@@ -42,6 +42,7 @@ type authority struct {
 	twist atomic.Pointer[twist]
 	line  atomic.Pointer[line]
 	seal  func(epoch uint32) ([]byte, error)
+	names []*api.Grant // everybody's
 }
 
 // line is the way through the proxy: what is on it ends with its context.
@@ -181,14 +182,22 @@ func (a *authority) device(name string) *api.Grant {
 	a.t.Helper()
 	g, err := a.c.Signup(a.t.Context(), api.SignupIn{Username: name, Device: api.DeviceIn{Name: "phone"}})
 	ok(a.t, err)
-	// The authority does not wait for a name for long: on a busy machine an answer
-	// goes out without one, and a prefix then has none.
-	text, facts := narrow(a.t, g.Token, "audience names"), caveats.Request{Audience: "names"}
-	eventually(a.t, "the authority knows the name", func() bool {
-		pass, err := a.svc.Gateway(a.t.Context(), text, facts)
-		return err == nil && pass.Username == name
-	})
+	a.names = append(a.names, g)
+	a.warm()
 	return g
+}
+
+// warm has the authority know everybody's name. It does not wait for one for
+// long: on a busy machine an answer goes out without, and so a prefix has none.
+func (a *authority) warm() {
+	a.t.Helper()
+	for _, g := range a.names {
+		text, facts := narrow(a.t, g.Token, "audience names"), caveats.Request{Audience: "names"}
+		eventually(a.t, "the authority knows the name", func() bool {
+			pass, err := a.svc.Gateway(a.t.Context(), text, facts)
+			return err != nil || pass.Username == g.User.Username // revoked by now
+		})
+	}
 }
 
 // credential is a new service's that serves the audiences.
@@ -200,8 +209,10 @@ func (a *authority) credential(serves ...string) client.Credential {
 
 func (a *authority) credentialIn(serves ...string) api.Service {
 	a.t.Helper()
+	defer a.warm() // a change of services makes the authority forget the names
 	s, err := a.svc.AddService(a.t.Context(), api.ServiceIn{Name: token.NewID("svc "), Serves: serves}, service.ActorOperator, service.Source{})
 	ok(a.t, err)
+	ok(a.t, a.svc.CatchUp(a.t.Context()))
 	return s
 }
 
