@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"time"
 
+	"macaroond/service/keyring"
 	"macaroond/storage"
 )
 
@@ -12,13 +13,16 @@ import (
 // verify until the last token that they minted has expired, and then go.
 
 // RotateKeys begins another epoch, which signs from now on. Nobody is logged
-// out: tokens of the former ones live on.
+// out: tokens of the former ones live on. Keys that do not open the epochs that
+// are there are [keyring.ErrCannotOpen]: no server could open all of them.
 func (s *Service) RotateKeys(ctx context.Context, actor string, src Source) (storage.Epoch, error) {
 	epochs, err := s.store.Epochs(ctx)
 	if err != nil {
 		return storage.Epoch{}, err
 	}
-	if err := s.keyring.Load(epochs); err != nil {
+	// On a ring of its own: the one in use is the follower's, which may have read
+	// the epochs since.
+	if err := keyring.New(s.sealing).Load(epochs); err != nil {
 		return storage.Epoch{}, err
 	}
 	return s.store.CreateEpoch(ctx, false, s.sealing.Seal, s.event(EventEpochCreated, actor, src))
