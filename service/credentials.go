@@ -69,8 +69,8 @@ func (s *Service) service(id, secret string) (storage.Service, bool) {
 	got := sha256.Sum256([]byte(secret))
 	svc := s.services.Load().byID[id]
 	good := 0
-	for _, want := range svc.Secrets {
-		good |= subtle.ConstantTimeCompare(got[:], want[:])
+	for _, s := range svc.Secrets {
+		good |= subtle.ConstantTimeCompare(got[:], s.Hash[:])
 	}
 	return svc, good == 1
 }
@@ -89,6 +89,7 @@ func (s *Service) AddService(ctx context.Context, in api.ServiceIn, actor string
 		return api.Service{}, err
 	}
 	rec.CreatedAt = s.now()
+	rec.Secrets[0].CreatedAt = rec.CreatedAt
 	ev := s.event(EventServiceAdded, actor, src)
 	ev.UserID = rec.ID
 	if err := s.store.AddService(ctx, rec, ev); err != nil {
@@ -132,7 +133,9 @@ func newCredential(in api.ServiceIn, ownAudience string) (api.Service, storage.S
 	rec := storage.Service{
 		ID: token.NewID(token.ServicePrefix), Name: name,
 		Serves: unique(in.Serves), Calls: unique(in.Calls), Actions: unique(in.Actions), Rights: unique(in.Rights),
-		Secrets: [][32]byte{hash},
+		Secrets: []storage.ServiceSecret{{
+			ID: token.NewID("sec_"), Hash: hash, DeviceID: token.NewID(token.DevicePrefix), RootKeyID: token.NewRootKeyID(),
+		}},
 	}
 	out := serviceOut(rec)
 	out.Secret = secret

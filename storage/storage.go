@@ -189,7 +189,17 @@ type Service struct {
 	Actions   []string
 	Rights    []string
 	CreatedAt time.Time
-	Secrets   [][32]byte // SHA-256 of each secret that is good now
+	Secrets   []ServiceSecret // those that are good now, oldest first
+}
+
+// ServiceSecret is one credential of a service: it has a root key of its own,
+// so that what was minted with it dies with it.
+type ServiceSecret struct {
+	ID        string   // sec_ and 16 characters
+	Hash      [32]byte // SHA-256 of the secret
+	DeviceID  string   // dev_ and 16 characters: the device of its tokens
+	RootKeyID [16]byte // of its tokens
+	CreatedAt time.Time
 }
 
 // Event is one line of the audit. It holds opaque ids, never a name, a token

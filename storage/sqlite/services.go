@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 
@@ -22,8 +23,9 @@ func (s *Store) AddService(ctx context.Context, v storage.Service, ev storage.Ev
 			v.ID, v.Name, words(v.Serves), words(v.Calls), words(v.Actions), words(v.Rights), milli(v.CreatedAt)); err != nil {
 			return err
 		}
-		for i, secret := range v.Secrets {
-			if _, err := t.exec(`INSERT INTO service_secrets (service_id, position, hash) VALUES (?, ?, ?)`, v.ID, i, secret[:]); err != nil {
+		for _, secret := range v.Secrets {
+			if _, err := t.exec(`INSERT INTO service_secrets (id, service_id, hash, device_id, root_key_id, created_at) VALUES (?, ?, ?, ?, ?, ?)`,
+				secret.ID, v.ID, secret.Hash[:], secret.DeviceID, secret.RootKeyID[:], milli(secret.CreatedAt)); err != nil {
 				return err
 			}
 		}
@@ -37,18 +39,27 @@ func (s *Store) AddService(ctx context.Context, v storage.Service, ev storage.Ev
 func (s *Store) Services(ctx context.Context) ([]storage.Service, error) {
 	type row struct {
 		storage.Service
-		secret []byte
+		secret *storage.ServiceSecret
 	}
 	rows, err := list(s.reader(ctx), func(r scanner) (v row, err error) {
 		var serves, calls, actions, rights string
 		var created int64
-		if err := r.Scan(&v.ID, &v.Name, &serves, &calls, &actions, &rights, &created, &v.secret); err != nil {
+		var id, device sql.NullString
+		var hash, key []byte
+		var made sql.NullInt64
+		if err := r.Scan(&v.ID, &v.Name, &serves, &calls, &actions, &rights, &created, &id, &hash, &device, &key, &made); err != nil {
 			return v, err
+		}
+		if id.Valid {
+			v.secret = &storage.ServiceSecret{ID: id.String, DeviceID: device.String, CreatedAt: fromMilli(made.Int64)}
+			copy(v.secret.Hash[:], hash)
+			copy(v.secret.RootKeyID[:], key)
 		}
 		v.CreatedAt = fromMilli(created)
 		return v, errors.Join(fromWords(serves, &v.Serves), fromWords(calls, &v.Calls), fromWords(actions, &v.Actions), fromWords(rights, &v.Rights))
-	}, `SELECT s.id, s.name, s.serves, s.calls, s.actions, s.rights, s.created_at, x.hash
-		FROM services s LEFT JOIN service_secrets x ON x.service_id = s.id ORDER BY s.name, x.position`)
+	}, `SELECT s.id, s.name, s.serves, s.calls, s.actions, s.rights, s.created_at,
+		x.id, x.hash, x.device_id, x.root_key_id, x.created_at
+		FROM services s LEFT JOIN service_secrets x ON x.service_id = s.id ORDER BY s.name, x.created_at, x.id`)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +70,7 @@ func (s *Store) Services(ctx context.Context) ([]storage.Service, error) {
 		}
 		if r.secret != nil {
 			last := &all[len(all)-1]
-			last.Secrets = append(last.Secrets, [32]byte(r.secret))
+			last.Secrets = append(last.Secrets, *r.secret)
 		}
 	}
 	return all, nil

@@ -2,6 +2,7 @@ package storagetest
 
 import (
 	"fmt"
+	"time"
 
 	"macaroond/storage"
 )
@@ -11,7 +12,7 @@ func (k *kit) service(name string) storage.Service {
 	return storage.Service{
 		ID: fmt.Sprintf("svc_%016d", n), Name: name,
 		Serves: []string{"photos", "a \"quoted\" one"}, Calls: []string{"mail"}, Actions: []string{"photos:*", "mail:send"}, Rights: []string{"mint"},
-		CreatedAt: T0, Secrets: [][32]byte{hash32(n), hash32(n + 1000)},
+		CreatedAt: T0, Secrets: []storage.ServiceSecret{serviceSecret(2 * n), serviceSecret(2*n + 1)},
 	}
 }
 
@@ -68,4 +69,12 @@ var services = []clause{
 			k.Fatalf("revisions %d, %d, %d", r0, r1, r2)
 		}
 	}},
+}
+
+func serviceSecret(n uint64) storage.ServiceSecret {
+	key := hash32(n + 5000)
+	return storage.ServiceSecret{
+		ID: fmt.Sprintf("sec_%016d", n), Hash: hash32(n), DeviceID: fmt.Sprintf("dev_svc%013d", n),
+		RootKeyID: [16]byte(key[16:]), CreatedAt: T0.Add(time.Duration(n) * time.Second),
+	}
 }
