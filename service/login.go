@@ -51,6 +51,9 @@ func (s *Service) Login(ctx context.Context, in api.LoginIn, src Source) (api.Gr
 		s.metrics.logins.WithLabelValues("limited").Inc()
 		return api.Grant{}, err
 	}
+	if s.hasher.full() {
+		return api.Grant{}, errBusy() // whoever comes too many is not even looked up
+	}
 	user, err := s.store.UserByNameKey(ctx, key)
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return api.Grant{}, err

@@ -68,6 +68,9 @@ func errBusy() error {
 	return &Error{Code: api.CodeBusy, Detail: "too many logins at once", RetryAfter: time.Second}
 }
 
+// full says that a hash asked for now would be refused.
+func (p *hasher) full() bool { return len(p.queue) == cap(p.queue) }
+
 // run does one hash inside the pool.
 func (p *hasher) run(ctx context.Context, password string, salt []byte, m, t uint32, threads uint8, size int) ([]byte, error) {
 	select {
