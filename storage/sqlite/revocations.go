@@ -2,7 +2,9 @@ package sqlite
 
 import (
 	"context"
-	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"io"
 	"iter"
 	"time"
 
@@ -235,23 +237,48 @@ func (s *Store) Revocations(ctx context.Context, after int64) iter.Seq2[storage.
 	}
 }
 
+// selectPage gives what a grain does not have as NULL, which costs nothing, and
+// the two that only rare grains have as one column.
+const selectPage = `SELECT seq, grain, root_key_id, iif(grain = 2, fingerprint, NULL), iif(grain = 3, epoch, NULL), expires_at
+	FROM revocations WHERE seq > ? ORDER BY seq LIMIT ?`
+
+// revocationPage reads through the driver itself: a million rows go through
+// here, and database/sql takes as long for a row as SQLite does.
 func (s *Store) revocationPage(ctx context.Context, page []storage.Revocation, after int64) ([]storage.Revocation, error) {
-	rows, _, err := s.reader(ctx).query(selectRevocations+`WHERE seq > ? ORDER BY seq LIMIT ?`, after, pageLength)
+	conn, err := s.read.Conn(ctx)
 	if err != nil {
-		return nil, err
+		return nil, fault(ctx, err)
 	}
-	defer rows.Close()
-	var key, fingerprint sql.RawBytes // no copy: a million rows go through here
-	var expires int64
-	for rows.Next() {
-		var r storage.Revocation
-		if err := rows.Scan(&r.Seq, &r.Grain, &key, &fingerprint, &r.Epoch, &expires); err != nil {
-			return nil, badRow(ctx, err)
+	defer conn.Close()
+	err = conn.Raw(func(c any) error {
+		rows, err := c.(driver.QueryerContext).QueryContext(ctx, selectPage, []driver.NamedValue{{Ordinal: 1, Value: after}, {Ordinal: 2, Value: int64(pageLength)}})
+		if err != nil {
+			return fault(ctx, err)
 		}
-		copy(r.RootKeyID[:], key)
-		copy(r.Fingerprint[:], fingerprint)
-		r.ExpiresAt = fromMilli(expires)
-		page = append(page, r)
-	}
-	return page, fault(ctx, rows.Err())
+		defer rows.Close()
+		var row [6]driver.Value
+		for {
+			if err := rows.Next(row[:]); err == io.EOF {
+				return nil
+			} else if err != nil {
+				return fault(ctx, err)
+			}
+			page = append(page, storage.Revocation{})
+			if !readRow(&row, &page[len(page)-1]) {
+				return badRow(ctx, errors.New("a revocation's columns have other types"))
+			}
+		}
+	})
+	return page, err
+}
+
+func readRow(row *[6]driver.Value, r *storage.Revocation) bool {
+	seq, ok1 := row[0].(int64)
+	grain, ok2 := row[1].(int64)
+	expires, ok3 := row[5].(int64)
+	key, _ := row[2].([]byte)
+	fingerprint, _ := row[3].([]byte)
+	epoch, _ := row[4].(int64)
+	r.Seq, r.Grain, r.Epoch, r.ExpiresAt = seq, storage.Grain(grain), uint32(epoch), fromMilli(expires)
+	return ok1 && ok2 && ok3 && copy(r.RootKeyID[:], key) == len(key) && copy(r.Fingerprint[:], fingerprint) == len(fingerprint)
 }
