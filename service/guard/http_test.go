@@ -125,7 +125,8 @@ func TestHTTP(t *testing.T) {
 		{"expired", "GET /", with("time-before 2020-01-01T00:00:00Z"), "", 401, "expired", invalid},
 		{"not valid yet", "GET /", with("time-after 2099-01-01T00:00:00Z"), "", 401, "not_yet_valid", invalid},
 		{"unknown", "GET /", with("colour blue"), "", 403, "unknown_caveat", scope},
-		{"for the authority to judge", "GET /", with("once x"), "", 403, "unknown_caveat", scope},
+		{"for the authority to judge", "GET /", with("once x"), "", 200, "", ""},
+		{"for the authority to judge, refused", "POST /", with("once y", "method GET"), "", 403, "refused", scope},
 
 		{"the method", "PUT /", with("method GET PUT"), "", 200, "", ""},
 		{"another method", "POST /", with("method GET PUT"), "", 403, "refused", scope},
@@ -159,7 +160,8 @@ func TestHTTP(t *testing.T) {
 		{"a longer body", "POST /", with(sum(thousand+"x")) + sized(1001), thousand + "x", 413, "body_too_large", ""},
 		{"a longer body that nobody binds", "POST /", with() + sized(1001), thousand + "x", 200, thousand + "x", ""},
 		{"half a body", "POST /", with(sum("hello")) + "Transfer-Encoding: chunked\r\n", "2\r\nhe\r\nnonsense\r\n", 400, "bad_request", ""},
-		{"a body on the way to the authority", "POST /", with("once x", sum("hello")) + sized(5), "hello", 403, "unknown_caveat", scope},
+		{"a body on the way to the authority", "POST /", with("once y", sum("hello")) + sized(5), "hello", 200, " hello ", ""},
+		{"another body on the way to the authority", "POST /", with("once y", sum("hello")) + sized(5), "jello", 403, "refused", scope},
 
 		{"the origin", "GET /", with("origin https://a.example") + "Origin: https://a.example\r\n", "", 200, "", ""},
 		{"another origin", "GET /", with("origin https://a.example") + "Origin: https://b.example\r\n", "", 403, "refused", scope},
