@@ -21,6 +21,7 @@ func full() *Request {
 		ClientIP:   netip.MustParseAddr("192.0.2.7"),
 		Origins:    []string{"https://app.example"},
 		BodySHA256: strings.Repeat("0123456789abcdef", 4),
+		ProofKey:   "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I",
 		Extra:      map[string]string{"tenant": "blue"},
 	}
 }
@@ -224,6 +225,31 @@ func TestBodyAndNote(t *testing.T) {
 	})
 }
 
+// What only the authority can judge is well formed and refused, whatever the
+// facts: nobody else may take it for held.
+func TestWhatOnlyTheAuthorityJudges(t *testing.T) {
+	for _, text := range []string{"once abc", "sealed AAECAwQ"} {
+		for _, r := range []*Request{full(), {}, nil} {
+			c, err := Parse(text)
+			if err != nil || c.Check(r) != Unknown || Check(text, r) != Unknown || c.Explain(r) == "" || !c.NeedsRequest() {
+				t.Errorf("%q: %v, %v, explained as %q", text, err, c.Check(r), c.Explain(r))
+			}
+		}
+	}
+}
+
+func TestCnf(t *testing.T) {
+	by := func(key string) func(*Request) { return func(r *Request) { r.ProofKey = key } }
+	const key = "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"
+	policy(t, []row{
+		{"cnf " + key, nil, yes},
+		{"cnf " + key, by(""), no},
+		{"cnf " + key, by(key[:42]), no},
+		{"cnf " + key, by(strings.ToLower(key)), no},
+		{"cnf " + strings.Repeat("A", 43), nil, no},
+	})
+}
+
 // A request that states nothing satisfies nothing but a note, and the same goes
 // for no request at all.
 func TestNoFactsRefuse(t *testing.T) {
@@ -245,7 +271,11 @@ func TestNoFactsRefuse(t *testing.T) {
 				t.Errorf("%q explained as %q", example[name], why)
 			}
 		}
-		if got := Check(example[name], full()); got != Held {
+		want := Held
+		if elsewhere(name) {
+			want = Unknown
+		}
+		if got := Check(example[name], full()); got != want {
 			t.Errorf("%q: %v with all facts", example[name], got)
 		}
 	}
@@ -273,6 +303,10 @@ func TestExplain(t *testing.T) {
 		{"client-ip ::/0", "client address 192.0.2.7 is not in ::/0", nil},
 		{"time-before 2020-01-01T00:00:00Z", "expired at 2020-01-01T00:00:00Z, and it is 2026-11-21T22:30:00.0000005Z", nil},
 		{"note x", "", nil},
+		{"once x", "whether it was used before is known to the authority only", nil},
+		{"sealed AA", "what is sealed only the authority can open", nil},
+		{"cnf " + strings.Repeat("A", 43), "the DPoP proof is by the key 0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I, not " + strings.Repeat("A", 43), nil},
+		{"cnf " + strings.Repeat("A", 43), "the request has no valid DPoP proof", func(r *Request) { r.ProofKey = "" }},
 		{"nope x", `unknown caveat "nope"`, nil},
 		{"method", "caveat method: wants an argument", nil},
 	} {

@@ -34,6 +34,9 @@ type Request struct {
 	// BodySHA256 is the SHA-256 of the request's body: 64 lower-case
 	// hexadecimal digits.
 	BodySHA256 string
+	// ProofKey is the RFC 7638 thumbprint of the key of a DPoP proof (RFC 9449)
+	// that was valid for this request and this token.
+	ProofKey string
 	// Extra are facts for a resource server's own caveats; see [Extension].
 	Extra map[string]string
 }

@@ -216,12 +216,15 @@ func (x *call) facts(action string) caveats.Request {
 }
 
 // user asks for a token that holds here for the action.
-func (x *call) user(action string) (*service.Caller, error) { return x.authorize(action, false) }
+// ready is what else could refuse the request: see [service.Service.Authorize].
+func (x *call) user(action string, ready ...func(*service.Caller) error) (*service.Caller, error) {
+	return x.authorize(action, false, ready...)
+}
 
 // owner asks for a bare root.
 func (x *call) owner(action string) (*service.Caller, error) { return x.authorize(action, true) }
 
-func (x *call) authorize(action string, bare bool) (*service.Caller, error) {
+func (x *call) authorize(action string, bare bool, ready ...func(*service.Caller) error) (*service.Caller, error) {
 	cred, err := credentialOf(x.gin.Request)
 	if err != nil {
 		return nil, err
@@ -229,7 +232,7 @@ func (x *call) authorize(action string, bare bool) (*service.Caller, error) {
 	if cred.token == "" {
 		return nil, errNoToken()
 	}
-	return x.s.svc.Authorize(cred.token, x.facts(action), bare)
+	return x.s.svc.Authorize(x.ctx(), cred.token, x.facts(action), bare, ready...)
 }
 
 // basic checks a service credential.
