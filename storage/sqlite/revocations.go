@@ -9,12 +9,12 @@ import (
 	"macaroond/storage"
 )
 
-const selectRevocations = `SELECT seq, grain, root_key_id, fingerprint, epoch, expires_at FROM revocations `
+const selectRevocations = `SELECT seq, grain, root_key_id, fingerprint, epoch, expires_at, subject FROM revocations `
 
 func scanRevocation(r scanner) (v storage.Revocation, err error) {
 	var key, fingerprint []byte
 	var expires int64
-	err = r.Scan(&v.Seq, &v.Grain, &key, &fingerprint, &v.Epoch, &expires)
+	err = r.Scan(&v.Seq, &v.Grain, &key, &fingerprint, &v.Epoch, &expires, &v.Subject)
 	copy(v.RootKeyID[:], key)
 	copy(v.Fingerprint[:], fingerprint)
 	v.ExpiresAt = fromMilli(expires)
@@ -27,14 +27,14 @@ func (t *tx) list(r storage.Revocation) (storage.Revocation, bool, error) {
 	r.Seq = t.st.sequence + 1
 	r.ExpiresAt = fromMilli(milli(r.ExpiresAt))
 	key, fingerprint := noBytes, noBytes
-	if r.Grain != storage.GrainEpoch {
+	if r.Grain == storage.GrainDevice || r.Grain == storage.GrainBranch {
 		key = r.RootKeyID[:]
 	}
-	if r.Grain == storage.GrainBranch {
+	if r.Grain == storage.GrainBranch || r.Grain == storage.GrainPolicy {
 		fingerprint = r.Fingerprint[:]
 	}
-	n, err := t.exec(`INSERT INTO revocations (seq, grain, root_key_id, fingerprint, epoch, expires_at) VALUES (?, ?, ?, ?, ?, ?)
-		ON CONFLICT (root_key_id, fingerprint, epoch) DO NOTHING`, r.Seq, r.Grain, key, fingerprint, r.Epoch, milli(r.ExpiresAt))
+	n, err := t.exec(`INSERT INTO revocations (seq, grain, root_key_id, fingerprint, epoch, expires_at, subject) VALUES (?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (root_key_id, fingerprint, epoch) DO NOTHING`, r.Seq, r.Grain, key, fingerprint, r.Epoch, milli(r.ExpiresAt), r.Subject)
 	if err != nil || n == 0 {
 		return storage.Revocation{}, false, err
 	}
@@ -241,16 +241,16 @@ func (s *Store) revocationPage(ctx context.Context, page []storage.Revocation, a
 		return nil, err
 	}
 	defer rows.Close()
-	var key, fingerprint sql.RawBytes // no copy: a million rows go through here
+	var key, fingerprint, subject sql.RawBytes // no copy: a million rows go through here
 	var expires int64
 	for rows.Next() {
 		var r storage.Revocation
-		if err := rows.Scan(&r.Seq, &r.Grain, &key, &fingerprint, &r.Epoch, &expires); err != nil {
+		if err := rows.Scan(&r.Seq, &r.Grain, &key, &fingerprint, &r.Epoch, &expires, &subject); err != nil {
 			return nil, badRow(ctx, err)
 		}
 		copy(r.RootKeyID[:], key)
 		copy(r.Fingerprint[:], fingerprint)
-		r.ExpiresAt = fromMilli(expires)
+		r.ExpiresAt, r.Subject = fromMilli(expires), string(subject)
 		page = append(page, r)
 	}
 	return page, fault(ctx, rows.Err())
