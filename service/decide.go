@@ -35,14 +35,23 @@ func (s *Service) judge(q *verify.Question, out *verify.Verdict) {
 	if c, ok := s.metrics.verdicts[out.Code]; ok {
 		c.Inc()
 	}
+	if out.Allowed() {
+		s.accepted(out.Chain.Identifier())
+	}
 }
 
 // Authorize judges a token at the authority's own endpoint: it is a bare root,
 // or it names the authority's audience and holds in all its caveats. facts are
 // the request's; time and audience are filled in here. bare demands a bare root.
+//
+// A policy that refuses is no 401: what it takes it gives back when it is
+// removed, and a client that is told that its token is none logs its user out.
 func (s *Service) Authorize(text string, facts caveats.Request, bare bool) (*Caller, error) {
 	facts.Time, facts.Audience = s.now(), s.Settings().Audience
-	v := s.verdict(&verify.Question{Token: text, Request: facts, AllowBare: true})
+	v := s.verdict(&verify.Question{Token: text, Request: facts, AllowBare: true, NoPolicies: onlyEnds(facts.Actions)})
+	if v.ByPolicy() {
+		return nil, refuse(api.CodeForbidden, "the token is good, and %s", v.Reason())
+	}
 	if !v.Allowed() {
 		return nil, &api.Refusal{Code: v.Code, Reason: v.Reason()}
 	}
@@ -54,6 +63,13 @@ func (s *Service) Authorize(text string, facts caveats.Request, bare bool) (*Cal
 		return nil, refuse(api.CodeForbidden, "this is for users")
 	}
 	return &Caller{v.Identity, v.Chain}, nil
+}
+
+// onlyEnds reports the actions that do nothing but take the caller's own power
+// away, which no policy is in the way of. Dropping other devices is none of
+// them: a policy may be there because of who holds this one.
+func onlyEnds(actions []string) bool {
+	return len(actions) == 1 && (actions[0] == "logout" || actions[0] == "revoke")
 }
 
 // Verify answers POST /v1/verify: asked by a service for an audience it serves,
