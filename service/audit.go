@@ -33,6 +33,8 @@ const (
 	EventServiceRemoved = "service_removed"
 	EventServiceRefused = "service_refused"
 	EventAdminRefused   = "admin_refused"
+	EventPolicyAdded    = "policy_added"
+	EventPolicyRemoved  = "policy_removed"
 	EventBackup         = "backup"
 )
 

@@ -38,12 +38,16 @@ func (s *Service) count(code string) {
 // Authorize judges a token at the authority's own endpoint: it is a bare root,
 // or it names the authority's audience and holds in all its caveats. facts are
 // the request's; time and audience are filled in here. bare demands a bare root.
+//
+// A policy that refuses is no 401: what it takes it gives back when it is
+// removed, and a client that is told that its token is none logs its user out.
+//
 // ready is what else could refuse the request: it is asked before a one-time
 // token is used up, and of no other token.
 func (s *Service) Authorize(ctx context.Context, text string, facts caveats.Request, bare bool, ready ...func(*Caller) error) (*Caller, error) {
 	facts.Time, facts.Audience = s.now(), s.Settings().Audience
 	v := new(verify.Verdict)
-	s.judge(&verify.Question{Token: text, Request: facts, AllowBare: true}, v)
+	s.judge(&verify.Question{Token: text, Request: facts, AllowBare: true, NoPolicies: onlyEnds(facts.Actions)}, v)
 	who := &Caller{v.Identity, v.Chain}
 	if v.Allowed() {
 		if err := s.ready(v, bare, who, ready); err != nil {
@@ -53,6 +57,9 @@ func (s *Service) Authorize(ctx context.Context, text string, facts caveats.Requ
 	}
 	if err := s.settle(ctx, v); err != nil {
 		return nil, err
+	}
+	if v.ByPolicy() {
+		return nil, refuse(api.CodeForbidden, "the token is good, and %s", v.Reason())
 	}
 	if !v.Allowed() {
 		return nil, &api.Refusal{Code: v.Code, Reason: v.Reason()}
@@ -77,6 +84,13 @@ func (s *Service) ready(v *verify.Verdict, bare bool, who *Caller, more []func(*
 		}
 	}
 	return nil
+}
+
+// onlyEnds reports the actions that do nothing but take the caller's own power
+// away, which no policy is in the way of. Dropping other devices is none of
+// them: a policy may be there because of who holds this one.
+func onlyEnds(actions []string) bool {
+	return len(actions) == 1 && (actions[0] == "logout" || actions[0] == "revoke")
 }
 
 // Verify answers POST /v1/verify: asked by a service for an audience it serves,

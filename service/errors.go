@@ -68,5 +68,6 @@ var storageErrors = []struct {
 	{storage.ErrNameTaken, api.CodeNameTaken, "the name is taken"},
 	{storage.ErrSuspended, api.CodeSuspended, "the account is suspended"},
 	{storage.ErrBranchLimit, api.CodeBranchLimit, "too many branches of this device are revoked already; its owner can revoke this one, or the device"},
+	{storage.ErrPolicyLimit, api.CodePolicyLimit, "too many policies: remove some, or put their caveats into one"},
 	{storage.ErrCodeUnknown, api.CodeBadCredentials, "the name or the code is wrong"},
 }

@@ -4,6 +4,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"macaroond/service/api"
+	"macaroond/service/token"
 )
 
 // Metrics are the service's Prometheus collectors. No label holds anything
@@ -13,6 +14,8 @@ type Metrics struct {
 	verdictsVec *prometheus.CounterVec
 	logins      *prometheus.CounterVec
 	revocations *prometheus.CounterVec
+	seen        [][2]prometheus.Counter // by format, and whether an earlier epoch minted it
+	seenVec     *prometheus.CounterVec
 	clockJumped prometheus.Gauge
 	gauges      []prometheus.Collector
 }
@@ -23,6 +26,7 @@ func newMetrics(s *Service) *Metrics {
 		verdictsVec: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "macaroond_verdicts_total", Help: "Verdicts, by code."}, []string{"code"}),
 		logins:      prometheus.NewCounterVec(prometheus.CounterOpts{Name: "macaroond_logins_total", Help: "Logins, sign-ups and recoveries, by outcome."}, []string{"outcome"}),
 		revocations: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "macaroond_revocations_total", Help: "Revocations made by this process, by grain."}, []string{"grain"}),
+		seenVec:     prometheus.NewCounterVec(prometheus.CounterOpts{Name: "macaroond_tokens_seen_total", Help: "Tokens accepted, by their format and by whether the epoch that signs minted them or an earlier one."}, []string{"format", "epoch"}),
 		clockJumped: prometheus.NewGauge(prometheus.GaugeOpts{Name: "macaroond_clock_jumped", Help: "1 while the wall clock disagrees with the monotonic one, and nothing expires."}),
 	}
 	for _, code := range []string{
@@ -30,6 +34,9 @@ func newMetrics(s *Service) *Metrics {
 		api.CodeUnknownCaveat, api.CodeExpired, api.CodeNotYetValid, api.CodeWrongAudience, api.CodeRefused, api.CodeReplayed,
 	} {
 		m.verdicts[code] = m.verdictsVec.WithLabelValues(code)
+	}
+	for f := range token.Format(token.Formats()) {
+		m.seen = append(m.seen, [2]prometheus.Counter{m.seenVec.WithLabelValues(f.String(), "signing"), m.seenVec.WithLabelValues(f.String(), "earlier")})
 	}
 	gauge := func(name, help string, f func() float64) {
 		m.gauges = append(m.gauges, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f))
@@ -47,5 +54,5 @@ func newMetrics(s *Service) *Metrics {
 
 // Collectors are all of them, to be registered.
 func (m *Metrics) Collectors() []prometheus.Collector {
-	return append(m.gauges, m.verdictsVec, m.logins, m.revocations, m.clockJumped)
+	return append(m.gauges, m.verdictsVec, m.logins, m.revocations, m.seenVec, m.clockJumped)
 }

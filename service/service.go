@@ -42,6 +42,7 @@ type Settings struct {
 	MaxDevices      int           // live devices a user may have
 	AuditRetention  time.Duration // audit entries older than this go; 0 keeps all
 	RotateEvery     time.Duration // how old the signing epoch becomes; 0 leaves rotating to the command
+	FormatEnds      []FormatEnd   // of earlier token formats; one that is not named verifies as long as its tokens live
 }
 
 // Config is what the service is made of.
@@ -67,6 +68,7 @@ type Service struct {
 	seen     *seenDevices
 	settings atomic.Pointer[Settings]
 	services atomic.Pointer[credentials]
+	policies atomic.Pointer[policyTable]
 	now      func() time.Time
 	log      *slog.Logger
 	metrics  *Metrics
@@ -98,6 +100,7 @@ func Open(c Config) (*Service, error) {
 	}
 	s.settings.Store(&c.Settings)
 	s.services.Store(newCredentials(nil))
+	s.policies.Store(new(policyTable))
 	s.hasher = newHasher(c.Hashing)
 	s.attempts = newAttempts(c.Limits)
 	s.seen = newSeenDevices()
@@ -141,7 +144,14 @@ func (s *Service) Metrics() *Metrics { return s.metrics }
 // verifier is the verifier under the settings in force.
 func (s *Service) verifier() verify.Verifier {
 	set := s.Settings()
-	return verify.Verifier{Keys: s.keyring, Revoked: s.list, MaxStaleness: set.MaxStaleness, OnceMax: set.OnceMaxTTL}
+	v := verify.Verifier{Keys: s.keyring, Revoked: s.list, MaxStaleness: set.MaxStaleness, OnceMax: set.OnceMaxTTL}
+	if p := s.policies.Load(); len(*p) > 0 {
+		v.Policies = *p
+	}
+	if len(set.FormatEnds) > 0 {
+		v.Ended = endedFormats(set.FormatEnds, s.now())
+	}
+	return v
 }
 
 // Revocations is how many live entries the list in memory has.

@@ -23,6 +23,9 @@ func (s *Service) settle(ctx context.Context, v *verify.Verdict) error {
 		}
 	}
 	s.count(v.Code)
+	if v.Allowed() {
+		s.accepted(v.Chain.Identifier())
+	}
 	return nil
 }
 

@@ -66,7 +66,7 @@ type State struct {
 	Generation string // names one uninterrupted history: changes when a backup is restored
 	Sequence   int64  // of the latest revocation ever given out in this generation; 0 is none
 	Audit      int64  // of the latest audit entry; 0 is none
-	Revision   int64  // grows with every change of epochs, services or users' roles (a user created with one, too)
+	Revision   int64  // grows with every change of epochs, services, policies or users' roles (a user created with one, too)
 }
 
 // User is an account. Times are stored in whole milliseconds, UTC; a zero time
@@ -130,16 +130,18 @@ const (
 	GrainDevice Grain = 1 + iota // RootKeyID
 	GrainBranch                  // RootKeyID and Fingerprint
 	GrainEpoch                   // Epoch
+	GrainPolicy                  // nothing: the policies of Subject are others now (see [Policies])
 )
 
 // Revocation is one entry of the list.
 type Revocation struct {
 	Seq         int64
 	Grain       Grain
-	RootKeyID   [16]byte  // zero for an epoch
-	Fingerprint [16]byte  // zero but for a branch
+	RootKeyID   [16]byte  // zero for an epoch and a policy
+	Fingerprint [16]byte  // zero but for a branch; of a policy random, so that each change is an entry of its own
 	Epoch       uint32    // zero but for an epoch
 	ExpiresAt   time.Time // when the entry may go: ClockSkew is in it
+	Subject     string    // of a policy: a user's, service's or device's id, empty for everybody
 }
 
 // RevokeDevices selects live devices of one user.
@@ -225,13 +227,13 @@ type AuditEntry struct {
 
 // Expire says what has had its time.
 type Expire struct {
-	Now         time.Time // revocations, root keys and their revoked or expired devices whose expiry (plus ClockSkew) is before this go
+	Now         time.Time // revocations, policies, root keys and their revoked or expired devices whose expiry (plus ClockSkew) is before this go
 	AuditBefore time.Time // audit entries older than this go, the oldest first and none behind one that stays; zero keeps all
 	Limit       int       // rows a table and call, at least 1; the caller repeats while any count equals it
 }
 
 // Expired counts what went.
-type Expired struct{ Revocations, RootKeys, Devices, Epochs, Audit, Accepted int }
+type Expired struct{ Revocations, RootKeys, Devices, Epochs, Accepted, Policies, Audit int }
 
 // Store is the contract. All methods are safe for concurrent use. Every method
 // that changes something takes the audit event written in the same
@@ -328,6 +330,8 @@ type Store interface {
 	AddService(ctx context.Context, s Service, ev Event) error    // ErrNameTaken
 	Services(ctx context.Context) ([]Service, error)              // live ones, ordered by Name
 	RemoveService(ctx context.Context, id string, ev Event) error // ErrNotFound
+
+	Policies
 
 	AppendAudit(ctx context.Context, ev ...Event) error
 	Audit(ctx context.Context, after int64, limit int) ([]AuditEntry, error) // ordered by Seq

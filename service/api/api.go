@@ -158,11 +158,12 @@ type Principal struct {
 	RootKeyID string `json:"root_key_id"`
 }
 
-// CaveatVerdict is one caveat's part of a decision.
+// CaveatVerdict is one caveat's part of a decision. Those of policies come after
+// the token's own; their index goes on.
 type CaveatVerdict struct {
 	Index  int    `json:"index"`
 	Text   string `json:"text"`
-	Source string `json:"source"` // "mint" or "holder"
+	Source string `json:"source"` // "mint", "holder" or "policy"
 	Held   bool   `json:"held"`
 	Reason string `json:"reason,omitempty"`
 }

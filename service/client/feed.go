@@ -16,6 +16,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"macaroond/service/api"
+	"macaroond/service/token"
 )
 
 const (
@@ -345,10 +346,13 @@ func sound(r *api.Revocation) error {
 		ok = id128(r.RootKeyID) && id128(r.Fingerprint) && r.Epoch == 0
 	case api.GrainEpoch:
 		ok = r.RootKeyID == "" && r.Fingerprint == "" && r.Epoch > 0
+	case api.GrainPolicy:
+		ok = r.RootKeyID == "" && r.Fingerprint == "" && r.Epoch == 0 &&
+			(r.Subject == "" || token.IsID(r.Subject, token.UserPrefix, token.ServicePrefix, token.DevicePrefix))
 	default:
 		return &UnknownGrainError{r.Seq, r.Grain[:min(64, len(r.Grain))]}
 	}
-	if !ok || r.ExpiresAt.IsZero() {
+	if !ok || r.ExpiresAt.IsZero() || r.Subject != "" && r.Grain != api.GrainPolicy {
 		return errFeed("entry %d does not have what its grain needs", r.Seq)
 	}
 	return nil

@@ -100,8 +100,9 @@ type Guard struct {
 // learned under another one counts for nothing, and neither does an answer to a
 // question that was put under it.
 type history struct {
-	list    *revocation.List
-	flights singleflight.Group
+	list     *revocation.List
+	policies changes
+	flights  singleflight.Group
 }
 
 // New makes a guard and begins to follow the authority's feed. It does not wait
@@ -240,7 +241,7 @@ func (g *Guard) judge(ctx context.Context, text string, v *verify.Verdict, facts
 	how, stale := Local, facts.Time.Sub(h.list.AsOf()) > g.o.MaxStaleness
 	var p *prefix
 	if !stale {
-		p = g.memory.find(t, h)
+		p = g.memory.find(t, h, facts.Time)
 	}
 	if p == nil {
 		how = Introspected
@@ -254,7 +255,10 @@ func (g *Guard) judge(ctx context.Context, text string, v *verify.Verdict, facts
 			return nil, refusal
 		}
 	}
-	verifier := verify.Verifier{Revoked: h.list, Language: g.o.Language, MaxStaleness: math.MaxInt64} // asked about just now, or not stale
+	if p.address {
+		address(facts, r)
+	}
+	verifier := verify.Verifier{Revoked: h.list, Language: g.o.Language, Policies: p, MaxStaleness: math.MaxInt64} // asked about just now, or not stale
 	verifier.JudgeFrom(&verify.Question{Request: *facts}, &p.anchor, v)
 	if !v.Allowed() {
 		return nil, g.refused(v, how)

@@ -41,7 +41,7 @@ func (g *Guard) learn(ctx context.Context, h *history, text string, t *token.Tok
 		return nil, &api.Refusal{Code: api.CodeExpired, Reason: "the token has expired"}
 	}
 	digest := t.UnverifiedDigest()
-	if _, ok := g.memory.refused.GetIfPresent(digest); ok {
+	if known, ok := g.memory.refused.GetIfPresent(digest); ok && known == h.policies.latest() {
 		return nil, invalid()
 	}
 	if refusal := g.limits.allow(from, g.o.Now()); refusal != nil {
@@ -117,8 +117,34 @@ func (g *Guard) introspect(ctx context.Context, h *history, text string, digest 
 	if err != nil {
 		return nil, err
 	}
+	for range mostOutdated {
+		p, err := g.question(ctx, h, text, t, digest)
+		if err != nil {
+			return nil, err
+		}
+		if h.policies.outdate(p) {
+			continue // the feed told of a change while the answer was on its way
+		}
+		if p.whole {
+			g.memory.whole.Set(digest, p)
+		} else {
+			g.memory.keep(t.UnverifiedIdentifier().RootKeyID, p)
+		}
+		return p, nil
+	}
+	g.o.Log.Warn("the authority answers with policies that are older than its feed")
+	return nil, cannotKnow()
+}
+
+// mostOutdated is how often a question is put whose answer knows less than the
+// feed has told: a node that is asked can be behind the one that is followed.
+const mostOutdated = 3
+
+// question asks once.
+func (g *Guard) question(ctx context.Context, h *history, text string, t *token.Token, digest [32]byte) (*prefix, error) {
+	known := h.policies.latest() // before the question: an answer may have been given before what comes now
 	var in *api.Introspection
-	err = g.silence.ask(ctx, func(ctx context.Context) (err error) {
+	err := g.silence.ask(ctx, func(ctx context.Context) (err error) {
 		in, err = g.client.IntrospectToEnforce(ctx, g.o.Credential, text)
 		if err == nil && !in.Active && !g.serves.Load() {
 			err = g.confirm(ctx)
@@ -133,7 +159,7 @@ func (g *Guard) introspect(ctx context.Context, h *history, text string, digest 
 		return nil, cannotKnow()
 	}
 	if !in.Active {
-		g.memory.refused.Set(digest, struct{}{})
+		g.memory.refused.Set(digest, known)
 		return nil, invalid()
 	}
 	g.serves.Store(true)
@@ -143,11 +169,6 @@ func (g *Guard) introspect(ctx context.Context, h *history, text string, digest 
 		return nil, cannotKnow()
 	}
 	p.history = h
-	if in.Prefix != nil {
-		g.memory.keep(t.UnverifiedIdentifier().RootKeyID, p)
-	} else {
-		g.memory.whole.Set(digest, p)
-	}
 	return p, nil
 }
 
@@ -177,8 +198,18 @@ func (g *Guard) understand(in *api.Introspection, t *token.Token) (*prefix, erro
 			return nil, errors.New("it is about another token")
 		}
 	}
-	p := &prefix{user: in.Sub, device: in.Device, username: in.Username, role: in.Role}
-	p.anchor.Caveats, p.anchor.Signature = n, t.UnverifiedSignature() // the authority found the whole chain good
+	p := &prefix{user: in.Sub, device: in.Device, username: in.Username, role: in.Role, policies: in.Policies}
+	if in.Feed == nil {
+		return nil, errors.New("it does not say what it knew")
+	}
+	p.sequence = in.Feed.Sequence
+	if in.PoliciesUntil != nil {
+		p.until = in.PoliciesUntil.Time
+	}
+	for _, text := range in.Policies {
+		p.address = p.address || strings.HasPrefix(text, "client-ip ")
+	}
+	p.whole, p.anchor.Caveats, p.anchor.Signature = in.Prefix == nil, n, t.UnverifiedSignature() // the authority found the whole chain good
 	if in.Prefix != nil {
 		p.anchor.Caveats = in.Prefix.Caveats
 		if in.Prefix.Caveats <= token.MintCaveats || in.Prefix.Caveats > n {
@@ -293,6 +324,8 @@ func (g *Guard) sweep(ctx context.Context) {
 		if ours := g.o.Now(); ours.Before(theirs) {
 			theirs = ours
 		}
-		g.history.Load().list.Sweep(theirs)
+		h := g.history.Load()
+		h.list.Sweep(theirs)
+		h.policies.sweep(theirs)
 	}
 }

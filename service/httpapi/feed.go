@@ -181,6 +181,11 @@ func appendRevocation(b []byte, r *storage.Revocation) ([]byte, error) {
 	case storage.GrainEpoch:
 		b = append(b, `,"grain":"`+api.GrainEpoch+`","epoch":`...)
 		b = strconv.AppendUint(b, uint64(r.Epoch), 10)
+	case storage.GrainPolicy:
+		b = append(b, `,"grain":"`+api.GrainPolicy+`"`...)
+		if r.Subject != "" {
+			b = appendMember(b, "subject", r.Subject)
+		}
 	default:
 		return b, fmt.Errorf("revocation %d is of grain %d, which has no name on the wire", r.Seq, r.Grain)
 	}

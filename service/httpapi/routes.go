@@ -102,6 +102,8 @@ func (s *server) routes(g *gin.Engine) {
 	g.POST("/v1/admin/services", do(s, http.StatusCreated, s.addService))
 	g.DELETE("/v1/admin/services/:id", do(s, http.StatusNoContent, s.removeService))
 	get(g, "/v1/admin/audit", do(s, http.StatusOK, s.audit))
+	s.policyRoutes(g)
+	s.keyRoutes(g)
 
 	get(g, "/openapi.json", openAPI)
 	s.gatewayRoutes(g)

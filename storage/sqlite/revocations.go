@@ -11,12 +11,12 @@ import (
 	"macaroond/storage"
 )
 
-const selectRevocations = `SELECT seq, grain, root_key_id, fingerprint, epoch, expires_at FROM revocations `
+const selectRevocations = `SELECT seq, grain, root_key_id, fingerprint, epoch, expires_at, subject FROM revocations `
 
 func scanRevocation(r scanner) (v storage.Revocation, err error) {
 	var key, fingerprint []byte
 	var expires int64
-	err = r.Scan(&v.Seq, &v.Grain, &key, &fingerprint, &v.Epoch, &expires)
+	err = r.Scan(&v.Seq, &v.Grain, &key, &fingerprint, &v.Epoch, &expires, &v.Subject)
 	copy(v.RootKeyID[:], key)
 	copy(v.Fingerprint[:], fingerprint)
 	v.ExpiresAt = fromMilli(expires)
@@ -29,14 +29,14 @@ func (t *tx) list(r storage.Revocation) (storage.Revocation, bool, error) {
 	r.Seq = t.st.sequence + 1
 	r.ExpiresAt = fromMilli(milli(r.ExpiresAt))
 	key, fingerprint := noBytes, noBytes
-	if r.Grain != storage.GrainEpoch {
+	if r.Grain == storage.GrainDevice || r.Grain == storage.GrainBranch {
 		key = r.RootKeyID[:]
 	}
-	if r.Grain == storage.GrainBranch {
+	if r.Grain == storage.GrainBranch || r.Grain == storage.GrainPolicy {
 		fingerprint = r.Fingerprint[:]
 	}
-	n, err := t.exec(`INSERT INTO revocations (seq, grain, root_key_id, fingerprint, epoch, expires_at) VALUES (?, ?, ?, ?, ?, ?)
-		ON CONFLICT (root_key_id, fingerprint, epoch) DO NOTHING`, r.Seq, r.Grain, key, fingerprint, r.Epoch, milli(r.ExpiresAt))
+	n, err := t.exec(`INSERT INTO revocations (seq, grain, root_key_id, fingerprint, epoch, expires_at, subject) VALUES (?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (root_key_id, fingerprint, epoch) DO NOTHING`, r.Seq, r.Grain, key, fingerprint, r.Epoch, milli(r.ExpiresAt), r.Subject)
 	if err != nil || n == 0 {
 		return storage.Revocation{}, false, err
 	}
@@ -237,9 +237,9 @@ func (s *Store) Revocations(ctx context.Context, after int64) iter.Seq2[storage.
 	}
 }
 
-// selectPage gives what a grain does not have as NULL, which costs nothing, and
-// the two that only rare grains have as one column.
-const selectPage = `SELECT seq, grain, root_key_id, iif(grain = 2, fingerprint, NULL), iif(grain = 3, epoch, NULL), expires_at
+// selectPage gives what only rare grains have as one column, and as NULL, which
+// costs nothing, for the others.
+const selectPage = `SELECT seq, grain, root_key_id, fingerprint, CASE grain WHEN 3 THEN epoch WHEN 4 THEN subject END, expires_at
 	FROM revocations WHERE seq > ? ORDER BY seq LIMIT ?`
 
 // revocationPage reads through the driver itself: a million rows go through
@@ -279,6 +279,7 @@ func readRow(row *[6]driver.Value, r *storage.Revocation) bool {
 	key, _ := row[2].([]byte)
 	fingerprint, _ := row[3].([]byte)
 	epoch, _ := row[4].(int64)
+	r.Subject, _ = row[4].(string)
 	r.Seq, r.Grain, r.Epoch, r.ExpiresAt = seq, storage.Grain(grain), uint32(epoch), fromMilli(expires)
 	return ok1 && ok2 && ok3 && copy(r.RootKeyID[:], key) == len(key) && copy(r.Fingerprint[:], fingerprint) == len(fingerprint)
 }

@@ -38,6 +38,7 @@ func Run(t *testing.T, open func(t *testing.T) storage.Store) {
 		{"branches", branches},
 		{"epochs", epochs},
 		{"services", services},
+		{"policies", policies},
 		{"audit", audit},
 		{"accepted", accepted},
 		{"expire", expire},
