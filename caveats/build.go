@@ -63,6 +63,9 @@ func BodySHA256(sum [32]byte) Caveat {
 	return written("body-sha256 " + hex.EncodeToString(sum[:]))
 }
 
+// ViaCookie binds to the cookie: in a header the token is refused.
+func ViaCookie() Caveat { return written("via " + cookie) }
+
 // Note is a remark, in words separated by single spaces. Anybody who holds the
 // token can read it, and it is shown in decisions, audit and listings.
 func Note(text string) (Caveat, error) { return Parse("note " + text) }

@@ -23,6 +23,7 @@ var example = map[string]string{
 	"client-ip":   "client-ip 2001:db8::/32 192.0.2.0/24",
 	"origin":      "origin https://www.example https://app.example",
 	"body-sha256": "body-sha256 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+	"via":         "via cookie",
 	"note":        "note for the printer in the hall",
 }
 

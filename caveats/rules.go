@@ -34,6 +34,7 @@ var rules = [...]rule{
 	{"client-ip", false, false, each(network), checkClientIP, whyClientIP},
 	{"origin", false, false, each(browserOrigin), checkOrigin, whyOrigin},
 	{"body-sha256", false, false, one(hexDigest), checkBody, whyBody},
+	{"via", false, false, one(viaCookie), checkVia, whyVia},
 	{"note", true, false, anyText, checkNote, whyNote},
 }
 

@@ -34,7 +34,7 @@ func TestWhoJudges(t *testing.T) {
 		{"once, forged", forge(narrow(t, begin, "once abc")), "invalid", 1, 0},
 		{"once, and something that is refused", narrow(t, begin, "once abc", "method PUT"), "unknown_caveat", 1, 0},
 		{"cnf", narrow(t, begin, "cnf abc"), "unknown_caveat", 0, 0},
-		{"via", narrow(t, begin, "via cookie"), "unknown_caveat", 0, 0},
+		{"via", narrow(t, begin, "via cookie"), "refused", 0, 0},
 		{"cnf before the audience", narrow(t, alice.Token, window(), "cnf abc", "audience photos"), "unknown_caveat", 0, 1},
 		{"a word that begins alike", narrow(t, begin, "oncemore abc"), "unknown_caveat", 0, 0},
 		{"a note about it", narrow(t, begin, "note once abc"), "ok", 0, 0},

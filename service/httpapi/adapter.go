@@ -222,14 +222,22 @@ func (x *call) user(action string) (*service.Caller, error) { return x.authorize
 func (x *call) owner(action string) (*service.Caller, error) { return x.authorize(action, true) }
 
 func (x *call) authorize(action string, bare bool) (*service.Caller, error) {
-	cred, err := credentialOf(x.gin.Request)
+	text, cookie, err := x.s.presented(x.gin.Request)
 	if err != nil {
 		return nil, err
 	}
-	if cred.token == "" {
-		return nil, errNoToken()
+	facts := x.facts(action)
+	if cookie {
+		facts.Via = "cookie"
+		if err := x.s.sameSite(text, x.gin.Request, facts.Method, x.gin.Request.Host); err != nil {
+			return nil, err
+		}
 	}
-	return x.s.svc.Authorize(cred.token, x.facts(action), bare)
+	c, err := x.s.svc.Authorize(text, facts, bare)
+	if cookie && dead(err) {
+		takeCookie(x.gin)
+	}
+	return c, err
 }
 
 // basic checks a service credential.

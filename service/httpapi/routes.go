@@ -103,6 +103,8 @@ func (s *server) routes(g *gin.Engine) {
 	g.DELETE("/v1/admin/services/:id", do(s, http.StatusNoContent, s.removeService))
 	get(g, "/v1/admin/audit", do(s, http.StatusOK, s.audit))
 
+	s.browserRoutes(g)
+
 	get(g, "/openapi.json", openAPI)
 	s.gatewayRoutes(g)
 }
