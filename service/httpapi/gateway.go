@@ -108,10 +108,10 @@ func (s *server) ask(r *http.Request, d dialect) (*api.Pass, error) {
 			return nil, err
 		}
 	}
-	if len(r.Header["Authorization"]) > 1 {
-		return nil, forbidden("more than one Authorization header")
-	}
 	text, cookie, err := s.presented(r)
+	if e, ok := err.(*service.Error); ok && e.Code == api.CodeBadRequest {
+		err = forbidden(e.Detail) // the client's mistake; a gateway understands no 400
+	}
 	if err != nil {
 		return nil, err
 	}
