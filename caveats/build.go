@@ -76,6 +76,9 @@ func Cnf(thumbprint string) (Caveat, error) { return build("cnf", thumbprint) }
 // Sealed is an encrypted caveat, as the authority writes it.
 func Sealed(box string) (Caveat, error) { return build("sealed", box) }
 
+// ViaCookie binds to the cookie: in a header the token is refused.
+func ViaCookie() Caveat { return written("via " + cookie) }
+
 // Note is a remark, in words separated by single spaces. Anybody who holds the
 // token can read it, and it is shown in decisions, audit and listings.
 func Note(text string) (Caveat, error) { return Parse("note " + text) }

@@ -27,6 +27,7 @@ var example = map[string]string{
 	"once":        "once b64-or_any.word",
 	"cnf":         "cnf 0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I",
 	"sealed":      "sealed AAECAwQ",
+	"via":         "via cookie",
 	"note":        "note for the printer in the hall",
 }
 

@@ -22,6 +22,7 @@ func full() *Request {
 		Origins:    []string{"https://app.example"},
 		BodySHA256: strings.Repeat("0123456789abcdef", 4),
 		ProofKey:   "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I",
+		Via:        "cookie",
 		Extra:      map[string]string{"tenant": "blue"},
 	}
 }
@@ -213,6 +214,17 @@ func TestOrigin(t *testing.T) {
 	})
 }
 
+func TestVia(t *testing.T) {
+	by := func(via string) func(*Request) { return func(r *Request) { r.Via = via } }
+	policy(t, []row{
+		{"via cookie", nil, yes},
+		{"via cookie", by(""), no},
+		{"via cookie", by("header"), no},
+		{"via cookie", by("Cookie"), no},
+		{"via cookie", by("cookie "), no},
+	})
+}
+
 func TestBodyAndNote(t *testing.T) {
 	sum := strings.Repeat("0123456789abcdef", 4)
 	policy(t, []row{
@@ -302,6 +314,8 @@ func TestExplain(t *testing.T) {
 		{"origin http://a", "the request has no Origin", func(r *Request) { r.Origins = nil }},
 		{"client-ip ::/0", "client address 192.0.2.7 is not in ::/0", nil},
 		{"time-before 2020-01-01T00:00:00Z", "expired at 2020-01-01T00:00:00Z, and it is 2026-11-21T22:30:00.0000005Z", nil},
+		{"via cookie", "the token is good in the cookie only, and did not come in it", func(r *Request) { r.Via = "" }},
+		{"via cookie", `the token is good in the cookie only, and came by "\x1b[31m"`, func(r *Request) { r.Via = "\x1b[31m" }},
 		{"note x", "", nil},
 		{"once x", "whether it was used before is known to the authority only", nil},
 		{"sealed AA", "what is sealed only the authority can open", nil},

@@ -37,6 +37,7 @@ var rules = [...]rule{
 	{"once", false, false, one(word), checkElsewhere, whyOnce},
 	{"cnf", false, false, one(thumbprint), checkCnf, whyCnf},
 	{"sealed", false, false, one(box), checkElsewhere, whySealed},
+	{"via", false, false, one(viaCookie), checkVia, whyVia},
 	{"note", true, false, anyText, checkNote, whyNote},
 }
 

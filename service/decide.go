@@ -111,8 +111,9 @@ func (s *Service) Verify(ctx context.Context, in api.VerifyIn, svc *storage.Serv
 	} else if facts.Audience == "" {
 		facts.Audience = own
 	}
+	bare := svc == nil && facts.Audience == own || s.browser(&facts)
 	v := new(verify.Verdict)
-	s.judge(&verify.Question{Token: in.Token, Request: facts, AllowBare: svc == nil && facts.Audience == own}, v)
+	s.judge(&verify.Question{Token: in.Token, Request: facts, AllowBare: bare}, v)
 	if svc == nil && v.Held && v.Identity.User != caller.User {
 		v = &verify.Verdict{Code: api.CodeInvalid} // somebody else's token is no business of the asker's
 	}
@@ -129,7 +130,7 @@ func (s *Service) Verify(ctx context.Context, in api.VerifyIn, svc *storage.Serv
 func (s *Service) facts(in api.Request) (caveats.Request, error) {
 	r := caveats.Request{
 		Time: s.now(), Audience: in.Audience, Method: in.Method, Target: in.Path,
-		Actions: in.Actions, BodySHA256: in.BodySHA256, Extra: in.Extra,
+		Actions: in.Actions, BodySHA256: in.BodySHA256, Via: in.Via, Extra: in.Extra,
 	}
 	if len(in.Actions) > 64 {
 		return r, badField("/request/actions", "at most 64 actions")
@@ -190,7 +191,7 @@ func (s *Service) nameWithin(ctx context.Context, id string, wait time.Duration)
 }
 
 // Gateway judges a request that a gateway asks about. At a gateway, as at any
-// resource server, a token must name the audience.
+// resource server, a token must name the audience; but see browser.
 func (s *Service) Gateway(ctx context.Context, text string, facts caveats.Request) (*api.Pass, error) {
 	facts.Time = s.now()
 	if facts.Audience == "" {
@@ -199,7 +200,7 @@ func (s *Service) Gateway(ctx context.Context, text string, facts caveats.Reques
 	v := verdicts.Get().(*verify.Verdict)
 	defer verdicts.Put(v)
 	defer v.Forget()
-	s.judge(&verify.Question{Token: text, Request: facts}, v)
+	s.judge(&verify.Question{Token: text, Request: facts, AllowBare: s.browser(&facts)}, v)
 	if err := s.settle(ctx, v); err != nil {
 		return nil, s.cannotKnow(err)
 	}

@@ -22,8 +22,8 @@ func errBadCredentials() error {
 // Login checks a password and mints a root macaroon for the device. The answer
 // and its time are the same for an unknown user and for a wrong password.
 func (s *Service) Login(ctx context.Context, in api.LoginIn, src Source) (api.Grant, error) {
-	if in.Mode != "" && in.Mode != "token" {
-		return api.Grant{}, badField("/mode", "unknown mode")
+	if err := s.checkMode(in.Mode); err != nil {
+		return api.Grant{}, err
 	}
 	set := s.Settings()
 	ttl := set.RootTTL
@@ -32,6 +32,9 @@ func (s *Service) Login(ctx context.Context, in api.LoginIn, src Source) (api.Gr
 			return api.Grant{}, badField("/ttl", "ttl is 1 to %d seconds", int64(set.RootTTL/time.Second))
 		}
 		ttl = time.Duration(in.TTL) * time.Second
+	}
+	if in.Audience != "" && in.Mode == modeCookie {
+		return api.Grant{}, badField("/audience", "no token comes in the mode \"cookie\": a page asks for a ticket")
 	}
 	if in.Audience != "" {
 		if _, err := caveats.Audience(in.Audience); err != nil {
@@ -71,6 +74,9 @@ func (s *Service) Login(ctx context.Context, in api.LoginIn, src Source) (api.Gr
 		return api.Grant{}, errBadCredentials()
 	}
 	grant, err := s.issue(ctx, user, storage.IssueDevice{Device: device, PasswordHash: &user.PasswordHash}, ttl, s.eventOf(EventLogin, user.ID, src))
+	if err == nil && in.Mode == modeCookie {
+		err = s.intoCookie(&grant)
+	}
 	if errors.Is(err, storage.ErrPasswordChanged) {
 		err = errBadCredentials()
 	}
@@ -110,6 +116,9 @@ func (s *Service) Signup(ctx context.Context, in api.SignupIn, src Source) (api.
 	if mode != "password" && mode != "device" {
 		return api.Grant{}, refuse(api.CodeSignupOff, "sign-up is off here")
 	}
+	if err := s.checkMode(in.Mode); err != nil {
+		return api.Grant{}, err
+	}
 	name, key, err := userName("/username", in.Username, true)
 	if err != nil {
 		return api.Grant{}, err
@@ -139,6 +148,9 @@ func (s *Service) Signup(ctx context.Context, in api.SignupIn, src Source) (api.
 	grant, err := s.mint(ctx, user, s.Settings().RootTTL, storage.IssueDevice{Device: device}, func(d storage.IssueDevice) (storage.Device, error) {
 		return s.store.CreateUser(ctx, user, hashes, &d, s.eventOf(EventSignup, user.ID, src))
 	})
+	if err == nil && in.Mode == modeCookie {
+		err = s.intoCookie(&grant)
+	}
 	if err != nil {
 		return api.Grant{}, err
 	}
@@ -150,6 +162,9 @@ func (s *Service) Signup(ctx context.Context, in api.SignupIn, src Source) (api.
 // Recover takes a one-time recovery code instead of a password. All the user's
 // other devices are revoked.
 func (s *Service) Recover(ctx context.Context, in api.RecoverIn, src Source) (api.Grant, error) {
+	if err := s.checkMode(in.Mode); err != nil {
+		return api.Grant{}, err
+	}
 	device, err := deviceOf(in.Device)
 	if err != nil {
 		return api.Grant{}, err
@@ -180,6 +195,9 @@ func (s *Service) Recover(ctx context.Context, in api.RecoverIn, src Source) (ap
 		}
 		s.note(ctx, ev)
 		return api.Grant{}, refuse(api.CodeBadCredentials, "the name or the code is wrong")
+	}
+	if err == nil && in.Mode == modeCookie {
+		err = s.intoCookie(&grant)
 	}
 	if err == nil {
 		s.metrics.logins.WithLabelValues("recovery").Inc()

@@ -94,6 +94,9 @@ func (s *Service) RevokeByCaveats(ctx context.Context, c *Caller, holder []strin
 	if len(holder) > token.MaxCaveats-token.MintCaveats {
 		return api.RevokeOut{}, badField("/caveats", "at most %d caveats", token.MaxCaveats-token.MintCaveats)
 	}
+	if len(holder) == 1 && holder[0] == caveats.ViaCookie().String() {
+		return api.RevokeOut{}, badField("/caveats", "that is the cookie's own root: to drop the device itself, log out")
+	}
 	texts := make([]string, 0, token.MaxCaveats)
 	for i := range token.MintCaveats {
 		text, _ := c.Chain.Caveat(i)

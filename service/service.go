@@ -41,6 +41,7 @@ type Settings struct {
 	MaxPrefixTTL    time.Duration // how far away the expiry that a prefix covers may be
 	MaxDevices      int           // live devices a user may have
 	AuditRetention  time.Duration // audit entries older than this go; 0 keeps all
+	Browser         []string      // audiences besides its own for which the cookie's bare root is good
 	RotateEvery     time.Duration // how old the signing epoch becomes; 0 leaves rotating to the command
 	FormatEnds      []FormatEnd   // of earlier token formats; one that is not named verifies as long as its tokens live
 }

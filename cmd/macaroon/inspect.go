@@ -72,7 +72,8 @@ func inspectToken(t *token.Token, now time.Time) inspection {
 	}
 	user, device, minted := claims(texts)
 	if minted {
-		out.User, out.Device, out.BareRoot = user, device, len(texts) == token.MintCaveats
+		out.User, out.Device = user, device
+		out.BareRoot = len(texts) == token.MintCaveats || len(texts) == token.MintCaveats+1 && texts[token.MintCaveats] == "via cookie"
 	}
 	if expiry, ok := client.UnverifiedExpiry(t); ok {
 		at, left := api.At(expiry), int64(expiry.Sub(now)/time.Second)

@@ -37,6 +37,7 @@ type config struct {
 	TLSKeyFile     string        `key:"tls_key_file" default:"" doc:"Private key (PEM) for tls_cert_file." reload:"yes"`
 	TrustedProxies []string      `key:"trusted_proxies" default:"" doc:"CIDRs of gateways: only they may ask /authz, and only their X-Forwarded-For is believed. With --dev the default is loopback. A Unix socket's peer counts as 127.0.0.1." reload:"yes"`
 	CORSOrigins    []string      `key:"cors_origins" default:"" doc:"Origins whose pages may call /v1 and /oauth2 from a browser." reload:"yes"`
+	BrowserAud     []string      `key:"browser_audiences" default:"" doc:"Audiences, besides the authority's own, for which the cookie of browser mode is good: at /authz and /v1/verify, with CSRF checks." reload:"yes"`
 	RemoteUser     string        `key:"remote_user" default:"id" doc:"What the Remote-User header tells a backend: id or username." reload:"yes"`
 	Signup         string        `key:"signup" default:"off" doc:"Who may sign up: off (nobody), password (with a password), device (with a name only, too)." reload:"yes"`
 	RootTTL        time.Duration `key:"root_ttl" default:"720h" doc:"Longest lifetime of a root macaroon (30 days)." reload:"yes"`
@@ -232,6 +233,11 @@ func (c *config) check() error {
 	for _, o := range c.CORSOrigins {
 		if u, err := url.Parse(o); err != nil || u.Scheme == "" || u.Host == "" || u.Scheme+"://"+u.Host != o || strings.Contains(o, "*") {
 			return usagef("cors_origins: %q is not scheme://host[:port]", o)
+		}
+	}
+	for _, a := range c.BrowserAud {
+		if !plainWord(a) {
+			return usagef("browser_audiences: %q is not 1 to 128 printable ASCII characters without space", a)
 		}
 	}
 	if c.Issuer != "" {

@@ -40,6 +40,7 @@ type SignupIn struct {
 	Username string   `json:"username"`
 	Password string   `json:"password,omitempty"`
 	Device   DeviceIn `json:"device"`
+	Mode     string   `json:"mode,omitempty"` // as LoginIn's
 }
 
 // LoginIn is the body of POST /v1/login. Username and Password are left out
@@ -51,7 +52,7 @@ type LoginIn struct {
 	Device   DeviceIn `json:"device"`
 	TTL      int64    `json:"ttl,omitzero"`
 	Audience string   `json:"audience,omitempty"`
-	Mode     string   `json:"mode,omitempty"` // "" or "token"
+	Mode     string   `json:"mode,omitempty"` // "" or "token", or "cookie": see Grant
 }
 
 // RecoverIn is the body of POST /v1/recover: a one-time recovery code instead
@@ -60,12 +61,15 @@ type RecoverIn struct {
 	Username string   `json:"username"`
 	Code     string   `json:"code"`
 	Device   DeviceIn `json:"device"`
+	Mode     string   `json:"mode,omitempty"` // as LoginIn's
 }
 
-// Grant is what a login answers.
+// Grant is what a login answers. In the mode "cookie" the token goes into the
+// cookie, and CSRFToken is there instead of Token and TokenType.
 type Grant struct {
-	Token         string    `json:"token"`
-	TokenType     string    `json:"token_type"` // "Bearer"
+	Token         string    `json:"token,omitempty"`
+	TokenType     string    `json:"token_type,omitempty"` // "Bearer"
+	CSRFToken     string    `json:"csrf_token,omitempty"`
 	ExpiresAt     Time      `json:"expires_at"`
 	ExpiresIn     int64     `json:"expires_in"` // seconds
 	User          UserRef   `json:"user"`

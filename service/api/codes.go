@@ -26,6 +26,7 @@ const (
 	CodeSuspended        = "suspended"          // 403, only after the right password
 	CodeSignupOff        = "signup_off"         // 403
 	CodeBareRootRequired = "bare_root_required" // 403
+	CodeCSRF             = "csrf"               // 403: the cookie came with a request that may be a foreign page's
 	CodeNotFound         = "not_found"          // 404
 	CodeMethodNotAllowed = "method_not_allowed" // 405
 	CodeNameTaken        = "name_taken"         // 409

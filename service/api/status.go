@@ -27,6 +27,7 @@ var statusOf = map[string]int{
 	CodeSuspended:        http.StatusForbidden,
 	CodeSignupOff:        http.StatusForbidden,
 	CodeBareRootRequired: http.StatusForbidden,
+	CodeCSRF:             http.StatusForbidden,
 	CodeNotFound:         http.StatusNotFound,
 	CodeMethodNotAllowed: http.StatusMethodNotAllowed,
 	CodeNameTaken:        http.StatusConflict,
@@ -78,7 +79,7 @@ func (r *Refusal) Error() string { return r.Code + ": " + r.Reason }
 // OfToken reports whether the code is a verdict on a token.
 func (r *Refusal) OfToken() bool {
 	switch r.Code {
-	case CodeRateLimited, CodeBusy, CodeForbidden, CodeNoToken, CodeBadRequest, CodeBodyTooLarge:
+	case CodeRateLimited, CodeBusy, CodeForbidden, CodeCSRF, CodeNoToken, CodeBadRequest, CodeBodyTooLarge:
 		return false
 	}
 	return true

@@ -36,7 +36,7 @@ func TestWhoJudges(t *testing.T) {
 		{"once before the audience", narrow(t, alice.Token, window(), "once abc", "audience photos"), "ok", "replayed", 1, 0},
 		{"sealed, by nobody", narrow(t, begin, "sealed AAAA"), "unknown_caveat", "unknown_caveat", 1, 0},
 		{"cnf, badly written", narrow(t, begin, "cnf abc"), "unknown_caveat", "unknown_caveat", 0, 0},
-		{"via", narrow(t, begin, "via cookie"), "unknown_caveat", "unknown_caveat", 0, 0},
+		{"via", narrow(t, begin, "via cookie"), "refused", "refused", 0, 0},
 		{"a word that begins alike", narrow(t, begin, "oncemore abc"), "unknown_caveat", "unknown_caveat", 0, 0},
 		{"a note about it", narrow(t, begin, "note once abc"), "ok", "ok", 0, 0},
 	} {

@@ -225,14 +225,22 @@ func (x *call) user(action string, ready ...func(*service.Caller) error) (*servi
 func (x *call) owner(action string) (*service.Caller, error) { return x.authorize(action, true) }
 
 func (x *call) authorize(action string, bare bool, ready ...func(*service.Caller) error) (*service.Caller, error) {
-	cred, err := credentialOf(x.gin.Request)
+	text, cookie, err := x.s.presented(x.gin.Request)
 	if err != nil {
 		return nil, err
 	}
-	if cred.token == "" {
-		return nil, errNoToken()
+	facts := x.facts(action)
+	if cookie {
+		facts.Via = "cookie"
+		if err := x.s.sameSite(text, x.gin.Request, facts.Method, x.gin.Request.Host); err != nil {
+			return nil, err
+		}
 	}
-	return x.s.svc.Authorize(x.ctx(), cred.token, x.facts(action), bare, ready...)
+	c, err := x.s.svc.Authorize(x.ctx(), text, facts, bare, ready...)
+	if cookie && dead(err) {
+		takeCookie(x.gin)
+	}
+	return c, err
 }
 
 // basic checks a service credential.

@@ -84,6 +84,12 @@ func (d *description) input(r *http.Request, body []byte) *openapi3filter.Reques
 	return &openapi3filter.RequestValidationInput{Request: r, PathParams: params, Route: route, Options: &openapi3filter.Options{
 		IncludeResponseStatus: true, MultiError: true,
 		AuthenticationFunc: func(_ context.Context, in *openapi3filter.AuthenticationInput) error {
+			if in.SecurityScheme.Type == "apiKey" {
+				if _, err := in.RequestValidationInput.Request.Cookie(in.SecurityScheme.Name); err != nil {
+					return err
+				}
+				return nil
+			}
 			scheme, _, _ := strings.Cut(in.RequestValidationInput.Request.Header.Get("Authorization"), " ")
 			if !strings.EqualFold(scheme, in.SecurityScheme.Scheme) {
 				return errors.New("no " + in.SecurityScheme.Scheme)

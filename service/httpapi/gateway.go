@@ -18,12 +18,13 @@ import (
 // the other family's through.
 type dialect struct {
 	method, uri string // header names; empty: the subrequest's own
+	host        string // likewise; may be left out
 }
 
 var (
-	original  = dialect{"X-Original-Method", "X-Original-Uri"}   // nginx auth_request
-	forwarded = dialect{"X-Forwarded-Method", "X-Forwarded-Uri"} // Traefik ForwardAuth, Caddy forward_auth
-	prefixed  = dialect{}                                        // Envoy ext_authz with a path prefix
+	original  = dialect{"X-Original-Method", "X-Original-Uri", "X-Original-Host"}    // nginx auth_request
+	forwarded = dialect{"X-Forwarded-Method", "X-Forwarded-Uri", "X-Forwarded-Host"} // Traefik ForwardAuth, Caddy forward_auth
+	prefixed  = dialect{}                                                            // Envoy ext_authz with a path prefix
 )
 
 // authz answers a gateway's subrequest: exactly 200 with the identity in
@@ -33,6 +34,9 @@ func (s *server) authz(d dialect) gin.HandlerFunc {
 		c.Header("Cache-Control", "no-store") // a gateway that kept a verdict would outlive a revocation
 		pass, err := s.ask(c.Request, d)
 		if err != nil {
+			if len(c.Request.Header["Cookie"]) > 0 && dead(err) && len(c.Request.Header["Authorization"]) == 0 {
+				takeCookie(c)
+			}
 			p, header := s.problem(c, err)
 			for k, v := range header {
 				c.Header(k, v)
@@ -104,17 +108,24 @@ func (s *server) ask(r *http.Request, d dialect) (*api.Pass, error) {
 			return nil, err
 		}
 	}
-	if len(r.Header["Authorization"]) > 1 {
-		return nil, forbidden("more than one Authorization header")
+	text, cookie, err := s.presented(r)
+	if e, ok := err.(*service.Error); ok && e.Code == api.CodeBadRequest {
+		err = forbidden(e.Detail) // the client's mistake; a gateway understands no 400
 	}
-	cred, err := credentialOf(r)
 	if err != nil {
 		return nil, err
 	}
-	if cred.token == "" {
-		return nil, errNoToken()
+	if cookie {
+		facts.Via = "cookie"
+		host := r.Host
+		if d.host != "" {
+			host, _ = single(r.Header, d.host)
+		}
+		if err := s.sameSite(text, r, facts.Method, host); err != nil {
+			return nil, err
+		}
 	}
-	return s.judge.Gateway(r.Context(), cred.token, facts)
+	return s.judge.Gateway(r.Context(), text, facts)
 }
 
 // asked reads the query, which is the gateway's configuration and no client's.

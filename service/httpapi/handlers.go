@@ -8,7 +8,10 @@ import (
 )
 
 func (s *server) signup(x *call, in api.SignupIn) (api.Grant, error) {
-	return s.svc.Signup(x.ctx(), in, x.source())
+	if err := x.mayLogin(in.Mode); err != nil {
+		return api.Grant{}, err
+	}
+	return x.granted(s.svc.Signup(x.ctx(), in, x.source()))
 }
 
 // login takes the name and password from HTTP Basic or from the body, not both.
@@ -23,11 +26,17 @@ func (s *server) login(x *call, in api.LoginIn) (api.Grant, error) {
 		}
 		in.Username, in.Password = cred.name, cred.secret
 	}
-	return s.svc.Login(x.ctx(), in, x.source())
+	if err := x.mayLogin(in.Mode); err != nil {
+		return api.Grant{}, err
+	}
+	return x.granted(s.svc.Login(x.ctx(), in, x.source()))
 }
 
 func (s *server) recover(x *call, in api.RecoverIn) (api.Grant, error) {
-	return s.svc.Recover(x.ctx(), in, x.source())
+	if err := x.mayLogin(in.Mode); err != nil {
+		return api.Grant{}, err
+	}
+	return x.granted(s.svc.Recover(x.ctx(), in, x.source()))
 }
 
 func (s *server) logout(x *call, _ none) (none, error) {
@@ -35,7 +44,13 @@ func (s *server) logout(x *call, _ none) (none, error) {
 	if err != nil {
 		return none{}, err
 	}
-	return none{}, s.svc.Logout(x.ctx(), c, x.source())
+	if err := s.svc.Logout(x.ctx(), c, x.source()); err != nil {
+		return none{}, err
+	}
+	if hasCookie(x.gin.Request) {
+		takeCookie(x.gin)
+	}
+	return none{}, nil
 }
 
 func (s *server) devices(x *call, _ none) (api.Devices, error) {
@@ -119,7 +134,7 @@ func (s *server) revoke(x *call, in api.RevokeIn) (api.RevokeOut, error) {
 		return api.RevokeOut{}, err
 	}
 	var owner *service.Caller
-	if cred != (credential{}) && cred.token != in.Token {
+	if cred != (credential{}) && cred.token != in.Token || hasCookie(x.gin.Request) {
 		if owner, err = x.owner("revoke"); err != nil {
 			return api.RevokeOut{}, err
 		}

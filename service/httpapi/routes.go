@@ -105,6 +105,8 @@ func (s *server) routes(g *gin.Engine) {
 	s.policyRoutes(g)
 	s.keyRoutes(g)
 
+	s.browserRoutes(g)
+
 	get(g, "/openapi.json", openAPI)
 	s.gatewayRoutes(g)
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -45,8 +46,11 @@ func (w *watch) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err := document().response(r, sent, resp, body); err != nil {
 		t.Errorf("%s %s: %d is not as documented: %v\n%.500s", r.Method, r.URL.Path, resp.StatusCode, err, body)
 	}
-	if c := cookies(resp.Header); c != nil {
-		t.Errorf("%s %s: the answer sets a cookie: %q", r.Method, r.URL.Path, c)
+	for _, c := range cookies(resp.Header) {
+		asked := len(r.Header["Cookie"]) > 0 || bytes.Contains(sent, []byte(`"cookie"`))
+		if !documentedCookie.MatchString(c) || len(c) > 4096 || !asked {
+			t.Errorf("%s %s: the answer sets a cookie: %q", r.Method, r.URL.Path, c)
+		}
 	}
 	secrets := secretsOf(r, sent)
 	for _, s := range secrets {
@@ -55,8 +59,17 @@ func (w *watch) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 	}
 	w.a.log.secret(append(secrets, membersOf(body)...)...)
+	for _, c := range cookies(resp.Header) {
+		_, value, _ := strings.Cut(c, "=")
+		value, _, _ = strings.Cut(value, ";")
+		w.a.log.secret(long([]string{value})...)
+	}
+	w.a.log.secret(long(r.Header.Values("X-CSRF-Token"))...)
 	return resp, nil
 }
+
+// documentedCookie is the only one that is ever set.
+var documentedCookie = regexp.MustCompile(`^__Host-macaroon=[A-Za-z0-9_-]*; Path=/; Max-Age=[0-9]+; Secure; HttpOnly; SameSite=Lax$`)
 
 // cookies are those that an answer sets.
 func cookies(h http.Header) (out []string) {
@@ -88,6 +101,9 @@ func secretsOf(r *http.Request, body []byte) []string {
 			out = append(out, string(plain), secret)
 		}
 	}
+	for _, c := range r.Cookies() {
+		out = append(out, c.Value)
+	}
 	if form, err := url.ParseQuery(string(body)); err == nil && strings.Contains(r.Header.Get("Content-Type"), "form") {
 		out = append(out, form.Get("token"), form.Get("client_secret"))
 	}
@@ -113,7 +129,7 @@ func membersOf(body []byte) (out []string) {
 			}
 		case string:
 			switch name {
-			case "token", "password", "code", "secret", "recovery_codes":
+			case "token", "password", "code", "secret", "recovery_codes", "csrf_token", "ticket":
 				out = append(out, v)
 			}
 		}
@@ -206,9 +222,10 @@ func TestSecretsAreLookedFor(t *testing.T) {
 	}
 }
 
-// No cookie is set, which the watch holds every answer of these tests against,
-// and none is read: what a browser sends along by itself lets nobody in.
-func TestNoCookies(t *testing.T) {
+// Without browser mode no cookie is set, which is looked for in every answer, and
+// none but its own is read: nothing else that a browser sends along lets anybody
+// in.
+func TestNoOtherCookies(t *testing.T) {
 	set := http.Header{"Cookie": {"a=b"}}
 	if cookies(set) != nil {
 		t.Error("a cookie is found where there is none")
@@ -221,7 +238,7 @@ func TestNoCookies(t *testing.T) {
 
 	a := start(t, func(s *setup) { s.trust(proxy) })
 	alice := a.user("alice")
-	for _, name := range []string{"Authorization", "authorization", "token", "access_token", "session", "macaroon", "macaroond", "__Host-macaroond", "__Host-session"} {
+	for _, name := range []string{"Authorization", "authorization", "token", "access_token", "session", "macaroon", "macaroond", "__Host-macaroond", "__Host-session", "__host-macaroon", "__HOST-macaroon", "__Host-Macaroon", "__Secure-macaroon", "Host-macaroon"} {
 		for _, value := range []string{alice.Token, `"` + bearer(alice.Token) + `"`} {
 			cookie := []string{"Cookie", name + "=" + value}
 			a.do(ask{method: "GET", path: "/v1/devices", header: cookie}).want(401, "no_token")

@@ -123,6 +123,27 @@ func (k *Keyring) RootKey(id token.Identifier) (token.RootKey, bool) {
 	return token.DeriveRootKey(prk, id), known
 }
 
+// CSRF is the synchronizer token of a session in a browser, in one epoch: bound
+// to the user, the device and its root key, and to nothing that a renewal
+// changes. It is HKDF-Expand of the epoch's secret, whose info begins with the
+// purpose: an identifier, which is a root key's info, begins otherwise. It gives
+// nothing away about the root key and is no bearer secret: without the cookie it
+// is good for nothing. False as RootKey says it.
+func (k *Keyring) CSRF(id token.Identifier, user, device string) (sum [32]byte, known bool) {
+	prk, known := k.state.Load().prk[slotOf(id.Epoch, id.Format)]
+	if !known {
+		prk = &k.decoy
+	}
+	const purpose = "macaroond/csrf/v1"
+	// No part can hold a zero byte, so no two sessions have one info.
+	info := purpose + "\x00" + id.String() + "\x00" + user + "\x00" + device
+	key, err := hkdf.Expand(sha256.New, prk[:], info, len(sum))
+	if err != nil {
+		return sum, false // only for a length that HKDF has not
+	}
+	return [32]byte(key), known
+}
+
 // Anchor is the start of the chain of an identifier's tokens; false as RootKey
 // says it.
 func (k *Keyring) Anchor(id token.Identifier) (token.Anchor, bool) {

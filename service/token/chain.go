@@ -127,8 +127,22 @@ func (c Chain) Fingerprint(n int) Fingerprint {
 	return c.Signature(n).Fingerprint()
 }
 
-// Bare reports whether there is nothing but the mint caveats.
-func (c Chain) Bare() bool { return len(c.token.caveats) == MintCaveats }
+// viaCookie is caveats.ViaCookie's text.
+const viaCookie = "via cookie"
+
+// Bare reports whether there is nothing but the mint caveats, or those and
+// "via cookie", which is the bare root of a browser: its cookie's token. A
+// holder may make the one of the other, and gains nothing: the caveat refuses
+// wherever the token is not taken from the cookie.
+func (c Chain) Bare() bool {
+	switch len(c.token.caveats) {
+	case MintCaveats:
+		return true
+	case MintCaveats + 1:
+		return c.mint(MintCaveats, viaCookie) == viaCookie
+	}
+	return false
+}
 
 // Identity is who a token was minted for. The texts are the token's own: see
 // [Token.Read] for how long they are good.

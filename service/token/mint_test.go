@@ -24,6 +24,10 @@ func TestMint(t *testing.T) {
 	}{
 		{"bare", who, nil, mint},
 		{"limited", who, limits, append(slices.Clone(mint), "audience photos", "allow photos:read")},
+		{"for the cookie", who, []caveats.Caveat{caveats.ViaCookie()}, append(slices.Clone(mint), "via cookie")},
+		{"for the cookie, limited", who, append([]caveats.Caveat{caveats.ViaCookie()}, limits...), append(slices.Clone(mint), "via cookie", "audience photos", "allow photos:read")},
+		{"limited, for the cookie", who, append(slices.Clone(limits), caveats.ViaCookie()), append(slices.Clone(mint), "audience photos", "allow photos:read", "via cookie")},
+		{"for the cookie twice", who, []caveats.Caveat{caveats.ViaCookie(), caveats.ViaCookie()}, append(slices.Clone(mint), "via cookie", "via cookie")},
 		{"cut to the whole second, in UTC", late, nil, mint},
 		{"a service", token.Identity{User: "svc_AAAAAAAAAAAAAAAA", Device: phone, Expires: till}, nil, []string{tillText, "user svc_AAAAAAAAAAAAAAAA", "device " + phone}},
 	} {
@@ -43,7 +47,8 @@ func TestMint(t *testing.T) {
 		if want := (token.Identity{User: c.who.User, Device: c.who.Device, Expires: till}); !ok || got != want {
 			t.Errorf("%s: identity %+v, %v; want %+v", c.name, got, ok, want)
 		}
-		if chain.Bare() != (len(c.limits) == 0) || chain.Len() != len(c.want) || chain.Identifier() != id {
+		bare := len(c.limits) == 0 || len(c.limits) == 1 && c.limits[0] == caveats.ViaCookie()
+		if chain.Bare() != bare || chain.Len() != len(c.want) || chain.Identifier() != id {
 			t.Errorf("%s: bare %v, %d caveats, %v", c.name, chain.Bare(), chain.Len(), chain.Identifier())
 		}
 	}

@@ -16,10 +16,10 @@ import (
 // texts are appended to whatever token, the identity stays, the expiry is no
 // later, and no refusal becomes an acceptance.
 func FuzzIdentity(f *testing.F) {
-	bases := []string{"", "audience photos", "audience photos\nmethod GET", "method GET", "audience mail", "audience photos\nx-tenant red", "third-party x", "nope", "time-before 2026-11-21T12:00:00Z"}
+	bases := []string{"", "audience photos", "audience photos\nmethod GET", "method GET", "audience mail", "audience photos\nx-tenant red", "third-party x", "nope", "time-before 2026-11-21T12:00:00Z", "via cookie"}
 	more := []string{
 		"user " + mallory, "user " + alice, "device dev_MalloryMallory12", "time-before 2099-01-01T00:00:00Z", "time-before 2001-01-01T00:00:00Z",
-		"audience photos", "audience mail", "x-tenant blue", "note x", "third-party audience photos", "", "\xff", "method GET\naudience photos\nuser " + mallory,
+		"audience photos", "audience mail", "x-tenant blue", "note x", "via cookie", "third-party audience photos", "", "\xff", "method GET\naudience photos\nuser " + mallory,
 	}
 	seeds := 0
 	for _, base := range bases {
@@ -42,6 +42,9 @@ func FuzzIdentity(f *testing.F) {
 		facts := caveats.Request{
 			Time: now.Add(time.Duration(seconds%1e7) * time.Second), User: said, Device: said, Audience: audience,
 			Method: method, Target: target, Actions: []string{method}, Origins: []string{said}, Extra: map[string]string{"tenant": tenant},
+		}
+		if allowBare && seconds%2 == 0 {
+			facts.Via = "cookie"
 		}
 		v.MaxStaleness = 1 << 62
 		before := v.Verify(verify.Question{Token: tokenWith(t, texts...), Request: facts, AllowBare: allowBare})
