@@ -33,7 +33,13 @@ const (
 	EventServiceRemoved = "service_removed"
 	EventServiceRefused = "service_refused"
 	EventAdminRefused   = "admin_refused"
-	EventBackup         = "backup"
+
+	EventServiceSecretAdded   = "service_secret_added"
+	EventServiceSecretRemoved = "service_secret_removed"
+	EventServiceToken         = "service_token"
+	EventMinted               = "minted"
+
+	EventBackup = "backup"
 )
 
 // ActorOperator is whoever runs commands on the server.

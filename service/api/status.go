@@ -31,6 +31,7 @@ var statusOf = map[string]int{
 	CodeMethodNotAllowed: http.StatusMethodNotAllowed,
 	CodeNameTaken:        http.StatusConflict,
 	CodeBranchLimit:      http.StatusConflict,
+	CodeTooMany:          http.StatusConflict,
 	CodeOtherGeneration:  http.StatusGone,
 	CodeBodyTooLarge:     http.StatusRequestEntityTooLarge,
 	CodeUnsupportedMedia: http.StatusUnsupportedMediaType,

@@ -38,6 +38,8 @@ func Run(t *testing.T, open func(t *testing.T) storage.Store) {
 		{"branches", branches},
 		{"epochs", epochs},
 		{"services", services},
+		{"secrets", secrets},
+		{"subjects", subjects},
 		{"audit", audit},
 		{"expire", expire},
 		{"restore", restore},
