@@ -19,6 +19,9 @@ const RightMint = "mint"
 // believed of it: it decides which question is asked about the token, and both
 // answers read who it is from the mint caveats of a chain that held.
 func ClaimsService(text string) bool {
+	if text == "" {
+		return false
+	}
 	t, err := token.Parse(text)
 	if err != nil {
 		return false
@@ -57,3 +60,6 @@ func (s *Service) holder(id token.Identity) (storage.Service, bool) {
 
 // HasRight reports whether the service has the right.
 func HasRight(svc storage.Service, right string) bool { return slices.Contains(svc.Rights, right) }
+
+// IsService reports whether an identity's user is a service.
+func IsService(user string) bool { return strings.HasPrefix(user, token.ServicePrefix) }

@@ -103,6 +103,9 @@ func (s *server) routes(g *gin.Engine) {
 	g.DELETE("/v1/admin/services/:id", do(s, http.StatusNoContent, s.removeService))
 	get(g, "/v1/admin/audit", do(s, http.StatusOK, s.audit))
 
+	s.oauthRoutes(g)
+	s.serviceRoutes(g)
+
 	get(g, "/openapi.json", openAPI)
 	s.gatewayRoutes(g)
 }
@@ -159,7 +162,7 @@ func (s *server) withCORS(next http.Handler) http.Handler {
 		MaxAge:         600,
 	}).Handler(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasPrefix(r.URL.Path, "/v1/") || strings.HasPrefix(r.URL.Path, "/oauth2/") {
+		if strings.HasPrefix(r.URL.Path, "/v1/") || strings.HasPrefix(r.URL.Path, "/oauth2/") || strings.HasPrefix(r.URL.Path, metadataPath) {
 			browser.ServeHTTP(w, r)
 			return
 		}
