@@ -35,7 +35,13 @@ const (
 	EventAdminRefused   = "admin_refused"
 	EventPolicyAdded    = "policy_added"
 	EventPolicyRemoved  = "policy_removed"
-	EventBackup         = "backup"
+
+	EventServiceSecretAdded   = "service_secret_added"
+	EventServiceSecretRemoved = "service_secret_removed"
+	EventServiceToken         = "service_token"
+	EventMinted               = "minted"
+
+	EventBackup = "backup"
 )
 
 // ActorOperator is whoever runs commands on the server.

@@ -69,5 +69,8 @@ var storageErrors = []struct {
 	{storage.ErrSuspended, api.CodeSuspended, "the account is suspended"},
 	{storage.ErrBranchLimit, api.CodeBranchLimit, "too many branches of this device are revoked already; its owner can revoke this one, or the device"},
 	{storage.ErrPolicyLimit, api.CodePolicyLimit, "too many policies: remove some, or put their caveats into one"},
+	{storage.ErrTooMany, api.CodeTooMany, "there are as many as there may be: remove one first"},
+	{storage.ErrPrivileged, api.CodeForbidden, "the user has a role or a password, so nobody mints for it"},
+	{storage.ErrOwned, api.CodeForbidden, "the user is another backend's: it has no password here"},
 	{storage.ErrCodeUnknown, api.CodeBadCredentials, "the name or the code is wrong"},
 }

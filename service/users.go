@@ -53,7 +53,7 @@ func (s *Service) AddUser(ctx context.Context, in api.UserIn, actor string, src 
 }
 
 func userOut(u storage.User) api.User {
-	return api.User{ID: u.ID, Username: u.Name, Role: u.Role, CreatedAt: api.At(u.CreatedAt), SuspendedAt: apiTime(u.SuspendedAt)}
+	return api.User{ID: u.ID, Username: u.Name, Role: u.Role, CreatedAt: api.At(u.CreatedAt), SuspendedAt: apiTime(u.SuspendedAt), Owner: u.Owner}
 }
 
 // Users is one page of users, by name. after is the former page's Next.

@@ -39,6 +39,10 @@ var (
 	ErrBranchLimit     = errors.New("too many live branches revoked under this root key")
 	ErrCodeUnknown     = errors.New("recovery code is unknown or used")
 	ErrPasswordChanged = errors.New("the password was changed meanwhile")
+	ErrTooMany         = errors.New("there are as many as there may be")
+	ErrServiceGone     = errors.New("the service or its secret was removed")
+	ErrPrivileged      = errors.New("the user has a role or a password")
+	ErrOwned           = errors.New("the user is another backend's")
 )
 
 // UnavailableError says that the database could not do what was asked: the
@@ -79,6 +83,9 @@ type User struct {
 	Role         string // empty or "admin"
 	CreatedAt    time.Time
 	SuspendedAt  time.Time
+	SuspendedBy  string // the Owner when it did; empty for an operator or administrator
+	Owner        string // the service whose user this is (see Subjects); empty for a local one
+	Subject      string // that service's own id of the user
 }
 
 // Device is one login of a user. Revoked devices stay listed until their root
@@ -262,11 +269,12 @@ type Store interface {
 	Users(ctx context.Context, afterKey string, limit int) ([]User, error) // ordered by NameKey
 	// SetPassword replaces the hash; with Revoke all the user's devices are
 	// revoked (reason "password changed") in the same transaction.
-	// Errors: ErrNotFound, ErrPasswordChanged.
+	// Errors: ErrNotFound, ErrPasswordChanged, ErrOwned (a user with an Owner has none).
 	SetPassword(ctx context.Context, in SetPassword, ev Event) ([]Revocation, error)
 	// SuspendUser forbids login and revokes every live device and every
 	// unexpired root key of the user (reason "suspended") in the same transaction. Suspending a
-	// suspended user changes nothing, nor does resuming one who is not. ErrNotFound.
+	// suspended user changes nothing but that an Owner's suspension becomes the
+	// caller's, nor does resuming one who is not. ErrNotFound.
 	SuspendUser(ctx context.Context, id string, ev Event) ([]Revocation, error)
 	ResumeUser(ctx context.Context, id string, ev Event) error // ErrNotFound; brings no device back
 
@@ -327,9 +335,10 @@ type Store interface {
 	// reseal is returned as it is; it runs inside the transaction, as seal does.
 	ResealEpochs(ctx context.Context, reseal func(number uint32, sealed []byte) ([]byte, error), ev Event) (int, error)
 
-	AddService(ctx context.Context, s Service, ev Event) error    // ErrNameTaken
-	Services(ctx context.Context) ([]Service, error)              // live ones, ordered by Name
-	RemoveService(ctx context.Context, id string, ev Event) error // ErrNotFound
+	AddService(ctx context.Context, s Service, ev Event) error // ErrNameTaken
+	Services(ctx context.Context) ([]Service, error)           // live ones, ordered by Name
+	ServiceSecrets
+	Subjects
 
 	Policies
 

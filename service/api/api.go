@@ -191,6 +191,7 @@ type User struct {
 	Role        string `json:"role,omitempty"`
 	CreatedAt   Time   `json:"created_at"`
 	SuspendedAt *Time  `json:"suspended_at,omitempty"`
+	Owner       string `json:"owner,omitempty"` // the service whose user this is
 }
 
 // Users is one page; Next, when not empty, is the next page's ?after=.
@@ -230,6 +231,8 @@ type Service struct {
 	Actions   []string `json:"actions"`
 	Rights    []string `json:"rights"`
 	CreatedAt Time     `json:"created_at"`
+
+	Secrets []ServiceSecret `json:"secrets"` // ids only
 }
 
 // Services is the answer of GET /v1/admin/services.

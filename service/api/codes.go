@@ -32,6 +32,7 @@ const (
 	CodeNameTaken        = "name_taken"         // 409
 	CodeBranchLimit      = "branch_limit"       // 409
 	CodePolicyLimit      = "policy_limit"       // 409
+	CodeTooMany          = "too_many"           // 409: as many as there may be
 	CodeOtherGeneration  = "other_generation"   // 410: the feed is of another history, named in the problem
 	CodeBodyTooLarge     = "body_too_large"     // 413
 	CodeUnsupportedMedia = "unsupported_media"  // 415

@@ -33,6 +33,7 @@ var statusOf = map[string]int{
 	CodeNameTaken:        http.StatusConflict,
 	CodeBranchLimit:      http.StatusConflict,
 	CodePolicyLimit:      http.StatusConflict,
+	CodeTooMany:          http.StatusConflict,
 	CodeOtherGeneration:  http.StatusGone,
 	CodeBodyTooLarge:     http.StatusRequestEntityTooLarge,
 	CodeUnsupportedMedia: http.StatusUnsupportedMediaType,

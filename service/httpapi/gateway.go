@@ -70,7 +70,9 @@ func (s *server) tell(h http.Header, pass *api.Pass) {
 	values := [len(passHeaders)]string{
 		pass.User, pass.Username, pass.Device, pass.Audience, pass.Expires.UTC().Format(time.RFC3339), pass.Role, pass.User,
 	}
-	if s.RemoteUser == "username" {
+	// A service's name may be a user's, too: it is told by its id, which no
+	// name of a user begins like.
+	if s.RemoteUser == "username" && !service.IsService(pass.User) {
 		values[6] = pass.Username
 	}
 	for i, name := range passHeaders {

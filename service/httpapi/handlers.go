@@ -92,15 +92,15 @@ func (s *server) revokeDevices(x *call, _ none) (none, error) {
 	return none{}, s.svc.RevokeAllDevices(x.ctx(), c, q["except"] == "current", x.source())
 }
 
-// verify is asked by a service credential, or by a user with a bare root about
+// verify is asked by a service, or by a user with a bare root about
 // a token of the same user.
 func (s *server) verify(x *call, in api.VerifyIn) (api.Decision, error) {
 	cred, err := credentialOf(x.gin.Request)
 	if err != nil {
 		return api.Decision{}, err
 	}
-	if cred.name != "" {
-		svc, err := x.basic(cred)
+	if cred.name != "" || service.ClaimsService(cred.token) {
+		svc, err := x.service("verify")
 		if err != nil {
 			return api.Decision{}, err
 		}

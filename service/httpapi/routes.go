@@ -107,6 +107,9 @@ func (s *server) routes(g *gin.Engine) {
 
 	s.browserRoutes(g)
 
+	s.oauthRoutes(g)
+	s.serviceRoutes(g)
+
 	get(g, "/openapi.json", openAPI)
 	s.gatewayRoutes(g)
 }
@@ -163,7 +166,7 @@ func (s *server) withCORS(next http.Handler) http.Handler {
 		MaxAge:         600,
 	}).Handler(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasPrefix(r.URL.Path, "/v1/") || strings.HasPrefix(r.URL.Path, "/oauth2/") {
+		if strings.HasPrefix(r.URL.Path, "/v1/") || strings.HasPrefix(r.URL.Path, "/oauth2/") || strings.HasPrefix(r.URL.Path, metadataPath) {
 			browser.ServeHTTP(w, r)
 			return
 		}

@@ -70,7 +70,7 @@ var audit = []clause{
 		k.must(err)
 		s := k.service("a")
 		k.must(k.s.AddService(k.Context(), s, event("service_added", T0)))
-		k.must(k.s.RemoveService(k.Context(), s.ID, event("service_removed", T0)))
+		k.removeService(s.ID)
 		_, err = k.s.RetireEpoch(k.Context(), e.Number, event("epoch_retired", T0))
 		k.must(err)
 		_, err = k.s.Restored(k.Context(), true, event("restored", T0))

@@ -39,6 +39,8 @@ func Run(t *testing.T, open func(t *testing.T) storage.Store) {
 		{"epochs", epochs},
 		{"services", services},
 		{"policies", policies},
+		{"secrets", secrets},
+		{"subjects", subjects},
 		{"audit", audit},
 		{"accepted", accepted},
 		{"expire", expire},

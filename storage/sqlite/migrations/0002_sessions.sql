@@ -66,9 +66,11 @@ CREATE TABLE renewals (
 ) STRICT;
 
 -- owner: the service whose user this is, and subject that service's own id of
--- it; both empty for a local user.
+-- it; both empty for a local user. suspended_by: the owner, when it was the one
+-- who did: it must not undo an administrator's.
 ALTER TABLE users ADD COLUMN owner TEXT NOT NULL DEFAULT '';
 ALTER TABLE users ADD COLUMN subject TEXT NOT NULL DEFAULT '';
+ALTER TABLE users ADD COLUMN suspended_by TEXT NOT NULL DEFAULT '';
 CREATE UNIQUE INDEX users_subject ON users (owner, subject) WHERE owner <> '';
 
 -- Each secret of a service is a credential with a root key of its own: what was
