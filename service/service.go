@@ -38,6 +38,7 @@ type Settings struct {
 	AccessTTL       time.Duration // lifetime of the narrowed token that login adds when asked
 	MaxStaleness    time.Duration // see verify.Verifier
 	MaxPrefixTTL    time.Duration // how far away the expiry that a prefix covers may be
+	FreshLogin      time.Duration // how long after a login with a password or code a device needs no other proof; 0: it always does
 	MaxDevices      int           // live devices a user may have
 	AuditRetention  time.Duration // audit entries older than this go; 0 keeps all
 	RotateEvery     time.Duration // how old the signing epoch becomes; 0 leaves rotating to the command

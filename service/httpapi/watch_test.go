@@ -113,7 +113,7 @@ func membersOf(body []byte) (out []string) {
 			}
 		case string:
 			switch name {
-			case "token", "password", "code", "secret", "recovery_codes":
+			case "token", "password", "code", "secret", "recovery_codes", "claim", "current":
 				out = append(out, v)
 			}
 		}

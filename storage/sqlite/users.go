@@ -97,6 +97,9 @@ func (s *Store) SuspendUser(ctx context.Context, id string, ev storage.Event) ([
 		if err != nil || !u.SuspendedAt.IsZero() {
 			return nil, err
 		}
+		if err := t.notLastAdmin(u); err != nil {
+			return nil, err
+		}
 		if _, err := t.exec(`UPDATE users SET suspended_at = ? WHERE id = ?`, milli(ev.Time), id); err != nil {
 			return nil, err
 		}
