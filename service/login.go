@@ -49,7 +49,7 @@ func (s *Service) Login(ctx context.Context, in api.LoginIn, src Source) (api.Gr
 	if err != nil {
 		return api.Grant{}, err
 	}
-	fail, err := s.attempts.try(s.now(), key, src.address())
+	fail, err := s.tryLogin(ctx, key, device.InstallID, src)
 	if err != nil {
 		s.metrics.logins.WithLabelValues("limited").Inc()
 		return api.Grant{}, err
@@ -131,7 +131,7 @@ func (s *Service) Signup(ctx context.Context, in api.SignupIn, src Source) (api.
 		return api.Grant{}, badField("/password", "a password is needed")
 	}
 	if in.Password != "" {
-		if err := checkPassword("/password", in.Password); err != nil {
+		if err := checkPassword("/password", in.Password, key); err != nil {
 			return api.Grant{}, err
 		}
 	}
@@ -144,8 +144,12 @@ func (s *Service) Signup(ctx context.Context, in api.SignupIn, src Source) (api.
 			return api.Grant{}, err
 		}
 	}
+	first := storage.IssueDevice{Device: device}
+	if user.PasswordHash != "" {
+		first.PasswordHash = &user.PasswordHash
+	}
 	codes, hashes := newRecoveryCodes(user.ID)
-	grant, err := s.mint(ctx, user, s.Settings().RootTTL, storage.IssueDevice{Device: device}, func(d storage.IssueDevice) (storage.Device, error) {
+	grant, err := s.mint(ctx, user, s.Settings().RootTTL, first, func(d storage.IssueDevice) (storage.Device, error) {
 		return s.store.CreateUser(ctx, user, hashes, &d, s.eventOf(EventSignup, user.ID, src))
 	})
 	if err == nil && in.Mode == modeCookie {
@@ -173,7 +177,7 @@ func (s *Service) Recover(ctx context.Context, in api.RecoverIn, src Source) (ap
 	if err != nil {
 		return api.Grant{}, err
 	}
-	fail, err := s.attempts.try(s.now(), key, src.address())
+	fail, err := s.tryLogin(ctx, key, device.InstallID, src)
 	if err != nil {
 		return api.Grant{}, err
 	}

@@ -34,7 +34,8 @@ const (
 	maxPassword = 1024
 )
 
-func checkPassword(field, password string) error {
+// nameKey is the user's name, which is nobody's password.
+func checkPassword(field, password, nameKey string) error {
 	switch {
 	case !utf8.ValidString(password):
 		return badField(field, "not UTF-8")
@@ -42,6 +43,9 @@ func checkPassword(field, password string) error {
 		return badField(field, "a password has at least %d characters", minPassword)
 	case len(password) > maxPassword:
 		return badField(field, "a password has at most %d bytes", maxPassword)
+	}
+	if why := weakPassword(password, nameKey); why != "" {
+		return badField(field, "the password %s: several words that have nothing to do with one another make a good one", why)
 	}
 	return nil
 }

@@ -39,6 +39,7 @@ type Settings struct {
 	MaxStaleness    time.Duration // see verify.Verifier
 	OnceMaxTTL      time.Duration // how far away the end of a one-time token may be; 0: there are none
 	MaxPrefixTTL    time.Duration // how far away the expiry that a prefix covers may be
+	FreshLogin      time.Duration // how long after a login with a password or code a device needs no other proof; 0: it always does
 	MaxDevices      int           // live devices a user may have
 	AuditRetention  time.Duration // audit entries older than this go; 0 keeps all
 	Browser         []string      // audiences besides its own for which the cookie's bare root is good

@@ -98,6 +98,8 @@ type Device struct {
 	RootKeyID     [16]byte
 	CreatedAt     time.Time
 	LastSeenAt    time.Time
+	StartedAt     time.Time // the latest login
+	ProvedAt      time.Time // the latest login with a password or a recovery code
 	ExpiresAt     time.Time // greatest expiry of any token minted under its root key
 	RevokedAt     time.Time
 	RevokedReason string
@@ -128,6 +130,7 @@ type IssueDevice struct {
 	MaxDevices   int       // live devices a user may have, the new one included; at least 1
 	PasswordHash *string   // the hash that a password was checked against: it must still be the user's; nil for none
 	RecoveryCode *[32]byte // hash of a recovery code to consume; nil for none
+	LinkID       string    // an approved link to consume (ErrNotFound without one); empty for none
 }
 
 // Grain is what a revocation kills. A user's is all of the user's devices.
@@ -229,6 +232,7 @@ type Event struct {
 type AuditEntry struct {
 	Seq int64
 	Event
+	Address    AddressSeal
 	Prev, Hash [32]byte
 }
 
@@ -254,6 +258,7 @@ type Expired struct{ Revocations, RootKeys, Devices, Epochs, Accepted, Policies,
 // reported as it is. After Close every method returns an [UnavailableError].
 type Store interface {
 	Accepted
+	Accounts
 
 	// State MUST reflect every transaction that was answered before the call,
 	// by this process or another one.
@@ -274,7 +279,8 @@ type Store interface {
 	// SuspendUser forbids login and revokes every live device and every
 	// unexpired root key of the user (reason "suspended") in the same transaction. Suspending a
 	// suspended user changes nothing but that an Owner's suspension becomes the
-	// caller's, nor does resuming one who is not. ErrNotFound.
+	// caller's, nor does resuming one who is not. Errors: ErrNotFound;
+	// ErrLastAdmin, when nobody else could administer.
 	SuspendUser(ctx context.Context, id string, ev Event) ([]Revocation, error)
 	ResumeUser(ctx context.Context, id string, ev Event) error // ErrNotFound; brings no device back
 
@@ -287,7 +293,8 @@ type Store interface {
 	// key is revoked (reason "replaced"; device grain). Otherwise a device is added; above
 	// MaxDevices live ones are revoked (reason "evicted"): those without
 	// InstallID first, idle longest first. At most MaxDevices revoked devices
-	// of a user stay listed, the latest. LastSeenAt starts as CreatedAt.
+	// of a user stay listed, the latest. LastSeenAt starts as CreatedAt, StartedAt
+	// is it, and so is ProvedAt where a password or a code was shown.
 	// ev.DeviceID and ev.RootKeyID are filled in.
 	// It returns the device as stored and every revocation made.
 	// Errors: ErrNotFound, ErrSuspended, ErrPasswordChanged, ErrEpochNotSigning,

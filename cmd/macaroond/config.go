@@ -46,6 +46,7 @@ type config struct {
 	OnceMaxTTL     time.Duration `key:"once_max_ttl" default:"24h" doc:"How far away the time-before in front of a once may be: until then the ledger keeps what was used. 0 refuses one-time tokens." reload:"yes"`
 	MaxPrefixTTL   time.Duration `key:"max_prefix_ttl" default:"2h" doc:"How far away the expiry that a prefix covers may be. A prefix lets a resource server verify tokens of its own audience without asking; whoever steals it can make such tokens until that expiry." reload:"yes"`
 	RotateEvery    time.Duration `key:"rotate_every" default:"2160h" doc:"How old the signing epoch becomes before another begins (90 days); 0 leaves that to keys rotate. Nobody is logged out by it." reload:"yes"`
+	FreshLogin     time.Duration `key:"fresh_login" default:"10m" doc:"How long after a login with a password or recovery code a device may link others, remove others, and have new recovery codes without showing it again. Without either, these wait a day. 0 asks each time." reload:"yes"`
 	MaxDevices     int           `key:"max_devices" default:"100" doc:"Live devices a user may have; beyond it those without install_id and idle longest go first." reload:"yes"`
 	AuditRetention time.Duration `key:"audit_retention" default:"2160h" doc:"How long audit entries are kept (90 days); 0 keeps all." reload:"yes"`
 	HashMemory     int           `key:"hash_memory" default:"19456" doc:"KiB of memory of one argon2id hash; at least 19456 (19 MiB)."`
@@ -258,6 +259,7 @@ func (c *config) check() error {
 		{"once_max_ttl", c.OnceMaxTTL < 0 || c.OnceMaxTTL > 366*24*time.Hour, "0 (no one-time tokens) to 8784h"},
 		{"max_prefix_ttl", c.MaxPrefixTTL < 0, "0 (no prefixes) or more"},
 		{"rotate_every", c.RotateEvery != 0 && c.RotateEvery < time.Hour, "0 (never) or at least 1h"},
+		{"fresh_login", c.FreshLogin < 0 || c.FreshLogin > 24*time.Hour, "0 to 24h"},
 		{"max_devices", c.MaxDevices < 1 || c.MaxDevices > 10_000, "1 to 10000"},
 		{"audit_retention", c.AuditRetention < 0, "0 or more"},
 		{"hash_memory", c.HashMemory < 19456 || c.HashMemory > 4<<20, "19456 to 4194304"},

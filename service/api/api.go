@@ -107,6 +107,7 @@ type Device struct {
 	LastSeenAt    Time   `json:"last_seen_at"`
 	ExpiresAt     Time   `json:"expires_at"`
 	Current       bool   `json:"current"`
+	RemovalDueAt  *Time  `json:"removal_due_at,omitempty"` // when a removal that waits may be done
 	RevokedAt     *Time  `json:"revoked_at,omitempty"`
 	RevokedReason string `json:"revoked_reason,omitempty"`
 }

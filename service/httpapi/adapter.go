@@ -58,11 +58,15 @@ func do[In, Out any](s *server, status int, f func(*call, In) (Out, error)) gin.
 			s.fail(c, err)
 			return
 		}
+		status, body := status, any(out)
+		if e, ok := body.(either); ok {
+			status, body = e.status, e.body
+		}
 		if status == http.StatusNoContent {
 			c.Status(status)
 			return
 		}
-		s.answer(c, status, "application/json", out)
+		s.answer(c, status, "application/json", body)
 	}
 }
 

@@ -86,6 +86,8 @@ func (s *server) routes(g *gin.Engine) {
 	g.DELETE("/v1/devices/:id", do(s, http.StatusNoContent, s.revokeDevice))
 	g.DELETE("/v1/devices", do(s, http.StatusNoContent, s.revokeDevices))
 
+	s.accountRoutes(g)
+
 	g.POST("/v1/verify", do(s, http.StatusOK, s.verify))
 	g.POST("/v1/revoke", do(s, http.StatusOK, s.revoke))
 	get(g, "/v1/revocations", s.revocations)

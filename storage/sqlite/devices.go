@@ -9,15 +9,16 @@ import (
 	"macaroond/storage"
 )
 
-const selectDevices = `SELECT d.id, d.user_id, d.name, d.install_id, d.root_key_id, d.created_at, d.last_seen_at, k.expires_at, d.revoked_at, d.revoked_reason
+const selectDevices = `SELECT d.id, d.user_id, d.name, d.install_id, d.root_key_id, d.created_at, d.last_seen_at, k.expires_at, d.revoked_at, d.revoked_reason, d.started_at, d.proved_at
 	FROM devices d JOIN root_keys k ON k.id = d.root_key_id `
 
 func scanDevice(r scanner) (d storage.Device, err error) {
 	var key []byte
-	var created, seen, expires, revoked int64
-	err = r.Scan(&d.ID, &d.UserID, &d.Name, &d.InstallID, &key, &created, &seen, &expires, &revoked, &d.RevokedReason)
+	var created, seen, expires, revoked, started, proved int64
+	err = r.Scan(&d.ID, &d.UserID, &d.Name, &d.InstallID, &key, &created, &seen, &expires, &revoked, &d.RevokedReason, &started, &proved)
 	copy(d.RootKeyID[:], key)
 	d.CreatedAt, d.LastSeenAt, d.ExpiresAt, d.RevokedAt = fromMilli(created), fromMilli(seen), fromMilli(expires), fromMilli(revoked)
+	d.StartedAt, d.ProvedAt = fromMilli(started), fromMilli(proved)
 	return d, err
 }
 
@@ -93,7 +94,7 @@ func (t *tx) issue(in storage.IssueDevice, ev storage.Event) (issued, error) {
 	if in.MaxDevices < 1 {
 		return none, fmt.Errorf("storage/sqlite: MaxDevices is %d", in.MaxDevices)
 	}
-	if err := t.mayIssue(in); err != nil {
+	if err := t.mayIssue(in, ev.Time); err != nil {
 		return none, err
 	}
 	live, err := liveDevices(t, in.UserID)
@@ -123,20 +124,21 @@ func (t *tx) issue(in storage.IssueDevice, ev storage.Event) (issued, error) {
 	return issued{d, revoked}, err
 }
 
-// mayIssue refuses, or consumes the recovery code. Whether the user is
+// mayIssue refuses, or consumes the recovery code or the link. Whether the user is
 // suspended is told only to those whose code or password is right.
-func (t *tx) mayIssue(in storage.IssueDevice) error {
+func (t *tx) mayIssue(in storage.IssueDevice, now time.Time) error {
 	u, err := findUser(t, in.UserID)
 	if err != nil {
 		return err
 	}
 	if in.RecoveryCode != nil {
-		n, err := t.exec(`DELETE FROM recovery_codes WHERE user_id = ? AND hash = ?`, in.UserID, in.RecoveryCode[:])
-		if err != nil {
+		if err := t.consumeCode(in.UserID, *in.RecoveryCode); err != nil {
 			return err
 		}
-		if n == 0 {
-			return storage.ErrCodeUnknown
+	}
+	if in.LinkID != "" {
+		if err := t.consumeLink(in.UserID, in.LinkID, now); err != nil {
+			return err
 		}
 	}
 	if in.PasswordHash != nil && *in.PasswordHash != u.PasswordHash {
@@ -156,20 +158,27 @@ func (t *tx) mayIssue(in storage.IssueDevice) error {
 // and makes room.
 func (t *tx) place(in storage.IssueDevice, live []storage.Device, now time.Time) (id string, revoked []storage.Revocation, err error) {
 	id = in.Device.ID
+	var proved time.Time
+	if in.PasswordHash != nil || in.RecoveryCode != nil {
+		proved = in.Device.CreatedAt
+	}
 	same := slices.IndexFunc(live, func(d storage.Device) bool { return d.InstallID != "" && d.InstallID == in.Device.InstallID })
 	if same >= 0 {
 		old := live[same]
 		id, live = old.ID, slices.Delete(live, same, same+1)
-		if _, err := t.exec(`UPDATE devices SET name = ?, root_key_id = ?, last_seen_at = ? WHERE id = ?`,
-			in.Device.Name, in.RootKey.ID[:], max(milli(old.LastSeenAt), milli(in.Device.CreatedAt)), old.ID); err != nil {
+		if _, err := t.exec(`UPDATE devices SET name = ?, root_key_id = ?, last_seen_at = ?, started_at = ?, proved_at = ? WHERE id = ?`,
+			in.Device.Name, in.RootKey.ID[:], max(milli(old.LastSeenAt), milli(in.Device.CreatedAt)), milli(in.Device.CreatedAt), milli(proved), old.ID); err != nil {
+			return "", nil, err
+		}
+		if err := t.forgetAsked(old.ID); err != nil { // by whoever had the former root
 			return "", nil, err
 		}
 		if revoked, err = t.revokeKey(revoked, old.RootKeyID, old.ExpiresAt); err != nil {
 			return "", nil, err
 		}
-	} else if _, err := t.exec(`INSERT INTO devices (id, user_id, name, install_id, root_key_id, created_at, last_seen_at, revoked_at, revoked_reason)
-		VALUES (?, ?, ?, ?, ?, ?, ?, 0, '')`, in.Device.ID, in.UserID, in.Device.Name, in.Device.InstallID, in.RootKey.ID[:],
-		milli(in.Device.CreatedAt), milli(in.Device.CreatedAt)); err != nil {
+	} else if _, err := t.exec(`INSERT INTO devices (id, user_id, name, install_id, root_key_id, created_at, last_seen_at, revoked_at, revoked_reason, started_at, proved_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, 0, '', ?, ?)`, in.Device.ID, in.UserID, in.Device.Name, in.Device.InstallID, in.RootKey.ID[:],
+		milli(in.Device.CreatedAt), milli(in.Device.CreatedAt), milli(in.Device.CreatedAt), milli(proved)); err != nil {
 		return "", nil, err
 	}
 	switch {

@@ -38,6 +38,11 @@ func (s *Store) Expire(ctx context.Context, in storage.Expire) (storage.Expired,
 			}
 			*step.count = int(n)
 		}
+		for _, table := range [...]string{"links", "delayed"} { // few, and of no use to count
+			if _, err := t.exec(`DELETE FROM `+table+` WHERE id IN (SELECT id FROM `+table+` WHERE expires_at <= ? ORDER BY expires_at, id LIMIT ?)`, now, in.Limit); err != nil {
+				return storage.Expired{}, err
+			}
+		}
 		if out.Epochs+out.Policies > 0 {
 			t.st.revision++
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"slices"
 	"time"
 
 	"macaroond/storage"
@@ -58,6 +59,9 @@ func (t *tx) revokeDevices(out []storage.Revocation, devices []storage.Device, r
 		if _, err := t.exec(`UPDATE devices SET revoked_at = ?, revoked_reason = ? WHERE id = ?`, milli(now), reason, d.ID); err != nil {
 			return nil, err
 		}
+		if err := t.forgetAsked(d.ID); err != nil {
+			return nil, err
+		}
 		var err error
 		if out, err = t.revokeKey(out, d.RootKeyID, d.ExpiresAt); err != nil {
 			return nil, err
@@ -69,9 +73,19 @@ func (t *tx) revokeDevices(out []storage.Revocation, devices []storage.Device, r
 // revokeAll revokes a user's live devices and every root key that a token can
 // still be under, whether a device has it or not.
 func (t *tx) revokeAll(userID, reason string, now time.Time) ([]storage.Revocation, error) {
+	return t.revokeAllBut(userID, "", reason, now)
+}
+
+// revokeAllBut is revokeAll, but for one live device and its root key.
+func (t *tx) revokeAllBut(userID, keep, reason string, now time.Time) ([]storage.Revocation, error) {
 	live, err := liveDevices(t, userID)
 	if err != nil {
 		return nil, err
+	}
+	var kept *[16]byte
+	if i := slices.IndexFunc(live, func(d storage.Device) bool { return d.ID == keep }); i >= 0 {
+		kept = &live[i].RootKeyID
+		live = slices.Concat(live[:i], live[i+1:])
 	}
 	out, err := t.revokeDevices(nil, live, reason, now)
 	if err != nil {
@@ -83,6 +97,9 @@ func (t *tx) revokeAll(userID, reason string, now time.Time) ([]storage.Revocati
 		return nil, err
 	}
 	for _, k := range keys {
+		if kept != nil && k.ID == *kept {
+			continue
+		}
 		if out, err = t.revokeKey(out, k.ID, k.ExpiresAt); err != nil {
 			return nil, err
 		}
@@ -102,32 +119,43 @@ func scanRootKey(r scanner) (k storage.RootKey, err error) {
 // RevokeDevices implements [storage.Store].
 func (s *Store) RevokeDevices(ctx context.Context, in storage.RevokeDevices, ev storage.Event) ([]storage.Revocation, error) {
 	return change(ctx, s, func(t *tx) ([]storage.Revocation, error) {
-		if in.DeviceID != "" {
-			if _, err := findDevice(t, in.UserID, in.DeviceID); err != nil {
-				return nil, err
-			}
-		}
-		live, err := liveDevices(t, in.UserID)
+		chosen, err := t.selected(in)
 		if err != nil {
 			return nil, err
 		}
-		var revoked []storage.Revocation
-		for _, d := range live {
-			if in.DeviceID != "" && d.ID != in.DeviceID || in.DeviceID == "" && d.ID == in.Except ||
-				in.RootKeyID != nil && d.RootKeyID != *in.RootKeyID {
-				continue
-			}
-			if revoked, err = t.revokeDevices(revoked, []storage.Device{d}, in.Reason, ev.Time); err != nil {
-				return nil, err
-			}
-			ev := ev
-			ev.DeviceID, ev.RootKeyID = d.ID, &d.RootKeyID
-			if err := t.audit(ev); err != nil {
-				return nil, err
-			}
-		}
-		return revoked, nil
+		return t.revokeSelected(chosen, in.Reason, ev)
 	})
+}
+
+// selected are the live devices that in means.
+func (t *tx) selected(in storage.RevokeDevices) (out []storage.Device, err error) {
+	if in.DeviceID != "" {
+		if _, err := findDevice(t, in.UserID, in.DeviceID); err != nil {
+			return nil, err
+		}
+	}
+	live, err := liveDevices(t, in.UserID)
+	for _, d := range live {
+		if in.DeviceID != "" && d.ID != in.DeviceID || in.DeviceID == "" && d.ID == in.Except ||
+			in.RootKeyID != nil && d.RootKeyID != *in.RootKeyID {
+			continue
+		}
+		out = append(out, d)
+	}
+	return out, err
+}
+
+func (t *tx) revokeSelected(chosen []storage.Device, reason string, ev storage.Event) (revoked []storage.Revocation, err error) {
+	for _, d := range chosen {
+		if revoked, err = t.revokeDevices(revoked, []storage.Device{d}, reason, ev.Time); err != nil {
+			return nil, err
+		}
+		ev.DeviceID, ev.RootKeyID = d.ID, &d.RootKeyID
+		if err := t.audit(ev); err != nil {
+			return nil, err
+		}
+	}
+	return revoked, nil
 }
 
 // RevokeRootKey implements [storage.Store].

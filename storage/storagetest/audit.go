@@ -15,7 +15,8 @@ func (k *kit) chained(all []storage.AuditEntry, prev [32]byte) {
 			k.Fatalf("entry %d follows %d", e.Seq, all[i-1].Seq)
 		}
 		k.equal("prev", e.Prev, prev)
-		k.equal("hash", e.Hash, storage.ChainHash(prev, e.Seq, e.Event))
+		k.equal("hash", e.Hash, storage.ChainHash(prev, e.Seq, e.Event, e.Address))
+		k.equal("intact", e.Intact(), true)
 		prev = e.Hash
 	}
 }
