@@ -40,6 +40,8 @@ const (
 	EventUserDeleted    = "user_deleted"
 	EventDeviceRenamed  = "device_renamed"
 	EventDeviceRevoked  = "device_revoked"
+	EventRenewed        = "renewed"
+	EventRenewalTheft   = "renewal_theft"
 	EventBranchRevoked  = "branch_revoked"
 	EventServiceAdded   = "service_added"
 	EventServiceRemoved = "service_removed"

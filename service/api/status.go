@@ -30,6 +30,7 @@ var statusOf = map[string]int{
 	CodeCSRF:             http.StatusForbidden,
 	CodeProofRequired:    http.StatusForbidden,
 	CodeProofRefused:     http.StatusForbidden,
+	CodeSessionOver:      http.StatusForbidden,
 	CodeNotFound:         http.StatusNotFound,
 	CodeMethodNotAllowed: http.StatusMethodNotAllowed,
 	CodeNameTaken:        http.StatusConflict,

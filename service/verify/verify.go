@@ -99,7 +99,9 @@ func (v *Verdict) Allowed() bool { return v.Code == api.CodeOK }
 
 // ByPolicy reports whether nothing but a policy refuses: the token itself is
 // good.
-func (v *Verdict) ByPolicy() bool { return v.Held && v.own == rankOK && !v.Allowed() && v.Code != api.CodeReplayed }
+func (v *Verdict) ByPolicy() bool {
+	return v.Held && v.own == rankOK && !v.Allowed() && v.Code != api.CodeReplayed
+}
 
 // Forget lets go of everything but the memory.
 func (v *Verdict) Forget() {
