@@ -11,6 +11,7 @@ import (
 
 	"macaroond/caveats"
 	"macaroond/service/api"
+	"macaroond/service/dpop"
 	"macaroond/service/token"
 	"macaroond/service/verify"
 	"macaroond/storage"
@@ -35,29 +36,38 @@ func (s *Service) count(code string) {
 	}
 }
 
+// Shown is a request to the authority's own endpoint, as it shows itself.
+type Shown struct {
+	Token string
+	Facts caveats.Request // time and audience are filled in
+	DPoP  *dpop.Presented // nil: nothing
+	Bare  bool            // it must be a bare root
+}
+
 // Authorize judges a token at the authority's own endpoint: it is a bare root,
-// or it names the authority's audience and holds in all its caveats. facts are
-// the request's; time and audience are filled in here. bare demands a bare root.
-// ready is what else could refuse the request: it is asked before a one-time
-// token is used up, and of no other token.
-func (s *Service) Authorize(ctx context.Context, text string, facts caveats.Request, bare bool, ready ...func(*Caller) error) (*Caller, error) {
-	facts.Time, facts.Audience = s.now(), s.Settings().Audience
+// or it names the authority's audience and holds in all its caveats. ready is
+// what else could refuse the request: it is asked before a one-time token is
+// used up, and of no other token.
+func (s *Service) Authorize(ctx context.Context, in Shown, ready ...func(*Caller) error) (*Caller, error) {
+	in.Facts.Time, in.Facts.Audience = s.now(), s.Settings().Audience
 	v := new(verify.Verdict)
-	s.judge(&verify.Question{Token: text, Request: facts, AllowBare: true}, v)
+	q := verify.Question{Token: in.Token, Request: in.Facts, AllowBare: true}
+	proof := s.bind(&q, in.DPoP)
+	s.judge(&q, v)
 	who := &Caller{v.Identity, v.Chain}
 	if v.Allowed() {
-		if err := s.ready(v, bare, who, ready); err != nil {
+		if err := s.ready(v, in.Bare, who, ready); err != nil {
 			s.count(v.Code)
 			return nil, err
 		}
 	}
-	if err := s.settle(ctx, v); err != nil {
+	if err := s.settle(ctx, v, proof); err != nil {
 		return nil, err
 	}
 	if !v.Allowed() {
 		return nil, &api.Refusal{Code: v.Code, Reason: v.Reason()}
 	}
-	s.seen.mark(v.Identity.Device, facts.Time)
+	s.seen.mark(v.Identity.Device, in.Facts.Time)
 	return who, nil
 }
 
@@ -98,11 +108,17 @@ func (s *Service) Verify(ctx context.Context, in api.VerifyIn, svc *storage.Serv
 		facts.Audience = own
 	}
 	v := new(verify.Verdict)
-	s.judge(&verify.Question{Token: in.Token, Request: facts, AllowBare: svc == nil && facts.Audience == own}, v)
+	q := verify.Question{Token: in.Token, Request: facts, AllowBare: svc == nil && facts.Audience == own}
+	var shown *dpop.Presented
+	if in.Request.DPoP != "" {
+		shown = &dpop.Presented{Proofs: []string{in.Request.DPoP}, URL: in.Request.URL}
+	}
+	proof := s.bind(&q, shown)
+	s.judge(&q, v)
 	if svc == nil && v.Held && v.Identity.User != caller.User {
 		v = &verify.Verdict{Code: api.CodeInvalid} // somebody else's token is no business of the asker's
 	}
-	if err := s.settle(ctx, v); err != nil {
+	if err := s.settle(ctx, v, proof); err != nil {
 		return api.Decision{}, err
 	}
 	if v.Allowed() {
@@ -176,8 +192,8 @@ func (s *Service) nameWithin(ctx context.Context, id string, wait time.Duration)
 }
 
 // Gateway judges a request that a gateway asks about. At a gateway, as at any
-// resource server, a token must name the audience.
-func (s *Service) Gateway(ctx context.Context, text string, facts caveats.Request) (*api.Pass, error) {
+// resource server, a token must name the audience. shown is nil for nothing.
+func (s *Service) Gateway(ctx context.Context, text string, facts caveats.Request, shown *dpop.Presented) (*api.Pass, error) {
 	facts.Time = s.now()
 	if facts.Audience == "" {
 		facts.Audience = s.Settings().GatewayAudience
@@ -185,8 +201,10 @@ func (s *Service) Gateway(ctx context.Context, text string, facts caveats.Reques
 	v := verdicts.Get().(*verify.Verdict)
 	defer verdicts.Put(v)
 	defer v.Forget()
-	s.judge(&verify.Question{Token: text, Request: facts}, v)
-	if err := s.settle(ctx, v); err != nil {
+	q := verify.Question{Token: text, Request: facts}
+	proof := s.bind(&q, shown)
+	s.judge(&q, v)
+	if err := s.settle(ctx, v, proof); err != nil {
 		return nil, s.cannotKnow(err)
 	}
 	if !v.Allowed() {

@@ -22,6 +22,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"macaroond/service/dpop"
 	"macaroond/service/keyring"
 	"macaroond/service/revocation"
 	"macaroond/service/verify"
@@ -65,6 +66,7 @@ type Service struct {
 	attempts *attempts
 	names    *nameCache
 	seen     *seenDevices
+	proofs   *dpop.Verifier
 	settings atomic.Pointer[Settings]
 	services atomic.Pointer[credentials]
 	now      func() time.Time
@@ -101,6 +103,7 @@ func Open(c Config) (*Service, error) {
 	s.hasher = newHasher(c.Hashing)
 	s.attempts = newAttempts(c.Limits)
 	s.seen = newSeenDevices()
+	s.proofs = dpop.NewVerifier(s.now())
 	s.metrics = newMetrics(s)
 	var err error
 	s.names, err = newNameCache(c.Store)

@@ -47,7 +47,7 @@ func TestEachIsTheirOwn(t *testing.T) {
 		"guard": g.Gateway,
 		"gateway": func(ctx context.Context, text string, facts caveats.Request) (*api.Pass, error) {
 			facts.Audience = "photos"
-			return a.svc.Gateway(ctx, text, facts)
+			return a.svc.Gateway(ctx, text, facts, nil)
 		},
 	}
 	for name, judge := range judges {
@@ -308,7 +308,7 @@ func TestContextEnds(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := g.Gateway(ctx, text, get()); err != nil {
+	if _, err := g.Gateway(ctx, text, get(), nil); err != nil {
 		t.Errorf("what is known needs nobody, and no context: %v", err)
 	}
 }

@@ -232,7 +232,11 @@ func (x *call) authorize(action string, bare bool, ready ...func(*service.Caller
 	if cred.token == "" {
 		return nil, errNoToken()
 	}
-	return x.s.svc.Authorize(x.ctx(), cred.token, x.facts(action), bare, ready...)
+	r := x.gin.Request
+	return x.s.svc.Authorize(x.ctx(), service.Shown{
+		Token: cred.token, Facts: x.facts(action), Bare: bare,
+		DPoP: cred.presented(r, x.s.svc.Settings().Issuer, r.RequestURI),
+	}, ready...)
 }
 
 // basic checks a service credential.

@@ -114,7 +114,7 @@ func (s *server) ask(r *http.Request, d dialect) (*api.Pass, error) {
 	if cred.token == "" {
 		return nil, errNoToken()
 	}
-	return s.judge.Gateway(r.Context(), cred.token, facts)
+	return s.judge.Gateway(r.Context(), cred.token, facts, cred.presented(r, s.AuthzOrigin, facts.Target))
 }
 
 // asked reads the query, which is the gateway's configuration and no client's.

@@ -3,6 +3,7 @@ package verify
 import (
 	"crypto/sha256"
 	"fmt"
+	"strings"
 	"time"
 
 	"macaroond/caveats"
@@ -76,9 +77,13 @@ func (v *Verdict) found(i int) (f finding, ok bool) {
 	return finding{}, false
 }
 
-// beyond judges a caveat that the language found not to hold.
+// beyond judges a caveat that the language found not to hold. It is told its
+// text: what is sealed stands at the index of its box.
 func (v *Verifier) beyond(q *Question, out *Verdict, i int, text string, outcome caveats.Outcome) caveats.Outcome {
-	if outcome != caveats.Unknown {
+	switch {
+	case outcome == caveats.Refused && strings.HasPrefix(text, "cnf "):
+		return v.proven(q, out, i, text)
+	case outcome != caveats.Unknown:
 		return outcome
 	}
 	c, err := v.Language.Parse(text)
@@ -90,6 +95,51 @@ func (v *Verifier) beyond(q *Question, out *Verdict, i int, text string, outcome
 		return v.once(out, i)
 	}
 	return outcome
+}
+
+// Prover proves a key, by what came with the request: see package dpop.
+type Prover interface {
+	// Prove gives the thumbprint of the key. The error is safe to show.
+	Prove() (key string, err error)
+}
+
+// proven judges a cnf once more, with the proof that nobody has looked at yet:
+// its signature costs many times what the token does.
+func (v *Verifier) proven(q *Question, out *Verdict, i int, text string) caveats.Outcome {
+	if out.request.ProofKey == "" && out.proofAt == 0 && q.Proof != nil {
+		out.proofAt = i // never 0: that is a mint caveat's
+		key, err := q.Proof.Prove()
+		if err != nil {
+			out.proofErr = err
+		}
+		out.request.ProofKey = key
+	}
+	outcome := v.Language.Check(text, &out.request)
+	out.proven = out.proven || outcome == caveats.Held
+	if outcome != caveats.Held && out.proofErr != nil {
+		out.fails(i, api.CodeRefused, out.proofErr.Error())
+	}
+	return outcome
+}
+
+// ProofReplayed makes an allowed verdict the refusal that its proof was used
+// before.
+func (v *Verdict) ProofReplayed(err error) {
+	v.fails(v.proofAt, api.CodeReplayed, err.Error())
+	v.Code = api.CodeReplayed
+}
+
+// bound reports whether a cnf held.
+func (v *Verdict) bound() bool {
+	if v.proven {
+		return true
+	}
+	for i := range v.Chain.Len() {
+		if text, _ := v.Chain.Caveat(i); strings.HasPrefix(text, "cnf ") && v.held&(1<<i) != 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // once holds where there is a ledger that will keep the point for as long as a

@@ -44,6 +44,9 @@ func (v *Verdict) Reason() string {
 			return v.explain(i)
 		}
 	}
+	if v.unbound {
+		return "the token is bound to no key, so it is not one for the scheme DPoP: send it as Bearer"
+	}
 	return reasons[v.Code]
 }
 

@@ -51,6 +51,12 @@ type Verifier struct {
 type Question struct {
 	Token   string
 	Request caveats.Request
+	// Proof proves the key that the request was made with: it is asked at most
+	// once, for a cnf in a chain that held. nil proves none.
+	Proof Prover
+	// MustBind refuses a token that is bound to no key, as one that came as
+	// "Authorization: DPoP" must be.
+	MustBind bool
 	// AllowBare lets a bare root pass without an audience. Only the authority
 	// sets it, at its own endpoints: anywhere else a token must name its audience.
 	AllowBare bool
@@ -74,6 +80,10 @@ type Verdict struct {
 	named    bool   // the audience rule held
 	points   []Point
 	findings []finding
+	proofAt  int   // the caveat that asked for the proof; 0: none did
+	proofErr error // what is wrong with it
+	proven   bool  // a cnf held by the proof
+	unbound  bool  // MustBind, and nothing binds
 }
 
 // Format prints the code for every verb: the rest has a token in it.
@@ -171,6 +181,10 @@ func (v *Verifier) judge(q *Question, from *token.Anchor, known bool, out *Verdi
 	}
 	if !out.named {
 		worst = min(worst, rankAudience)
+	}
+	if q.MustBind && !out.bound() {
+		out.unbound = true
+		worst = min(worst, rankRefused)
 	}
 	out.Code = codes[worst]
 }
