@@ -44,7 +44,9 @@ func TestEachIsTheirOwn(t *testing.T) {
 		why  *api.Refusal
 	}
 	judges := map[string]func(context.Context, string, caveats.Request) (*api.Pass, error){
-		"guard": g.Gateway,
+		"guard": func(ctx context.Context, text string, facts caveats.Request) (*api.Pass, error) {
+			return g.Gateway(ctx, text, facts, nil)
+		},
 		"gateway": func(ctx context.Context, text string, facts caveats.Request) (*api.Pass, error) {
 			facts.Audience = "photos"
 			return a.svc.Gateway(ctx, text, facts, nil)
