@@ -144,7 +144,7 @@ func (s *Service) Metrics() *Metrics { return s.metrics }
 // verifier is the verifier under the settings in force.
 func (s *Service) verifier() verify.Verifier {
 	set := s.Settings()
-	return verify.Verifier{Keys: s.keyring, Revoked: s.list, MaxStaleness: set.MaxStaleness, OnceMax: set.OnceMaxTTL}
+	return verify.Verifier{Keys: s.keyring, Revoked: s.list, MaxStaleness: set.MaxStaleness, OnceMax: set.OnceMaxTTL, Sealed: s.keyring}
 }
 
 // Revocations is how many live entries the list in memory has.

@@ -92,6 +92,7 @@ func (s *server) routes(g *gin.Engine) {
 	g.POST("/v1/verify", do(s, http.StatusOK, s.verify))
 	g.POST("/v1/revoke", do(s, http.StatusOK, s.revoke))
 	get(g, "/v1/revocations", s.revocations)
+	s.sealRoutes(g)
 
 	g.POST("/oauth2/introspect", s.oauth(s.introspect))
 	g.POST("/oauth2/revoke", s.oauth(s.oauthRevoke))

@@ -3,6 +3,7 @@ package verify
 import (
 	"crypto/sha256"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -69,7 +70,7 @@ func (v *Verdict) fails(at int, code, why string) {
 // found is what was found out about the caveat at i, the last of it; false when
 // the language's word counts.
 func (v *Verdict) found(i int) (f finding, ok bool) {
-	for _, f := range v.findings {
+	for _, f := range slices.Backward(v.findings) {
 		if f.at == i {
 			return f, true
 		}
@@ -93,8 +94,39 @@ func (v *Verifier) beyond(q *Question, out *Verdict, i int, text string, outcome
 	switch c.Name() {
 	case "once":
 		return v.once(out, i)
+	case "sealed":
+		return v.sealed(q, out, i, c.Argument())
 	}
 	return outcome
+}
+
+// sealed judges what is in a box like any other caveat, and tells nobody of it:
+// whatever does not hold is refused, by that code and in these words. It never
+// bounds what is shown: not the expiry, not how long the ledger keeps a point,
+// and not the audience rule. No box is in a box, and no once, which is between
+// the ledger and whoever can read it.
+func (v *Verifier) sealed(q *Question, out *Verdict, i int, box string) caveats.Outcome {
+	if v.Sealed == nil {
+		return caveats.Unknown
+	}
+	text, ok := v.Sealed.OpenSealed(out.Chain.Identifier(), box)
+	if !ok {
+		out.fails(i, api.CodeUnknownCaveat, "what is sealed cannot be opened: it was sealed for another token, or the key is gone")
+		return caveats.Unknown
+	}
+	outcome := v.Language.Check(text, &out.request)
+	if outcome == caveats.Refused && strings.HasPrefix(text, "cnf ") {
+		outcome = v.proven(q, out, i, text)
+	}
+	switch outcome {
+	case caveats.Held:
+		return outcome
+	case caveats.Unknown:
+		out.fails(i, api.CodeUnknownCaveat, "what is sealed is not understood")
+		return outcome
+	}
+	out.fails(i, api.CodeRefused, "what is sealed does not hold")
+	return caveats.Refused
 }
 
 // Prover proves a key, by what came with the request: see package dpop.
@@ -125,7 +157,11 @@ func (v *Verifier) proven(q *Question, out *Verdict, i int, text string) caveats
 // ProofReplayed makes an allowed verdict the refusal that its proof was used
 // before.
 func (v *Verdict) ProofReplayed(err error) {
-	v.fails(v.proofAt, api.CodeReplayed, err.Error())
+	why := err.Error()
+	if text, _ := v.Chain.Caveat(v.proofAt); !strings.HasPrefix(text, "cnf ") {
+		why = "it was used before" // what is sealed is not told
+	}
+	v.fails(v.proofAt, api.CodeReplayed, why)
 	v.Code = api.CodeReplayed
 }
 

@@ -44,6 +44,8 @@ type Verifier struct {
 	// verifier keeps; 0 without a ledger, and then once is unknown. With one,
 	// chains are walked from their start: see [Verdict.Points].
 	OnceMax time.Duration
+	// Sealed opens sealed caveats; nil opens none, and then they are unknown.
+	Sealed Opener
 }
 
 // Question is a token and the request it came with. The verifier fills in
