@@ -143,7 +143,7 @@ func codesOf(t *testing.T) map[string]string {
 }
 
 func eachDecl(t *testing.T, f func(ast.Spec)) {
-	for _, name := range []string{"../api/api.go", "../api/edge.go", "../api/codes.go"} {
+	for _, name := range []string{"../api/api.go", "../api/edge.go", "../api/seal.go", "../api/codes.go"} {
 		file, err := parser.ParseFile(gotoken.NewFileSet(), name, nil, 0)
 		if err != nil {
 			t.Fatal(err)
