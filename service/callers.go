@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"macaroond/caveats"
 	"macaroond/service/api"
 	"macaroond/service/token"
 	"macaroond/service/verify"
@@ -33,11 +32,13 @@ func ClaimsService(text string) bool {
 // AuthorizeService judges a service's token at the authority's own endpoint: it
 // names the authority's audience and holds in all its caveats. What the service
 // may do is read from what is known of it now, never from the token.
-func (s *Service) AuthorizeService(ctx context.Context, text string, facts caveats.Request) (storage.Service, error) {
-	facts.Time, facts.Audience = s.now(), s.Settings().Audience
+func (s *Service) AuthorizeService(ctx context.Context, in Shown) (storage.Service, error) {
+	in.Facts.Time, in.Facts.Audience = s.now(), s.Settings().Audience
 	v := new(verify.Verdict)
-	s.judge(&verify.Question{Token: text, Request: facts}, v)
-	if err := s.settle(ctx, v); err != nil {
+	q := verify.Question{Token: in.Token, Request: in.Facts}
+	proof := s.bind(&q, in.DPoP)
+	s.judge(&q, v)
+	if err := s.settle(ctx, v, proof); err != nil {
 		return storage.Service{}, err
 	}
 	if !v.Allowed() {

@@ -22,6 +22,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"macaroond/service/dpop"
 	"macaroond/service/keyring"
 	"macaroond/service/revocation"
 	"macaroond/service/verify"
@@ -70,6 +71,7 @@ type Service struct {
 	attempts *attempts
 	names    *nameCache
 	seen     *sightings
+	proofs   *dpop.Verifier
 	settings atomic.Pointer[Settings]
 	services atomic.Pointer[credentials]
 	policies atomic.Pointer[policyTable]
@@ -108,6 +110,7 @@ func Open(c Config) (*Service, error) {
 	s.hasher = newHasher(c.Hashing)
 	s.attempts = newAttempts(c.Limits)
 	s.seen = newSightings()
+	s.proofs = dpop.NewVerifier(s.now())
 	s.metrics = newMetrics(s)
 	var err error
 	s.names, err = newNameCache(c.Store)
@@ -148,7 +151,7 @@ func (s *Service) Metrics() *Metrics { return s.metrics }
 // verifier is the verifier under the settings in force.
 func (s *Service) verifier() verify.Verifier {
 	set := s.Settings()
-	v := verify.Verifier{Keys: s.keyring, Revoked: s.list, MaxStaleness: set.MaxStaleness, OnceMax: set.OnceMaxTTL}
+	v := verify.Verifier{Keys: s.keyring, Revoked: s.list, MaxStaleness: set.MaxStaleness, OnceMax: set.OnceMaxTTL, Sealed: s.keyring}
 	if p := s.policies.Load(); len(*p) > 0 {
 		v.Policies = *p
 	}

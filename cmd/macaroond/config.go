@@ -31,6 +31,7 @@ type config struct {
 	Issuer         string        `key:"issuer" default:"" doc:"Public URL of this service: the tokens' location. Needed outside --dev." reload:"yes"`
 	Audience       string        `key:"audience" default:"macaroond" doc:"The authority's own audience: tokens narrowed for its own API name it." reload:"yes"`
 	AuthzAudience  string        `key:"authz_audience" default:"" doc:"Audience judged under /authz when the gateway's URL names none; empty is the authority's own. Under /authz/request it is the only one." reload:"yes"`
+	AuthzOrigin    string        `key:"authz_origin" default:"" doc:"Origin of what gateways guard, as clients write it, such as https://api.example.com: what a DPoP proof at /authz must name. Empty refuses tokens there that are bound to a key." reload:"yes"`
 	Key            string        `key:"key" default:"" secret:"yes" doc:"Key-encryption keys, one a line, the first seals. Prefer key_file."`
 	KeyFile        string        `key:"key_file" default:"" doc:"File with the key-encryption keys, mode 0600. A systemd credential named macaroond_key is found by itself."`
 	TLSCertFile    string        `key:"tls_cert_file" default:"" doc:"Certificate chain (PEM) for TLS on listen; read again on SIGHUP." reload:"yes"`
@@ -260,6 +261,7 @@ func (c *config) check() error {
 		{"session_max", c.SessionMax != 0 && c.SessionMax < time.Minute, "0 (no limit) or at least 1m"},
 		{"access_ttl", c.AccessTTL < time.Second || c.AccessTTL > c.RootTTL, "1s to root_ttl"},
 		{"max_staleness", c.MaxStaleness < time.Second, "at least 1s"},
+		{"authz_origin", !origin(c.AuthzOrigin), "scheme://host[:port]"},
 		{"once_max_ttl", c.OnceMaxTTL < 0 || c.OnceMaxTTL > 366*24*time.Hour, "0 (no one-time tokens) to 8784h"},
 		{"max_prefix_ttl", c.MaxPrefixTTL < 0, "0 (no prefixes) or more"},
 		{"rotate_every", c.RotateEvery != 0 && c.RotateEvery < time.Hour, "0 (never) or at least 1h"},
@@ -299,6 +301,12 @@ func address(s string) bool {
 		return path != ""
 	}
 	return hostPort(s)
+}
+
+// origin accepts http or https and a host, or nothing.
+func origin(s string) bool {
+	u, err := url.Parse(s)
+	return s == "" || err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "" && u.Scheme+"://"+u.Host == s
 }
 
 func logLevel(s string) bool { return slices.Contains([]string{"debug", "info", "warn", "error"}, s) }

@@ -14,6 +14,7 @@ import (
 	"macaroond/caveats"
 	"macaroond/service/api"
 	"macaroond/service/client"
+	"macaroond/service/dpop"
 	"macaroond/service/token"
 )
 
@@ -268,8 +269,8 @@ func decode(to []byte, text string) error {
 var strict = base64.RawURLEncoding.Strict()
 
 // online has the authority judge a token that only it can judge.
-func (g *Guard) online(ctx context.Context, text string, facts *caveats.Request) (*api.Pass, error) {
-	pass, refusal := g.askVerdict(ctx, text, facts)
+func (g *Guard) online(ctx context.Context, text string, facts *caveats.Request, special special, shown *dpop.Presented) (*api.Pass, error) {
+	pass, refusal := g.askVerdict(ctx, text, facts, special, shown)
 	if refusal != nil {
 		g.o.Observe(Observation{refusal.Code, Online})
 		return nil, refusal
@@ -278,14 +279,24 @@ func (g *Guard) online(ctx context.Context, text string, facts *caveats.Request)
 	return pass, nil
 }
 
-func (g *Guard) askVerdict(ctx context.Context, text string, facts *caveats.Request) (*api.Pass, *api.Refusal) {
-	if refusal := g.limits.allow(facts.ClientIP, facts.Time); refusal != nil {
-		return nil, refusal
-	}
+func (g *Guard) askVerdict(ctx context.Context, text string, facts *caveats.Request, special special, shown *dpop.Presented) (*api.Pass, *api.Refusal) {
 	in := api.VerifyIn{Token: text, Request: api.Request{
 		Method: facts.Method, Path: facts.Target, Audience: facts.Audience, Actions: facts.Actions,
 		BodySHA256: facts.BodySHA256, Extra: facts.Extra,
 	}}
+	if shown != nil {
+		// The authority is told of one proof: two are as good as none. It is not
+		// told of the scheme, so that is judged here.
+		if shown.Scheme && !special.bound {
+			return nil, &api.Refusal{Code: api.CodeRefused, Reason: "the token is bound to no key, so it is not one for the scheme DPoP: send it as Bearer"}
+		}
+		if len(shown.Proofs) == 1 {
+			in.Request.DPoP, in.Request.URL = shown.Proofs[0], shown.URL
+		}
+	}
+	if refusal := g.limits.allow(facts.ClientIP, facts.Time); refusal != nil {
+		return nil, refusal
+	}
 	if facts.ClientIP.IsValid() {
 		in.Request.ClientIP = facts.ClientIP.String()
 	}

@@ -229,22 +229,31 @@ func (x *call) user(action string, ready ...func(*service.Caller) error) (*servi
 func (x *call) owner(action string) (*service.Caller, error) { return x.authorize(action, true) }
 
 func (x *call) authorize(action string, bare bool, ready ...func(*service.Caller) error) (*service.Caller, error) {
-	text, cookie, err := x.s.presented(x.gin.Request)
+	cred, cookie, err := x.s.presented(x.gin.Request)
 	if err != nil {
 		return nil, err
 	}
 	facts := x.facts(action)
 	if cookie {
 		facts.Via = "cookie"
-		if err := x.s.sameSite(text, x.gin.Request, facts.Method, x.gin.Request.Host); err != nil {
+		if err := x.s.sameSite(cred.token, x.gin.Request, facts.Method, x.gin.Request.Host); err != nil {
 			return nil, err
 		}
 	}
-	c, err := x.s.svc.Authorize(x.ctx(), text, facts, bare, ready...)
+	c, err := x.s.svc.Authorize(x.ctx(), x.shown(cred, facts, bare), ready...)
 	if cookie && dead(err) {
 		takeCookie(x.gin)
 	}
 	return c, err
+}
+
+// shown is the request as it shows itself.
+func (x *call) shown(cred credential, facts caveats.Request, bare bool) service.Shown {
+	r := x.gin.Request
+	return service.Shown{
+		Token: cred.token, Facts: facts, Bare: bare,
+		DPoP: cred.presented(r, x.s.svc.Settings().Issuer, r.RequestURI),
+	}
 }
 
 // basic checks a service credential.

@@ -91,7 +91,8 @@ func (d *description) input(r *http.Request, body []byte) *openapi3filter.Reques
 				return nil
 			}
 			scheme, _, _ := strings.Cut(in.RequestValidationInput.Request.Header.Get("Authorization"), " ")
-			if !strings.EqualFold(scheme, in.SecurityScheme.Scheme) {
+			bound := strings.EqualFold(scheme, "DPoP") && in.SecurityScheme.Scheme == "bearer" // as the document says of it
+			if !bound && !strings.EqualFold(scheme, in.SecurityScheme.Scheme) {
 				return errors.New("no " + in.SecurityScheme.Scheme)
 			}
 			return nil

@@ -148,7 +148,7 @@ func (x *call) clientOrToken(form url.Values, action string) (*storage.Service, 
 	if form.Get("client_secret") != "" {
 		return nil, &oauthFail{status: http.StatusBadRequest, code: "invalid_request", detail: "the client authenticates twice"}
 	}
-	svc, err := x.serviceToken(cred.token, action)
+	svc, err := x.serviceToken(cred, action)
 	if refused, ok := errors.AsType[*api.Refusal](err); ok && refused.Code != api.CodeStale {
 		fail := &oauthFail{status: api.StatusOf(refused.Code), code: "invalid_token", detail: refused.Reason, bearer: true}
 		if fail.status == http.StatusForbidden {

@@ -37,16 +37,16 @@ func (x *call) service(action string) (*storage.Service, error) {
 	case cred.token == "":
 		return nil, &service.Error{Code: api.CodeNoToken, Detail: "send a service credential: HTTP Basic, or a token of the service"}
 	}
-	return x.serviceToken(cred.token, action)
+	return x.serviceToken(cred, action)
 }
 
 // serviceToken checks a service's token. A user's is told at once that it is
 // not for users: it has done nothing wrong and should not log in again.
-func (x *call) serviceToken(text, action string) (*storage.Service, error) {
-	if !service.ClaimsService(text) {
+func (x *call) serviceToken(cred credential, action string) (*storage.Service, error) {
+	if !service.ClaimsService(cred.token) {
 		return nil, &service.Error{Code: api.CodeForbidden, Detail: "this is for service credentials, not for users' tokens"}
 	}
-	svc, err := x.s.svc.AuthorizeService(x.ctx(), text, x.facts(action))
+	svc, err := x.s.svc.AuthorizeService(x.ctx(), x.shown(cred, x.facts(action), false))
 	return &svc, err
 }
 

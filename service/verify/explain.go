@@ -45,6 +45,9 @@ func (v *Verdict) Reason() string {
 			return v.explain(i)
 		}
 	}
+	if v.unbound {
+		return "the token is bound to no key, so it is not one for the scheme DPoP: send it as Bearer"
+	}
 	for _, text := range v.policies {
 		if codes[ranks[v.language.Check(text, &v.request)]] == v.Code {
 			return "a policy: " + v.language.Explain(text, &v.request)

@@ -54,6 +54,8 @@ type Verifier struct {
 	// verifier keeps; 0 without a ledger, and then once is unknown. With one,
 	// chains are walked from their start: see [Verdict.Points].
 	OnceMax time.Duration
+	// Sealed opens sealed caveats; nil opens none, and then they are unknown.
+	Sealed Opener
 }
 
 // Question is a token and the request it came with. The verifier fills in
@@ -61,6 +63,12 @@ type Verifier struct {
 type Question struct {
 	Token   string
 	Request caveats.Request
+	// Proof proves the key that the request was made with: it is asked at most
+	// once, for a cnf in a chain that held. nil proves none.
+	Proof Prover
+	// MustBind refuses a token that is bound to no key, as one that came as
+	// "Authorization: DPoP" must be.
+	MustBind bool
 	// AllowBare lets a bare root pass without an audience. Only the authority
 	// sets it, at its own endpoints: anywhere else a token must name its audience.
 	AllowBare bool
@@ -89,6 +97,10 @@ type Verdict struct {
 	policies []string // ANDed to the token's own caveats
 	points   []Point
 	findings []finding
+	proofAt  int   // the caveat that asked for the proof; 0: none did
+	proofErr error // what is wrong with it
+	proven   bool  // a cnf held by the proof
+	unbound  bool  // MustBind, and nothing binds
 }
 
 // Format prints the code for every verb: the rest has a token in it.
@@ -202,6 +214,10 @@ func (v *Verifier) judge(q *Question, from *token.Anchor, known bool, out *Verdi
 	}
 	if !out.named {
 		worst = min(worst, rankAudience)
+	}
+	if q.MustBind && !out.bound() {
+		out.unbound = true
+		worst = min(worst, rankRefused)
 	}
 	out.own = worst
 	if v.Policies != nil && !q.NoPolicies {
