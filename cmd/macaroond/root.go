@@ -50,7 +50,7 @@ Exit codes:     0 done, 1 did not work, 2 wrong command or configuration`,
 	f.Bool("json", false, "print JSON")
 	e := &env{process: p}
 	root.AddCommand(
-		newServe(e), newEdge(e), newUser(e), newService(e), newDevice(e), newRevoke(e), newKeys(e),
+		newServe(e), newEdge(e), newUser(e), newService(e), newDevice(e), newRevoke(e), newPolicy(e), newKeys(e),
 		newBackup(e), newRestore(e), newAudit(e), newConfig(e), newDoctor(e), newVersion(e),
 	)
 	root.Args = cobra.ArbitraryArgs // else cobra refuses an unknown command itself, as any other error
@@ -208,6 +208,7 @@ func (c *config) settings() service.Settings {
 		Issuer: c.Issuer, Audience: c.Audience, GatewayAudience: gateway, Signup: c.Signup,
 		RootTTL: c.RootTTL, AccessTTL: c.AccessTTL, MaxStaleness: c.MaxStaleness, MaxPrefixTTL: c.MaxPrefixTTL,
 		MaxDevices: c.MaxDevices, AuditRetention: c.AuditRetention, RotateEvery: c.RotateEvery,
+		FormatEnds: c.formatEnds,
 	}
 }
 

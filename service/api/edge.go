@@ -60,7 +60,7 @@ type Revocation struct {
 	Fingerprint string `json:"fingerprint,omitempty"`
 	Epoch       uint32 `json:"epoch,omitzero"`
 	Subject     string `json:"subject,omitempty"` // of a policy: a user's, service's or device's id; left out for everybody
-	ExpiresAt   Time   `json:"expires_at"` // rounded up: the entry may go then
+	ExpiresAt   Time   `json:"expires_at"`        // rounded up: the entry may go then
 }
 
 // Grains of the feed.
