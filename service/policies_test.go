@@ -106,7 +106,9 @@ func TestPolicyByCommand(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	here := func() int { return len(k.policies.Load().Append(nil, token.Identity{User: "usr_AliceAliceAlice1", Device: "dev_PhonePhonePhone1"}, time.Now())) }
+	here := func() int {
+		return len(k.policies.Load().Append(nil, token.Identity{User: "usr_AliceAliceAlice1", Device: "dev_PhonePhonePhone1"}, time.Now()))
+	}
 	k.catchUp()
 	if n := here(); n != 1 {
 		t.Errorf("%d policies", n)
