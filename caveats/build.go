@@ -63,6 +63,19 @@ func BodySHA256(sum [32]byte) Caveat {
 	return written("body-sha256 " + hex.EncodeToString(sum[:]))
 }
 
+// Once lets the token, or anything derived from it from here on, be accepted a
+// single time. The nonce tells it from others under the same caveats: make it
+// random. The authority refuses it unless a time-before stands at or before it
+// that is near enough.
+func Once(nonce string) (Caveat, error) { return build("once", nonce) }
+
+// Cnf binds to a key: each request must carry a DPoP proof by the key with this
+// RFC 7638 thumbprint (43 characters).
+func Cnf(thumbprint string) (Caveat, error) { return build("cnf", thumbprint) }
+
+// Sealed is an encrypted caveat, as the authority writes it.
+func Sealed(box string) (Caveat, error) { return build("sealed", box) }
+
 // ViaCookie binds to the cookie: in a header the token is refused.
 func ViaCookie() Caveat { return written("via " + cookie) }
 

@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// example has a caveat of each kind that holds for the full request.
+// example has a caveat of each kind that holds for the full request, but for
+// those that only the authority judges.
 var example = map[string]string{
 	"time-before": "time-before 2026-11-21T23:00:00Z",
 	"time-after":  "time-after 2026-11-21T22:00:00.25Z",
@@ -23,9 +24,15 @@ var example = map[string]string{
 	"client-ip":   "client-ip 2001:db8::/32 192.0.2.0/24",
 	"origin":      "origin https://www.example https://app.example",
 	"body-sha256": "body-sha256 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+	"once":        "once b64-or_any.word",
+	"cnf":         "cnf 0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I",
+	"sealed":      "sealed AAECAwQ",
 	"via":         "via cookie",
 	"note":        "note for the printer in the hall",
 }
+
+// elsewhere are those that only the authority judges.
+func elsewhere(name string) bool { return name == "once" || name == "sealed" }
 
 func TestCaveat(t *testing.T) {
 	c, err := Parse("method GET HEAD")
@@ -115,20 +122,23 @@ func TestBuilders(t *testing.T) {
 	of := func(c Caveat, err error) built { return built{c, err} }
 	sum := sha256.Sum256(nil)
 	for want, b := range map[string]built{
-		"time-before 2026-11-21T22:30:00Z": {TimeBefore(at), nil},
-		"time-after 2026-11-21T22:30:00Z":  {TimeAfter(at), nil},
-		"time-before 9999-12-31T23:59:59Z": {TimeBefore(time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)), nil},
-		"time-after 0000-01-01T00:00:00Z":  {TimeAfter(time.Date(-1, 1, 1, 0, 0, 0, 0, time.UTC)), nil},
-		"time-before 0001-01-01T00:00:00Z": {TimeBefore(time.Time{}), nil},
-		"user usr_a":                       of(User("usr_a")),
-		"device dev_a":                     of(Device("dev_a")),
-		"audience photos":                  of(Audience("photos")),
-		"method GET HEAD":                  of(Method("GET", "HEAD")),
-		"path /photos/** /a%20b":           of(Path("/photos/**", "/a%20b")),
-		"allow photos:* x":                 of(Allow("photos:*", "x")),
-		"client-ip 10.0.0.0/8":             of(ClientIP(netip.MustParsePrefix("10.1.2.3/8"))),
-		"origin http://localhost:3000":     of(Origin("http://localhost:3000")),
-		"note two words":                   of(Note("two words")),
+		"time-before 2026-11-21T22:30:00Z":                {TimeBefore(at), nil},
+		"time-after 2026-11-21T22:30:00Z":                 {TimeAfter(at), nil},
+		"time-before 9999-12-31T23:59:59Z":                {TimeBefore(time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)), nil},
+		"time-after 0000-01-01T00:00:00Z":                 {TimeAfter(time.Date(-1, 1, 1, 0, 0, 0, 0, time.UTC)), nil},
+		"time-before 0001-01-01T00:00:00Z":                {TimeBefore(time.Time{}), nil},
+		"user usr_a":                                      of(User("usr_a")),
+		"device dev_a":                                    of(Device("dev_a")),
+		"audience photos":                                 of(Audience("photos")),
+		"method GET HEAD":                                 of(Method("GET", "HEAD")),
+		"path /photos/** /a%20b":                          of(Path("/photos/**", "/a%20b")),
+		"allow photos:* x":                                of(Allow("photos:*", "x")),
+		"client-ip 10.0.0.0/8":                            of(ClientIP(netip.MustParsePrefix("10.1.2.3/8"))),
+		"origin http://localhost:3000":                    of(Origin("http://localhost:3000")),
+		"note two words":                                  of(Note("two words")),
+		"once 1":                                          of(Once("1")),
+		"sealed AA":                                       of(Sealed("AA")),
+		"cnf 0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I": of(Cnf("0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I")),
 		"body-sha256 e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855": {BodySHA256(sum), nil},
 	} {
 		if b.err != nil || b.c.String() != want {

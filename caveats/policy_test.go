@@ -21,6 +21,7 @@ func full() *Request {
 		ClientIP:   netip.MustParseAddr("192.0.2.7"),
 		Origins:    []string{"https://app.example"},
 		BodySHA256: strings.Repeat("0123456789abcdef", 4),
+		ProofKey:   "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I",
 		Via:        "cookie",
 		Extra:      map[string]string{"tenant": "blue"},
 	}
@@ -236,6 +237,31 @@ func TestBodyAndNote(t *testing.T) {
 	})
 }
 
+// What only the authority can judge is well formed and refused, whatever the
+// facts: nobody else may take it for held.
+func TestWhatOnlyTheAuthorityJudges(t *testing.T) {
+	for _, text := range []string{"once abc", "sealed AAECAwQ"} {
+		for _, r := range []*Request{full(), {}, nil} {
+			c, err := Parse(text)
+			if err != nil || c.Check(r) != Unknown || Check(text, r) != Unknown || c.Explain(r) == "" || !c.NeedsRequest() {
+				t.Errorf("%q: %v, %v, explained as %q", text, err, c.Check(r), c.Explain(r))
+			}
+		}
+	}
+}
+
+func TestCnf(t *testing.T) {
+	by := func(key string) func(*Request) { return func(r *Request) { r.ProofKey = key } }
+	const key = "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"
+	policy(t, []row{
+		{"cnf " + key, nil, yes},
+		{"cnf " + key, by(""), no},
+		{"cnf " + key, by(key[:42]), no},
+		{"cnf " + key, by(strings.ToLower(key)), no},
+		{"cnf " + strings.Repeat("A", 43), nil, no},
+	})
+}
+
 // A request that states nothing satisfies nothing but a note, and the same goes
 // for no request at all.
 func TestNoFactsRefuse(t *testing.T) {
@@ -257,7 +283,11 @@ func TestNoFactsRefuse(t *testing.T) {
 				t.Errorf("%q explained as %q", example[name], why)
 			}
 		}
-		if got := Check(example[name], full()); got != Held {
+		want := Held
+		if elsewhere(name) {
+			want = Unknown
+		}
+		if got := Check(example[name], full()); got != want {
 			t.Errorf("%q: %v with all facts", example[name], got)
 		}
 	}
@@ -287,6 +317,10 @@ func TestExplain(t *testing.T) {
 		{"via cookie", "the token is good in the cookie only, and did not come in it", func(r *Request) { r.Via = "" }},
 		{"via cookie", `the token is good in the cookie only, and came by "\x1b[31m"`, func(r *Request) { r.Via = "\x1b[31m" }},
 		{"note x", "", nil},
+		{"once x", "whether it was used before is known to the authority only", nil},
+		{"sealed AA", "what is sealed only the authority can open", nil},
+		{"cnf " + strings.Repeat("A", 43), "the DPoP proof is by the key 0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I, not " + strings.Repeat("A", 43), nil},
+		{"cnf " + strings.Repeat("A", 43), "the request has no valid DPoP proof", func(r *Request) { r.ProofKey = "" }},
 		{"nope x", `unknown caveat "nope"`, nil},
 		{"method", "caveat method: wants an argument", nil},
 	} {

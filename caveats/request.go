@@ -34,6 +34,9 @@ type Request struct {
 	// BodySHA256 is the SHA-256 of the request's body: 64 lower-case
 	// hexadecimal digits.
 	BodySHA256 string
+	// ProofKey is the RFC 7638 thumbprint of the key of a DPoP proof (RFC 9449)
+	// that was valid for this request and this token.
+	ProofKey string
 	// Via is how the token came: "cookie" from the cookie, which browsers send
 	// along by themselves; empty from a header, or when that is not known.
 	Via string

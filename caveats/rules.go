@@ -34,6 +34,9 @@ var rules = [...]rule{
 	{"client-ip", false, false, each(network), checkClientIP, whyClientIP},
 	{"origin", false, false, each(browserOrigin), checkOrigin, whyOrigin},
 	{"body-sha256", false, false, one(hexDigest), checkBody, whyBody},
+	{"once", false, false, one(word), checkElsewhere, whyOnce},
+	{"cnf", false, false, one(thumbprint), checkCnf, whyCnf},
+	{"sealed", false, false, one(box), checkElsewhere, whySealed},
 	{"via", false, false, one(viaCookie), checkVia, whyVia},
 	{"note", true, false, anyText, checkNote, whyNote},
 }

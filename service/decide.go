@@ -22,17 +22,15 @@ type Caller struct {
 	Chain token.Chain
 }
 
-// verdict runs the verifier and counts.
-func (s *Service) verdict(q *verify.Question) *verify.Verdict {
-	out := new(verify.Verdict)
-	s.judge(q, out)
-	return out
-}
-
+// judge runs the verifier. An allowed verdict is no acceptance before settle.
 func (s *Service) judge(q *verify.Question, out *verify.Verdict) {
 	v := s.verifier()
 	v.Judge(q, out)
-	if c, ok := s.metrics.verdicts[out.Code]; ok {
+}
+
+// count counts a verdict by the code that it came to.
+func (s *Service) count(code string) {
+	if c, ok := s.metrics.verdicts[code]; ok {
 		c.Inc()
 	}
 }
@@ -40,20 +38,45 @@ func (s *Service) judge(q *verify.Question, out *verify.Verdict) {
 // Authorize judges a token at the authority's own endpoint: it is a bare root,
 // or it names the authority's audience and holds in all its caveats. facts are
 // the request's; time and audience are filled in here. bare demands a bare root.
-func (s *Service) Authorize(text string, facts caveats.Request, bare bool) (*Caller, error) {
+// ready is what else could refuse the request: it is asked before a one-time
+// token is used up, and of no other token.
+func (s *Service) Authorize(ctx context.Context, text string, facts caveats.Request, bare bool, ready ...func(*Caller) error) (*Caller, error) {
 	facts.Time, facts.Audience = s.now(), s.Settings().Audience
-	v := s.verdict(&verify.Question{Token: text, Request: facts, AllowBare: true})
+	v := new(verify.Verdict)
+	s.judge(&verify.Question{Token: text, Request: facts, AllowBare: true}, v)
+	who := &Caller{v.Identity, v.Chain}
+	if v.Allowed() {
+		if err := s.ready(v, bare, who, ready); err != nil {
+			s.count(v.Code)
+			return nil, err
+		}
+	}
+	if err := s.settle(ctx, v); err != nil {
+		return nil, err
+	}
 	if !v.Allowed() {
 		return nil, &api.Refusal{Code: v.Code, Reason: v.Reason()}
 	}
 	s.seen.mark(v.Identity.Device, facts.Time)
+	return who, nil
+}
+
+// ready is what the authority's own endpoints ask of a token that holds.
+func (s *Service) ready(v *verify.Verdict, bare bool, who *Caller, more []func(*Caller) error) error {
 	if bare && !v.Chain.Bare() {
-		return nil, refuse(api.CodeBareRootRequired, "this needs the device's own root token, not one narrowed from it")
+		return refuse(api.CodeBareRootRequired, "this needs the device's own root token, not one narrowed from it")
 	}
 	if !strings.HasPrefix(v.Identity.User, token.UserPrefix) {
-		return nil, refuse(api.CodeForbidden, "this is for users")
+		return refuse(api.CodeForbidden, "this is for users")
 	}
-	return &Caller{v.Identity, v.Chain}, nil
+	if len(v.Points()) > 0 {
+		for _, ask := range more {
+			if err := ask(who); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // Verify answers POST /v1/verify: asked by a service for an audience it serves,
@@ -75,9 +98,13 @@ func (s *Service) Verify(ctx context.Context, in api.VerifyIn, svc *storage.Serv
 		facts.Audience = own
 	}
 	bare := svc == nil && facts.Audience == own || s.browser(&facts)
-	v := s.verdict(&verify.Question{Token: in.Token, Request: facts, AllowBare: bare})
+	v := new(verify.Verdict)
+	s.judge(&verify.Question{Token: in.Token, Request: facts, AllowBare: bare}, v)
 	if svc == nil && v.Held && v.Identity.User != caller.User {
 		v = &verify.Verdict{Code: api.CodeInvalid} // somebody else's token is no business of the asker's
+	}
+	if err := s.settle(ctx, v); err != nil {
+		return api.Decision{}, err
 	}
 	if v.Allowed() {
 		s.seen.mark(v.Identity.Device, facts.Time)
@@ -160,6 +187,9 @@ func (s *Service) Gateway(ctx context.Context, text string, facts caveats.Reques
 	defer verdicts.Put(v)
 	defer v.Forget()
 	s.judge(&verify.Question{Token: text, Request: facts, AllowBare: s.browser(&facts)}, v)
+	if err := s.settle(ctx, v); err != nil {
+		return nil, s.cannotKnow(err)
+	}
 	if !v.Allowed() {
 		return nil, &api.Refusal{Code: v.Code, Reason: v.Reason()}
 	}

@@ -44,6 +44,29 @@ func deviceOut(d storage.Device, current string) api.Device {
 	}
 }
 
+// OwnDevice finds out whether the caller has the device, revoked or not. It is
+// for [Service.Authorize], which must know before a one-time token is used up.
+func (s *Service) OwnDevice(ctx context.Context, id string) func(*Caller) error {
+	return func(c *Caller) error {
+		_, err := s.store.Device(ctx, c.User, id)
+		return err
+	}
+}
+
+// MayRename is OwnDevice for what RenameDevice is asked.
+func (s *Service) MayRename(ctx context.Context, id, name string) func(*Caller) error {
+	return func(c *Caller) error {
+		if _, err := shownName("/name", name); err != nil {
+			return err
+		}
+		d, err := s.store.Device(ctx, c.User, id)
+		if err == nil && !d.RevokedAt.IsZero() {
+			err = storage.ErrNotFound
+		}
+		return err
+	}
+}
+
 // RenameDevice renames one of the caller's devices.
 func (s *Service) RenameDevice(ctx context.Context, c *Caller, id, name string, src Source) (api.Device, error) {
 	name, err := shownName("/name", name)

@@ -60,7 +60,7 @@ func (s *Service) Sweep(ctx context.Context, now time.Time) {
 			s.log.Error("expired rows stay for now", "error", err)
 			return
 		}
-		if max(n.Revocations, n.RootKeys, n.Devices, n.Epochs, n.Audit) < expireLimit {
+		if max(n.Revocations, n.RootKeys, n.Devices, n.Epochs, n.Audit, n.Accepted) < expireLimit {
 			break
 		}
 	}

@@ -37,6 +37,7 @@ type Settings struct {
 	RootTTL         time.Duration // greatest lifetime of a root macaroon
 	AccessTTL       time.Duration // lifetime of the narrowed token that login adds when asked
 	MaxStaleness    time.Duration // see verify.Verifier
+	OnceMaxTTL      time.Duration // how far away the end of a one-time token may be; 0: there are none
 	MaxPrefixTTL    time.Duration // how far away the expiry that a prefix covers may be
 	MaxDevices      int           // live devices a user may have
 	AuditRetention  time.Duration // audit entries older than this go; 0 keeps all
@@ -140,7 +141,8 @@ func (s *Service) Metrics() *Metrics { return s.metrics }
 
 // verifier is the verifier under the settings in force.
 func (s *Service) verifier() verify.Verifier {
-	return verify.Verifier{Keys: s.keyring, Revoked: s.list, MaxStaleness: s.Settings().MaxStaleness}
+	set := s.Settings()
+	return verify.Verifier{Keys: s.keyring, Revoked: s.list, MaxStaleness: set.MaxStaleness, OnceMax: set.OnceMaxTTL}
 }
 
 // Revocations is how many live entries the list in memory has.

@@ -231,7 +231,7 @@ type Expire struct {
 }
 
 // Expired counts what went.
-type Expired struct{ Revocations, RootKeys, Devices, Epochs, Audit int }
+type Expired struct{ Revocations, RootKeys, Devices, Epochs, Audit, Accepted int }
 
 // Store is the contract. All methods are safe for concurrent use. Every method
 // that changes something takes the audit event written in the same
@@ -244,6 +244,8 @@ type Expired struct{ Revocations, RootKeys, Devices, Epochs, Audit int }
 // context's error and changes nothing; a change that has begun is finished and
 // reported as it is. After Close every method returns an [UnavailableError].
 type Store interface {
+	Accepted
+
 	// State MUST reflect every transaction that was answered before the call,
 	// by this process or another one.
 	State(ctx context.Context) (State, error)

@@ -108,7 +108,7 @@ func feedThroughput(b *testing.B, followers int) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	owner, err := n.svc.Authorize(grant.Token, caveats.Request{}, true)
+	owner, err := n.svc.Authorize(b.Context(), grant.Token, caveats.Request{}, true)
 	if err != nil {
 		b.Fatal(err)
 	}

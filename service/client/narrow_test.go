@@ -176,7 +176,7 @@ func TestNarrowRefuses(t *testing.T) {
 		"star in an action":   {Narrowing{Actions: []string{"a*"}}, caveats.ErrSyntax},
 		"no origin":           {Narrowing{Origins: []string{"app.example"}}, caveats.ErrSyntax},
 		"unknown":             {Narrowing{Extra: []string{"tenant 7"}}, caveats.ErrUnknown},
-		"not yet implemented": {Narrowing{Extra: []string{"once n"}}, caveats.ErrUnknown},
+		"a thumbprint of none": {Narrowing{Extra: []string{"cnf n"}}, caveats.ErrSyntax},
 		"x- and no name":      {Narrowing{Extra: []string{"x- 7"}}, caveats.ErrSyntax},
 		"x- and no argument":  {Narrowing{Extra: []string{"x-tenant"}}, caveats.ErrSyntax},
 		"empty":               {Narrowing{Extra: []string{""}}, caveats.ErrSyntax},

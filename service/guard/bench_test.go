@@ -61,7 +61,7 @@ func newBench(b *testing.B, revocations int) *bench {
 		Hashing: service.Hashing{MemoryKiB: 19456, Time: 2, Threads: 1, Pool: 1, Queue: 1},
 		Settings: service.Settings{
 			Issuer: "https://auth.example.com", Audience: "macaroond", Signup: "device", RootTTL: 24 * time.Hour,
-			AccessTTL: time.Minute, MaxStaleness: 30 * time.Second, MaxPrefixTTL: 2 * time.Hour, MaxDevices: 10,
+			AccessTTL: time.Minute, MaxStaleness: 30 * time.Second, OnceMaxTTL: 24 * time.Hour, MaxPrefixTTL: 2 * time.Hour, MaxDevices: 10,
 		},
 	})
 	ok(b, err)

@@ -87,6 +87,15 @@ func TestHTTP(t *testing.T) {
 	with := func(caveats ...string) string {
 		return "Authorization: Bearer " + narrow(t, begin, caveats...) + "\r\n"
 	}
+	// A one-time token is another one each time that the row is tried.
+	oneTime := func(caveat string) string { return "one-time " + caveat + "\r\n" }
+	fresh, tries := func(header string, n int) string {
+		if rest, ok := strings.CutPrefix(header, "one-time "); ok {
+			caveat, more, _ := strings.Cut(rest, "\r\n")
+			return with(fmt.Sprint("once ", n), caveat) + more
+		}
+		return header
+	}, 0
 	sum := func(s string) string { h := sha256.Sum256([]byte(s)); return "body-sha256 " + hex.EncodeToString(h[:]) }
 	sized := func(n int) string { return fmt.Sprintf("Content-Length: %d\r\n", n) }
 	thousand := strings.Repeat("x", 1000)
@@ -125,7 +134,8 @@ func TestHTTP(t *testing.T) {
 		{"expired", "GET /", with("time-before 2020-01-01T00:00:00Z"), "", 401, "expired", invalid},
 		{"not valid yet", "GET /", with("time-after 2099-01-01T00:00:00Z"), "", 401, "not_yet_valid", invalid},
 		{"unknown", "GET /", with("colour blue"), "", 403, "unknown_caveat", scope},
-		{"for the authority to judge", "GET /", with("once x"), "", 403, "unknown_caveat", scope},
+		{"for the authority to judge", "GET /", oneTime("note x"), "", 200, "", ""},
+		{"for the authority to judge, refused", "POST /", oneTime("method GET"), "", 403, "refused", scope},
 
 		{"the method", "PUT /", with("method GET PUT"), "", 200, "", ""},
 		{"another method", "POST /", with("method GET PUT"), "", 403, "refused", scope},
@@ -159,7 +169,8 @@ func TestHTTP(t *testing.T) {
 		{"a longer body", "POST /", with(sum(thousand+"x")) + sized(1001), thousand + "x", 413, "body_too_large", ""},
 		{"a longer body that nobody binds", "POST /", with() + sized(1001), thousand + "x", 200, thousand + "x", ""},
 		{"half a body", "POST /", with(sum("hello")) + "Transfer-Encoding: chunked\r\n", "2\r\nhe\r\nnonsense\r\n", 400, "bad_request", ""},
-		{"a body on the way to the authority", "POST /", with("once x", sum("hello")) + sized(5), "hello", 403, "unknown_caveat", scope},
+		{"a body on the way to the authority", "POST /", oneTime(sum("hello")) + sized(5), "hello", 200, " hello ", ""},
+		{"another body on the way to the authority", "POST /", oneTime(sum("hello")) + sized(5), "jello", 403, "refused", scope},
 
 		{"the origin", "GET /", with("origin https://a.example") + "Origin: https://a.example\r\n", "", 200, "", ""},
 		{"another origin", "GET /", with("origin https://a.example") + "Origin: https://b.example\r\n", "", 403, "refused", scope},
@@ -177,7 +188,8 @@ func TestHTTP(t *testing.T) {
 		{"somebody else's", "GET /", with("user usr_admin00000000000"), "", 403, "refused", scope},
 	} {
 		for name, addr := range addrs {
-			resp, text := raw(t, addr, row.line+" HTTP/1.1\r\nHost: photos.example\r\nConnection: close\r\n"+row.header+"\r\n"+row.body)
+			resp, text := raw(t, addr, row.line+" HTTP/1.1\r\nHost: photos.example\r\nConnection: close\r\n"+fresh(row.header, tries)+"\r\n"+row.body)
+			tries++
 			where := name + ": " + row.name
 			if resp.StatusCode != row.status {
 				t.Errorf("%s: %d, want %d: %s", where, resp.StatusCode, row.status, text)

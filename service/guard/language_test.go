@@ -25,23 +25,25 @@ func TestWhoJudges(t *testing.T) {
 		name      string
 		text      string
 		code      string
-		verdicts  int64 // asked for
+		again     string // the code of the second time
+		verdicts  int64  // asked for
 		questions int64 // put
 	}{
-		{"once", narrow(t, begin, "once abc"), "unknown_caveat", 1, 0},
-		{"sealed", narrow(t, begin, "sealed abc"), "unknown_caveat", 1, 0},
-		{"once before the audience", narrow(t, alice.Token, window(), "once abc", "audience photos"), "unknown_caveat", 1, 0},
-		{"once, forged", forge(narrow(t, begin, "once abc")), "invalid", 1, 0},
-		{"once, and something that is refused", narrow(t, begin, "once abc", "method PUT"), "unknown_caveat", 1, 0},
-		{"cnf", narrow(t, begin, "cnf abc"), "unknown_caveat", 0, 0},
-		{"via", narrow(t, begin, "via cookie"), "refused", 0, 0},
-		{"cnf before the audience", narrow(t, alice.Token, window(), "cnf abc", "audience photos"), "unknown_caveat", 0, 1},
-		{"a word that begins alike", narrow(t, begin, "oncemore abc"), "unknown_caveat", 0, 0},
-		{"a note about it", narrow(t, begin, "note once abc"), "ok", 0, 0},
+		{"once, and something that is refused", narrow(t, begin, "once abc", "method PUT"), "refused", "refused", 1, 0},
+		{"once, forged", forge(narrow(t, begin, "once abc")), "invalid", "invalid", 1, 0},
+		{"once", narrow(t, begin, "once abc"), "ok", "replayed", 1, 0},
+		{"a child of it", narrow(t, begin, "once abc", "note x"), "replayed", "replayed", 1, 0},
+		{"once before the audience", narrow(t, alice.Token, window(), "once abc", "audience photos"), "ok", "replayed", 1, 0},
+		{"sealed, by nobody", narrow(t, begin, "sealed AAAA"), "unknown_caveat", "unknown_caveat", 1, 0},
+		{"cnf, badly written", narrow(t, begin, "cnf abc"), "unknown_caveat", "unknown_caveat", 0, 0},
+		{"via", narrow(t, begin, "via cookie"), "refused", "refused", 0, 0},
+		{"a word that begins alike", narrow(t, begin, "oncemore abc"), "unknown_caveat", "unknown_caveat", 0, 0},
+		{"a note about it", narrow(t, begin, "note once abc"), "ok", "ok", 0, 0},
 	} {
-		for _, again := range []string{"", ", again"} {
+		for i, code := range []string{row.code, row.again} {
+			again := strings.Repeat(", again", i)
 			before := a.count("/v1/verify").Load()
-			a.want(row.name+again, g, row.text, row.code, row.questions)
+			a.want(row.name+again, g, row.text, code, row.questions)
 			if n := a.count("/v1/verify").Load() - before; n != row.verdicts {
 				t.Errorf("%s%s: %d verdicts asked for, want %d", row.name, again, n, row.verdicts)
 			}

@@ -216,12 +216,15 @@ func (x *call) facts(action string) caveats.Request {
 }
 
 // user asks for a token that holds here for the action.
-func (x *call) user(action string) (*service.Caller, error) { return x.authorize(action, false) }
+// ready is what else could refuse the request: see [service.Service.Authorize].
+func (x *call) user(action string, ready ...func(*service.Caller) error) (*service.Caller, error) {
+	return x.authorize(action, false, ready...)
+}
 
 // owner asks for a bare root.
 func (x *call) owner(action string) (*service.Caller, error) { return x.authorize(action, true) }
 
-func (x *call) authorize(action string, bare bool) (*service.Caller, error) {
+func (x *call) authorize(action string, bare bool, ready ...func(*service.Caller) error) (*service.Caller, error) {
 	text, cookie, err := x.s.presented(x.gin.Request)
 	if err != nil {
 		return nil, err
@@ -233,7 +236,7 @@ func (x *call) authorize(action string, bare bool) (*service.Caller, error) {
 			return nil, err
 		}
 	}
-	c, err := x.s.svc.Authorize(text, facts, bare)
+	c, err := x.s.svc.Authorize(x.ctx(), text, facts, bare, ready...)
 	if cookie && dead(err) {
 		takeCookie(x.gin)
 	}

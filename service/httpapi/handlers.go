@@ -62,7 +62,7 @@ func (s *server) devices(x *call, _ none) (api.Devices, error) {
 }
 
 func (s *server) renameDevice(x *call, in api.RenameIn) (api.Device, error) {
-	c, err := x.user("devices:rename")
+	c, err := x.user("devices:rename", s.svc.MayRename(x.ctx(), x.gin.Param("id"), in.Name))
 	if err != nil {
 		return api.Device{}, err
 	}
@@ -70,7 +70,7 @@ func (s *server) renameDevice(x *call, in api.RenameIn) (api.Device, error) {
 }
 
 func (s *server) revokeDevice(x *call, _ none) (none, error) {
-	c, err := x.user("devices:revoke")
+	c, err := x.user("devices:revoke", s.svc.OwnDevice(x.ctx(), x.gin.Param("id")))
 	if err != nil {
 		return none{}, err
 	}

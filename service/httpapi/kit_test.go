@@ -38,6 +38,7 @@ type authority struct {
 	path  string // of the database
 	addr  string
 	clock *clock
+	keys  *keyring.SealingKeys
 	log   *journal
 	http  *http.Client
 }
@@ -61,17 +62,17 @@ func start(t *testing.T, change ...func(*setup)) *authority {
 	t.Helper()
 	a := &authority{t: t, path: filepath.Join(t.TempDir(), "macaroond.db"), clock: &clock{now: time.Now().Truncate(time.Second)}, log: &journal{}}
 	t.Cleanup(func() { a.log.check(t) })
-	keys := must(keyring.ParseSealingKeys(keyring.NewKeyText()))
+	a.keys = must(keyring.ParseSealingKeys(keyring.NewKeyText()))
 	log := slog.New(slog.NewJSONHandler(a.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	often := service.Rate{Burst: 10_000, Interval: time.Second}
 	s := &setup{
 		service: service.Config{
-			Keys: keys, Now: a.clock.Now, Log: log,
+			Keys: a.keys, Now: a.clock.Now, Log: log,
 			Hashing: service.Hashing{MemoryKiB: 8, Time: 1, Threads: 1, Pool: 4, Queue: 64},
 			Limits:  service.Limits{AccountAddress: often, Account: often, Address: often, Signup: often},
 			Settings: service.Settings{
 				Issuer: "https://auth.example", Audience: "macaroond", GatewayAudience: "backend", Signup: "device",
-				RootTTL: 30 * 24 * time.Hour, AccessTTL: 10 * time.Minute, MaxStaleness: 30 * time.Second, MaxDevices: 100,
+				RootTTL: 30 * 24 * time.Hour, AccessTTL: 10 * time.Minute, MaxStaleness: 30 * time.Second, OnceMaxTTL: 24 * time.Hour, MaxDevices: 100,
 			},
 		},
 		http: Config{Version: api.Version{Version: "v0", Go: "go"}, Log: log, Requests: NewRequests()},

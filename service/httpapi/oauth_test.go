@@ -3,6 +3,7 @@ package httpapi
 import (
 	"encoding/json"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -135,7 +136,7 @@ func TestIntrospection(t *testing.T) {
 		"needs a method":       narrow(alice.Token, "audience photos", "method GET"), "needs a path": narrow(alice.Token, "audience photos", "path /**"),
 		"needs an action": narrow(alice.Token, "audience photos", "allow read"), "needs an address": narrow(alice.Token, "audience photos", "client-ip ::/0"),
 		"needs an origin": narrow(alice.Token, "audience photos", "origin https://app.example"), "needs a body": narrow(alice.Token, "audience photos", "body-sha256 "+hexSum("")),
-		"once": narrow(alice.Token, "audience photos", "once n"), "cnf": narrow(alice.Token, "audience photos", "cnf k"), "sealed": narrow(alice.Token, "audience photos", "sealed b"),
+		"once": narrow(alice.Token, a.until(time.Minute), "audience photos", "once n"), "cnf": narrow(alice.Token, "audience photos", "cnf "+strings.Repeat("A", 43)), "sealed": narrow(alice.Token, "audience photos", "sealed AAAA"),
 		"a service's own": narrow(alice.Token, "audience photos", "x-y z"), "unknown": narrow(alice.Token, "audience photos", "colour blue"),
 	} {
 		if r := a.oauth("/oauth2/introspect", auth, "token", text); r.StatusCode != 200 || string(r.body) != "{\"active\":false}\n" {

@@ -171,7 +171,8 @@ func TestDecisionCodes(t *testing.T) {
 		{"refused", []string{"audience photos", "user usr_0123456789abcdef"}},
 		{"wrong_audience", []string{"audience bank", "method GET"}},
 		{"unknown_caveat", []string{"audience bank", a.until(-time.Second), "method get"}},
-		{"unknown_caveat", []string{"audience photos", "once abc"}},
+		{"refused", []string{"audience photos", "once abc"}}, // with nothing in front that is over soon
+		{"unknown_caveat", []string{"audience photos", "once a b"}},
 		{"unknown_caveat", []string{"audience photos", "cnf abc"}},
 		{"unknown_caveat", []string{"audience photos", "sealed abc"}},
 		{"unknown_caveat", []string{"audience photos", "Audience photos"}},

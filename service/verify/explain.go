@@ -61,6 +61,9 @@ func (v *Verdict) codeAt(i int) string {
 	if thirdParty {
 		return api.CodeUnknownCaveat
 	}
+	if f, ok := v.found(i); ok {
+		return f.code
+	}
 	return codes[ranks[v.language.Check(text, &v.request)]]
 }
 
@@ -68,6 +71,9 @@ func (v *Verdict) explain(i int) string {
 	text, thirdParty := v.Chain.Caveat(i)
 	if thirdParty {
 		return "third-party caveats are not supported"
+	}
+	if f, ok := v.found(i); ok {
+		return f.why
 	}
 	return v.language.Explain(text, &v.request)
 }

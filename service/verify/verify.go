@@ -40,6 +40,10 @@ type Verifier struct {
 	// MaxStaleness is how old the revocation list may be (its AsOf against the
 	// request's time) before every token is refused as stale.
 	MaxStaleness time.Duration
+	// OnceMax is how far away the end of a once may be that the ledger of this
+	// verifier keeps; 0 without a ledger, and then once is unknown. With one,
+	// chains are walked from their start: see [Verdict.Points].
+	OnceMax time.Duration
 }
 
 // Question is a token and the request it came with. The verifier fills in
@@ -68,6 +72,8 @@ type Verdict struct {
 	language caveats.Language
 	held     uint64 // bit i: caveat i held
 	named    bool   // the audience rule held
+	points   []Point
+	findings []finding
 }
 
 // Format prints the code for every verb: the rest has a token in it.
@@ -157,7 +163,7 @@ func (v *Verifier) judge(q *Question, from *token.Anchor, known bool, out *Verdi
 	out.named = q.AllowBare && out.Chain.Bare()
 	out.Expires = out.Identity.Expires
 	for i := range out.Chain.Len() {
-		outcome := v.check(out, i)
+		outcome := v.check(q, out, i)
 		worst = min(worst, ranks[outcome])
 		if outcome == caveats.Held {
 			out.held |= 1 << i
@@ -172,7 +178,7 @@ func (v *Verifier) judge(q *Question, from *token.Anchor, known bool, out *Verdi
 // check judges the caveat at i, and notes what it says of expiry and audience.
 // The mint caveats were read when the identity was: the user and the device are
 // what two of them demand.
-func (v *Verifier) check(out *Verdict, i int) caveats.Outcome {
+func (v *Verifier) check(q *Question, out *Verdict, i int) caveats.Outcome {
 	switch i {
 	case token.ExpiryPosition:
 		return caveats.CheckBefore(out.Identity.Expires, &out.request)
@@ -190,7 +196,10 @@ func (v *Verifier) check(out *Verdict, i int) caveats.Outcome {
 		return caveats.CheckBefore(t, &out.request)
 	}
 	outcome := v.Language.Check(text, &out.request)
-	out.named = out.named || outcome == caveats.Held && strings.HasPrefix(text, "audience ")
+	if outcome != caveats.Held {
+		return v.beyond(q, out, i, text, outcome)
+	}
+	out.named = out.named || strings.HasPrefix(text, "audience ")
 	return outcome
 }
 

@@ -29,6 +29,7 @@ func (s *Store) Expire(ctx context.Context, in storage.Expire) (storage.Expired,
 			{&out.RootKeys, `DELETE FROM root_keys WHERE id IN ` + keys, []any{skewed, in.Limit}},
 			{&out.Epochs, `DELETE FROM epochs WHERE number IN (SELECT number FROM epochs WHERE state <> ? AND expires_at < ?
 				AND NOT EXISTS (SELECT 1 FROM root_keys WHERE epoch = number) ORDER BY number LIMIT ?)`, []any{storage.EpochSigning, skewed, in.Limit}},
+			{&out.Accepted, `DELETE FROM accepted WHERE point IN (SELECT point FROM accepted WHERE expires_at < ? ORDER BY expires_at, point LIMIT ?)`, []any{now, in.Limit}},
 		} {
 			n, err := t.exec(step.query, step.args...)
 			if err != nil {

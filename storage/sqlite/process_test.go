@@ -30,7 +30,7 @@ const (
 )
 
 func TestMain(m *testing.M) {
-	roles := map[string]func(*Store) error{"writer": childWriter, "pair": childPair, "state": childState, "limit": childLimit}
+	roles := map[string]func(*Store) error{"writer": childWriter, "pair": childPair, "state": childState, "limit": childLimit, "taker": childTaker}
 	name := os.Getenv(childRole)
 	if name == "" {
 		os.Exit(m.Run())

@@ -39,6 +39,7 @@ func Run(t *testing.T, open func(t *testing.T) storage.Store) {
 		{"epochs", epochs},
 		{"services", services},
 		{"audit", audit},
+		{"accepted", accepted},
 		{"expire", expire},
 		{"restore", restore},
 		{"store", store},

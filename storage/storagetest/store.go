@@ -54,6 +54,7 @@ func calls(k *kit, ctx context.Context) map[string]func() error {
 		"RemoveService": func() error { return k.s.RemoveService(ctx, "svc_nobody", ev) },
 		"AppendAudit":   func() error { return k.s.AppendAudit(ctx, ev) },
 		"Audit":         func() error { _, err := k.s.Audit(ctx, 0, 1); return err },
+		"Accept":        func() error { return k.s.Accept(ctx, points(T0, 1)) },
 		"Expire":        func() error { _, err := k.s.Expire(ctx, storage.Expire{Now: T0, Limit: 1}); return err },
 		"Backup":        func() error { return k.s.Backup(ctx, filepath.Join(k.TempDir(), "backup")) },
 		"Restored":      func() error { _, err := k.s.Restored(ctx, false, ev); return err },

@@ -1,0 +1,133 @@
+package verify_test
+
+import (
+	"crypto/sha256"
+	"slices"
+	"testing"
+	"time"
+
+	"macaroond/service/api"
+	"macaroond/service/token"
+	"macaroond/service/verify"
+)
+
+const (
+	hour     = "time-before 2026-11-21T13:00:00Z"
+	tomorrow = "time-before 2026-11-22T12:00:00Z"
+	later    = "time-before 2026-11-22T12:00:01Z"
+)
+
+// withLedger is a verifier whose ledger keeps a day.
+func withLedger(t testing.TB) *verify.Verifier {
+	v := newVerifier(t)
+	v.OnceMax = 24 * time.Hour
+	return v
+}
+
+// The points of a token, each with its end, and where there are none.
+func TestOncePoints(t *testing.T) {
+	at := func(text string) time.Time {
+		when, err := time.Parse(time.RFC3339, text[len("time-before "):])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return when
+	}
+	for _, row := range []struct {
+		name   string
+		holder []string
+		code   string
+		until  []string
+	}{
+		{"none", []string{"audience photos", hour}, api.CodeOK, nil},
+		{"one", []string{hour, "audience photos", "once a"}, api.CodeOK, []string{hour}},
+		{"the earliest counts", []string{tomorrow, hour, later, "audience photos", "once a"}, api.CodeOK, []string{hour}},
+		{"what stands behind does not", []string{tomorrow, "audience photos", "once a", hour}, api.CodeOK, []string{tomorrow}},
+		{"two", []string{tomorrow, "once a", hour, "audience photos", "once a"}, api.CodeOK, []string{tomorrow, hour}},
+		{"just within the ledger's time", []string{tomorrow, "audience photos", "once a"}, api.CodeOK, []string{tomorrow}},
+		{"a second beyond it", []string{later, "audience photos", "once a"}, api.CodeRefused, nil},
+		{"beyond it, and what stands behind is within", []string{"audience photos", "once a", hour}, api.CodeRefused, nil},
+		{"one within and one beyond", []string{"audience photos", "once a", hour, "once b"}, api.CodeRefused, []string{hour}},
+		{"badly written", []string{hour, "audience photos", "once a b"}, api.CodeUnknownCaveat, nil},
+		{"refused for something else", []string{hour, "audience photos", "once a", "method PUT"}, api.CodeRefused, []string{hour}},
+		{"for another audience", []string{hour, "audience mail", "once a"}, api.CodeWrongAudience, []string{hour}},
+	} {
+		got := ask(withLedger(t), tokenWith(t, row.holder...))
+		if got.Code != row.code || len(got.Points()) != len(row.until) {
+			t.Errorf("%s: %s with %d points, want %s with %d", row.name, got.Code, len(got.Points()), row.code, len(row.until))
+			continue
+		}
+		for i, p := range got.Points() {
+			if !p.Until.Equal(at(row.until[i])) {
+				t.Errorf("%s: point %d until %v, want %s", row.name, i, p.Until, row.until[i])
+			}
+		}
+	}
+	// Without a ledger nobody can know.
+	if got := ask(newVerifier(t), tokenWith(t, hour, "audience photos", "once a")); got.Code != api.CodeUnknownCaveat || len(got.Points()) != 0 {
+		t.Errorf("without a ledger: %s, %d points", got.Code, len(got.Points()))
+	}
+}
+
+// A point is shared by all that have the caveat in their chain, and by nothing
+// else; it is the digest that the specification says.
+func TestOncePointIsTheChains(t *testing.T) {
+	v := withLedger(t)
+	point := func(holder ...string) [32]byte {
+		t.Helper()
+		got := ask(v, tokenWith(t, holder...))
+		if !got.Allowed() || len(got.Points()) != 1 {
+			t.Fatalf("%q: %s, %d points", holder, got.Code, len(got.Points()))
+		}
+		return got.Points()[0].Sum
+	}
+	parent := point(hour, "audience photos", "once a")
+	if child := point(hour, "audience photos", "once a", "note for bob"); child != parent {
+		t.Error("a child has another point")
+	}
+	seen := [][32]byte{parent}
+	for _, other := range [][]string{
+		{hour, "audience photos", "once b"},
+		{hour, "audience photos", "note x", "once a"},
+		{hour, "once a", "audience photos"},
+		{tomorrow, "audience photos", "once a"},
+	} {
+		p := point(other...)
+		if slices.Contains(seen, p) {
+			t.Errorf("%q shares a point", other)
+		}
+		seen = append(seen, p)
+	}
+	tok, err := token.Parse(tokenWith(t, hour, "audience photos", "once a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sig := tok.UnverifiedSignature()
+	if want := sha256.Sum256(append([]byte("macaroond/once/v1"), sig[:]...)); want != parent {
+		t.Error("not the digest that is specified")
+	}
+}
+
+// A verdict that the ledger refuses says of which caveat, and nothing stays of
+// it when the verdict is used again.
+func TestReplayed(t *testing.T) {
+	v := withLedger(t)
+	q := &verify.Question{Token: tokenWith(t, tomorrow, "audience photos", "once a", "once b"), Request: request()}
+	var got verify.Verdict
+	v.Judge(q, &got)
+	if !got.Allowed() || len(got.Points()) != 2 {
+		t.Fatal(got.Code, len(got.Points()))
+	}
+	got.Replayed([]int{1})
+	lines := got.Caveats()
+	if got.Allowed() || got.Code != api.CodeReplayed || got.Reason() != "the token was used before" {
+		t.Error(got.Code, got.Reason())
+	}
+	if !lines[5].Held || lines[6].Held || lines[6].Reason != "it was used before" {
+		t.Errorf("%+v, %+v", lines[5], lines[6])
+	}
+	plain := &verify.Question{Token: tokenWith(t, "audience photos", hour, "note x", "note y"), Request: request()}
+	if v.Judge(plain, &got); !got.Allowed() || len(got.Points()) != 0 || !got.Caveats()[6].Held {
+		t.Error("something stays of the verdict before", got.Code, len(got.Points()), got.Caveats()[6])
+	}
+}
