@@ -57,7 +57,7 @@ func (s *Service) Authorize(ctx context.Context, text string, facts caveats.Requ
 	if !v.Allowed() {
 		return nil, &api.Refusal{Code: v.Code, Reason: v.Reason()}
 	}
-	s.seen.mark(v.Identity.Device, facts.Time)
+	s.saw(v.Chain, &v.Identity, facts.Time)
 	return who, nil
 }
 
@@ -107,7 +107,7 @@ func (s *Service) Verify(ctx context.Context, in api.VerifyIn, svc *storage.Serv
 		return api.Decision{}, err
 	}
 	if v.Allowed() {
-		s.seen.mark(v.Identity.Device, facts.Time)
+		s.saw(v.Chain, &v.Identity, facts.Time)
 	}
 	return s.decision(ctx, v), nil
 }
@@ -194,7 +194,7 @@ func (s *Service) Gateway(ctx context.Context, text string, facts caveats.Reques
 		return nil, &api.Refusal{Code: v.Code, Reason: v.Reason()}
 	}
 	who := v.Identity.Clone() // the verdict's own texts go with it
-	s.seen.mark(who.Device, facts.Time)
+	s.saw(v.Chain, &who, facts.Time)
 	info := s.nameOf(ctx, who.User)
 	return &api.Pass{User: who.User, Username: info.name, Device: who.Device, Audience: facts.Audience, Role: info.role, Expires: v.Expires}, nil
 }

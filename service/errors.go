@@ -52,6 +52,9 @@ func AsError(err error) *Error {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return &Error{Code: api.CodeUnavailable, Detail: "the request ended before it was answered", RetryAfter: time.Second}
 	}
+	if errors.Is(err, storage.ErrRenewalLimit) {
+		return &Error{Code: api.CodeRateLimited, Detail: "this device was renewed too often just now", RetryAfter: 10 * time.Second}
+	}
 	for _, row := range storageErrors {
 		if errors.Is(err, row.err) {
 			return &Error{Code: row.code, Detail: row.detail, Err: err}
@@ -68,5 +71,7 @@ var storageErrors = []struct {
 	{storage.ErrNameTaken, api.CodeNameTaken, "the name is taken"},
 	{storage.ErrSuspended, api.CodeSuspended, "the account is suspended"},
 	{storage.ErrBranchLimit, api.CodeBranchLimit, "too many branches of this device are revoked already; its owner can revoke this one, or the device"},
+	{storage.ErrRevoked, api.CodeRevoked, "the device is logged out"},
+	{storage.ErrSessionOver, api.CodeSessionOver, "the session has lasted as long as it may: the token is good until it expires; log in again"},
 	{storage.ErrCodeUnknown, api.CodeBadCredentials, "the name or the code is wrong"},
 }

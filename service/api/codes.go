@@ -27,6 +27,7 @@ const (
 	CodeSignupOff        = "signup_off"         // 403
 	CodeBareRootRequired = "bare_root_required" // 403
 	CodeCSRF             = "csrf"               // 403: the cookie came with a request that may be a foreign page's
+	CodeSessionOver      = "session_over"       // 403: nothing later can be given; log in again
 	CodeNotFound         = "not_found"          // 404
 	CodeMethodNotAllowed = "method_not_allowed" // 405
 	CodeNameTaken        = "name_taken"         // 409

@@ -28,6 +28,7 @@ var statusOf = map[string]int{
 	CodeSignupOff:        http.StatusForbidden,
 	CodeBareRootRequired: http.StatusForbidden,
 	CodeCSRF:             http.StatusForbidden,
+	CodeSessionOver:      http.StatusForbidden,
 	CodeNotFound:         http.StatusNotFound,
 	CodeMethodNotAllowed: http.StatusMethodNotAllowed,
 	CodeNameTaken:        http.StatusConflict,

@@ -225,16 +225,13 @@ func (x *call) user(action string, ready ...func(*service.Caller) error) (*servi
 func (x *call) owner(action string) (*service.Caller, error) { return x.authorize(action, true) }
 
 func (x *call) authorize(action string, bare bool, ready ...func(*service.Caller) error) (*service.Caller, error) {
-	text, cookie, err := x.s.presented(x.gin.Request)
+	text, cookie, err := x.token()
 	if err != nil {
 		return nil, err
 	}
 	facts := x.facts(action)
 	if cookie {
 		facts.Via = "cookie"
-		if err := x.s.sameSite(text, x.gin.Request, facts.Method, x.gin.Request.Host); err != nil {
-			return nil, err
-		}
 	}
 	c, err := x.s.svc.Authorize(x.ctx(), text, facts, bare, ready...)
 	if cookie && dead(err) {
