@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -84,6 +85,9 @@ func startApplication(t *testing.T, a *authority) *application {
 				app.leaked = append(app.leaked, fmt.Sprintf("%s %s: %s: %q", r.Method, r.URL.Path, name, v))
 			}
 		}
+		if strings.Contains(r.Header.Get("X-Auth-User"), "forged") {
+			app.leaked = append(app.leaked, "a forged user: "+r.RequestURI)
+		}
 		app.mu.Unlock()
 		mux.ServeHTTP(w, r)
 	}))
@@ -92,6 +96,11 @@ func startApplication(t *testing.T, a *authority) *application {
 
 func (app *application) photos(w http.ResponseWriter, r *http.Request) {
 	user := r.Header.Get("X-Auth-User")
+	if user == "" {
+		app.mu.Lock()
+		app.leaked = append(app.leaked, "a request that nobody judged: "+r.Method+" "+r.RequestURI)
+		app.mu.Unlock()
+	}
 	if r.Method != http.MethodGet {
 		app.mu.Lock()
 		app.wrote = append(app.wrote, user)
@@ -284,15 +293,25 @@ func TestBrowser(t *testing.T) {
 		}
 	}
 	app.mu.Lock()
+	if got := strings.Join(app.said, " "); got != "replayed malformed" {
+		t.Errorf("tickets were refused as %q", got)
+	}
+	app.mu.Unlock()
+	// No spelling of a path gets a request to the application unjudged, or with a
+	// user of its own choice.
+	for _, target := range []string{"/api/photos", "//api/photos", "/api/../", "/api/photos/..", "/x/../api/photos", "/api/photos/../../live", "/live/../api/photos", "/v1/../api/photos", "/v1/%2e%2e/api/photos", "/./api/photos", "/api/photos/../../v1/session"} {
+		status := spelt(t, g.addr, target)
+		if strings.Contains(strings.TrimPrefix(target, "/api/"), "api/photos") && status != 401 {
+			t.Errorf("%s without a session: %d", target, status)
+		}
+	}
+	app.mu.Lock()
 	defer app.mu.Unlock()
 	if len(app.wrote) != 1 || app.wrote[0] != alice.ID {
 		t.Errorf("the application was written to by %q", app.wrote)
 	}
 	if len(app.leaked) != 0 {
 		t.Errorf("the application saw %q", app.leaked)
-	}
-	if got := strings.Join(app.said, " "); got != "replayed malformed" {
-		t.Errorf("tickets were refused as %q", got)
 	}
 	// A neighbour's requests did come with the cookie, and were refused for whose
 	// they were.
@@ -311,6 +330,25 @@ func TestBrowser(t *testing.T) {
 	if len(saw.CookiesAfterDead) != 0 || len(saw.CookiesAfterDeadOwn) != 0 {
 		t.Errorf("a dead cookie stays: %+v %+v", saw.CookiesAfterDead, saw.CookiesAfterDeadOwn)
 	}
+}
+
+// spelt asks for a target byte by byte, as somebody without a session who says
+// who they are.
+func spelt(t *testing.T, addr, target string) int {
+	t.Helper()
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(time.Minute))
+	fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: localhost\r\nX-Auth-User: usr_forged\r\nConnection: close\r\n\r\n", target)
+	res, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatalf("%s: %v", target, err)
+	}
+	res.Body.Close()
+	return res.StatusCode
 }
 
 // checkForeign: nothing that a foreign page tried was answered in a way that it

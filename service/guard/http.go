@@ -49,7 +49,7 @@ func From(ctx context.Context) (api.Pass, bool) {
 }
 
 func (g *Guard) request(r *http.Request) (*api.Pass, error) {
-	text, err := bearer(r.Header["Authorization"])
+	text, err := bearer(r.Header["Authorization"], r.Header["Cookie"])
 	if err != nil {
 		return nil, err
 	}
@@ -75,12 +75,17 @@ func (g *Guard) request(r *http.Request) (*api.Pass, error) {
 }
 
 // bearer takes the token from the one Authorization header: two readers of two
-// could each take another one.
-func bearer(values []string) (string, error) {
+// could each take another one, and so could they of a header and browser mode's
+// cookie. By itself that cookie is nothing here: only the authority can tell a
+// page of its own from a foreign one.
+func bearer(values, cookies []string) (string, error) {
 	if len(values) > 1 {
 		return "", &api.Refusal{Code: api.CodeBadRequest, Reason: "more than one Authorization header"}
 	}
 	if len(values) == 1 {
+		if len(cookies) > 0 && len(api.CookieValues(cookies)) > 0 {
+			return "", &api.Refusal{Code: api.CodeBadRequest, Reason: "an Authorization header and the cookie " + api.Cookie + ": send one of them"}
+		}
 		scheme, rest, _ := strings.Cut(values[0], " ")
 		if text := strings.TrimLeft(rest, " "); strings.EqualFold(scheme, "Bearer") && text != "" {
 			return text, nil
