@@ -194,9 +194,16 @@ func TestCrossSiteRequests(t *testing.T) {
 	own := "http://" + a.addr
 	_, port, _ := strings.Cut(a.addr, ":")
 	origins := []struct{ name, value string }{
-		{"no origin", ""}, {"own origin", own}, {"another site", "https://evil.example"}, {"another port", "http://127.0.0.1:1"},
-		{"the same port of another name", "http://localhost:" + port}, {"null", "null"}, {"own host, in another scheme", "ftp://" + a.addr},
-		{"a longer host", own + ".evil.example"}, {"no URL", "http://%zz"}, {"empty", "-"},
+		{"no origin", ""},
+		{"own origin", own},
+		{"another site", "https://evil.example"},
+		{"another port", "http://127.0.0.1:1"},
+		{"the same port of another name", "http://localhost:" + port},
+		{"null", "null"},
+		{"own host, in another scheme", "ftp://" + a.addr},
+		{"a longer host", own + ".evil.example"},
+		{"no URL", "http://%zz"},
+		{"empty", "-"},
 	}
 	for _, site := range []string{"", "none", "same-origin", "same-site", "cross-site", "Same-Origin", "nonsense", "-"} {
 		for _, origin := range origins {
