@@ -43,6 +43,7 @@ peers:
 	want=(); \
 	have nginx || [ -x /usr/sbin/nginx ] || want+=(nginx); \
 	have caddy || want+=(caddy); \
+	have chromium || want+=(chromium); \
 	/usr/bin/python3 -c 'import pymacaroons' 2>/dev/null || want+=(python3-pymacaroons); \
 	have node || want+=(nodejs); have npm || want+=(npm); have curl || want+=(curl); \
 	if [ $${#want[@]} -gt 0 ] && [ "$$(id -u)" = 0 ] && have apt-get; then \
@@ -52,9 +53,11 @@ peers:
 	have nginx || [ -x /usr/sbin/nginx ] || missing "nginx: the gateway tests with auth_request"; \
 	have caddy || missing "caddy: the gateway tests with forward_auth"; \
 	/usr/bin/python3 -c 'import pymacaroons' 2>/dev/null || missing "python3-pymacaroons: interoperability with Python"; \
+	have chromium || missing "chromium: browser mode, and pages of other origins that try to use its cookie"; \
 	have curl || missing "curl: the examples of the API page and the README"; \
 	if have npm; then (cd testdata/interop && npm ci --no-audit --no-fund --silent) || missing "npm macaroon: interoperability with JavaScript"; \
 	else missing "npm macaroon: interoperability with JavaScript"; fi; \
+	{ have npm && (cd testdata/browser && npm ci --no-audit --no-fund --silent); } || missing "npm playwright-core: browser mode in Chromium"; \
 	if [ -f .bin/not-proved ] && [ -n "$${CI:-}" ]; then echo "in CI nothing may be skipped:"; cat .bin/not-proved; exit 1; fi
 
 lint: ## vet, staticcheck, gofumpt, go.mod

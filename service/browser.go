@@ -78,9 +78,11 @@ func (s *Service) intoCookie(g *api.Grant) error {
 	if err != nil {
 		return err
 	}
-	t, err := token.Attenuate(root, caveats.ViaCookie().String())
-	if err != nil {
-		return err
+	t := root
+	if via := caveats.ViaCookie().String(); !slices.Contains(root.UnverifiedCaveats(), via) {
+		if t, err = token.Attenuate(root, via); err != nil {
+			return err
+		}
 	}
 	g.Token, g.TokenType = t.Text(), ""
 	g.CSRFToken = s.csrf(t.UnverifiedIdentifier(), g.User.ID, g.Device.ID)

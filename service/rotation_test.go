@@ -70,7 +70,7 @@ func TestRotationOnSchedule(t *testing.T) {
 			for range 30 {
 				time.Sleep(time.Minute)
 				for _, d := range devices {
-					_, err := s.Authorize(d.text, caveats.Request{Actions: []string{"devices:list"}}, true)
+					_, err := s.Authorize(t.Context(), Shown{Token: d.text, Facts: caveats.Request{Actions: []string{"devices:list"}}, Bare: true})
 					if (err == nil) != time.Now().Before(d.ends) {
 						t.Fatalf("%v after the start, a token of epoch %d that ends after %v: %v", time.Since(begun), d.epoch, d.ends.Sub(begun), err)
 					}

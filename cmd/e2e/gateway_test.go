@@ -84,11 +84,19 @@ type gateway struct {
 func startGateway(t *testing.T, p product, authority string) *gateway {
 	t.Helper()
 	program(t, p.name) // says what is missing
+	b := startBackend(t)
+	g := startGatewayBefore(t, p, authority, b.addr())
+	g.backend = b
+	return g
+}
+
+// startGatewayBefore is startGateway with a backend of one's own.
+func startGatewayBefore(t *testing.T, p product, authority, backend string) *gateway {
+	t.Helper()
 	documented, err := os.ReadFile(absolute(t, "docs/gateways", p.config))
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := startBackend(t)
 	var last error
 	for range 3 { // somebody else may take the free port first
 		dir := t.TempDir()
@@ -96,7 +104,7 @@ func startGateway(t *testing.T, p product, authority string) *gateway {
 		config := string(documented)
 		for _, swap := range [][2]string{
 			{documentedAuthority, authority},
-			{documentedBackend, b.addr()},
+			{documentedBackend, backend},
 			{p.listen, p.listens(addr)},
 		} {
 			// Once in the configuration itself, and perhaps in its first comment.
@@ -126,7 +134,7 @@ func startGateway(t *testing.T, p product, authority string) *gateway {
 				t.Logf("what %s wrote:\n%s", p.name, proc.stderr)
 			}
 		})
-		return &gateway{proc, addr, b}
+		return &gateway{process: proc, addr: addr}
 	}
 	t.Fatal(last)
 	return nil

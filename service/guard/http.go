@@ -50,7 +50,7 @@ func From(ctx context.Context) (api.Pass, bool) {
 }
 
 func (g *Guard) request(r *http.Request) (*api.Pass, error) {
-	text, bound, err := bearer(r.Header["Authorization"])
+	text, bound, err := bearer(r.Header["Authorization"], r.Header["Cookie"])
 	if err != nil {
 		return nil, err
 	}
@@ -92,13 +92,18 @@ func (g *Guard) urlOf(r *http.Request) string {
 }
 
 // bearer takes the token from the one Authorization header: two readers of two
-// could each take another one. bound: it came under the scheme DPoP (RFC 9449
-// section 7.1).
-func bearer(values []string) (token string, bound bool, err error) {
+// could each take another one, and so could they of a header and browser mode's
+// cookie. By itself that cookie is nothing here: only the authority can tell a
+// page of its own from a foreign one. bound: the token came under the scheme
+// DPoP (RFC 9449 section 7.1).
+func bearer(values, cookies []string) (token string, bound bool, err error) {
 	if len(values) > 1 {
 		return "", false, &api.Refusal{Code: api.CodeBadRequest, Reason: "more than one Authorization header"}
 	}
 	if len(values) == 1 {
+		if len(cookies) > 0 && len(api.CookieValues(cookies)) > 0 {
+			return "", false, &api.Refusal{Code: api.CodeBadRequest, Reason: "an Authorization header and the cookie " + api.Cookie + ": send one of them"}
+		}
 		scheme, rest, _ := strings.Cut(values[0], " ")
 		bound = strings.EqualFold(scheme, "DPoP")
 		if text := strings.TrimLeft(rest, " "); (bound || strings.EqualFold(scheme, "Bearer")) && text != "" {

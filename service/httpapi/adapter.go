@@ -229,16 +229,13 @@ func (x *call) user(action string, ready ...func(*service.Caller) error) (*servi
 func (x *call) owner(action string) (*service.Caller, error) { return x.authorize(action, true) }
 
 func (x *call) authorize(action string, bare bool, ready ...func(*service.Caller) error) (*service.Caller, error) {
-	cred, cookie, err := x.s.presented(x.gin.Request)
+	cred, cookie, err := x.token()
 	if err != nil {
 		return nil, err
 	}
 	facts := x.facts(action)
 	if cookie {
 		facts.Via = "cookie"
-		if err := x.s.sameSite(cred.token, x.gin.Request, facts.Method, x.gin.Request.Host); err != nil {
-			return nil, err
-		}
 	}
 	c, err := x.s.svc.Authorize(x.ctx(), x.shown(cred, facts, bare), ready...)
 	if cookie && dead(err) {

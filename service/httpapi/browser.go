@@ -62,6 +62,17 @@ func (s *server) presented(r *http.Request) (cred credential, cookie bool, err e
 	return cred, false, &service.Error{Code: api.CodeBadRequest, Detail: "more than one cookie " + api.Cookie}
 }
 
+// token is the token that a request to the authority's own endpoint came with.
+// When it came in the cookie, the request is its own page's.
+func (x *call) token() (cred credential, cookie bool, err error) {
+	r := x.gin.Request
+	cred, cookie, err = x.s.presented(r)
+	if err == nil && cookie {
+		err = x.s.sameSite(cred.token, r, r.Method, r.Host)
+	}
+	return cred, cookie, err
+}
+
 // hasCookie reports whether a request that was authorized was so by the cookie:
 // with a header beside it, it was refused.
 func hasCookie(r *http.Request) bool {

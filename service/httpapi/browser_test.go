@@ -574,6 +574,128 @@ func TestTicket(t *testing.T) {
 	}
 }
 
+// Renewal in the cookie: the successor comes in the cookie as well, and nobody is
+// logged out by tabs that renew at once, nor by one that still has the former
+// cookie or synchronizer token.
+func TestCookieRenewal(t *testing.T) {
+	a := start(t)
+	p := a.browser("alice")
+	a.pass(10 * 24 * time.Hour)
+	renew := func(p tab) (tab, *reply) {
+		r := a.by(p, "POST", "/v1/renew", "")
+		g := into[api.Grant](r, 200)
+		if bytes.Contains(r.body, []byte(`"token"`)) || g.Token != "" || g.RootKeyID != p.RootKeyID || g.Device.ID != p.Device.ID {
+			t.Errorf("%s", r.body)
+		}
+		return tab{g, setCookie(r)}, r
+	}
+	for name, header := range map[string][]string{
+		"without a synchronizer token": {"Cookie", cookieName + "=" + p.cookie},
+		"by another site":              append(a.own(p), "Sec-Fetch-Site", "cross-site"),
+	} {
+		if r := a.do(ask{method: "POST", path: "/v1/renew", header: header}); r.want(403, "csrf").Code == "" || setCookie(r) != "" {
+			t.Errorf("%s: %q", name, setCookie(r))
+		}
+	}
+	a.do(ask{method: "POST", path: "/v1/renew", auth: bearer(p.cookie)}).want(403, "refused") // out of the cookie, it does not become a bearer's
+
+	if _, err := a.svc.RotateKeys(t.Context(), service.ActorOperator, service.Source{}); err != nil {
+		t.Fatal(err)
+	}
+	next, r := renew(p)
+	want := []string{"time-before " + next.ExpiresAt.Format(time.RFC3339), "user " + p.User.ID, "device " + p.Device.ID, "via cookie"}
+	if got := must(token.Parse(next.cookie)).UnverifiedCaveats(); !slices.Equal(got, want) || !next.ExpiresAt.After(p.ExpiresAt.Time) {
+		t.Errorf("the successor is %q", got)
+	}
+	if set := r.Header.Get("Set-Cookie"); !strings.Contains(set, "Max-Age="+strconv.FormatInt(next.ExpiresIn, 10)+";") {
+		t.Errorf("the cookie is %q", set)
+	}
+	// The other tabs have renewed, too: by the same cookie, or the former one.
+	for range 3 {
+		if again, _ := renew(p); again.cookie != next.cookie || again.CSRFToken != next.CSRFToken {
+			t.Errorf("a second successor: %+v", again)
+		}
+	}
+	// Each mixture of former and new goes on: the epoch has changed in between.
+	if next.CSRFToken == p.CSRFToken {
+		t.Error("the epoch has not changed")
+	}
+	for _, cookie := range []string{p.cookie, next.cookie} {
+		for _, csrf := range []string{p.CSRFToken, next.CSRFToken} {
+			mixed := tab{api.Grant{Device: p.Device, CSRFToken: csrf}, cookie}
+			a.by(mixed, "PATCH", "/v1/devices/"+p.Device.ID, `{"name":"browser"}`).want(200, "")
+		}
+	}
+	// Long after its successor was seen the former cookie is a thief's: the device is
+	// revoked, and both browsers lose their cookie.
+	a.pass(time.Hour)
+	a.by(next, "GET", "/v1/session", "").want(200, "")
+	r = a.by(p, "POST", "/v1/renew", "")
+	if r.want(401, "revoked"); setCookie(r) != "-" {
+		t.Errorf("the cookie becomes %q", setCookie(r))
+	}
+	r = a.by(next, "GET", "/v1/session", "")
+	if r.want(401, "revoked"); setCookie(r) != "-" {
+		t.Errorf("the cookie becomes %q", setCookie(r))
+	}
+	// A bearer's root that was put into the cookie is one for the cookie then.
+	phone := a.login("alice", api.DeviceIn{Name: "phone"})
+	s := into[api.Session](a.do(ask{method: "GET", path: "/v1/session", header: []string{"Cookie", cookieName + "=" + phone.Token}}), 200)
+	moved, _ := renew(tab{api.Grant{Device: phone.Device, RootKeyID: phone.RootKeyID, CSRFToken: s.CSRFToken}, phone.Token})
+	if got := must(token.Parse(moved.cookie)).UnverifiedCaveats(); len(got) != 4 || got[3] != "via cookie" {
+		t.Errorf("%q", got)
+	}
+}
+
+// A ticket is accepted once, wherever it goes, and dies with its session.
+func TestTicketIsGoodOnce(t *testing.T) {
+	a := start(t, func(s *setup) { s.service.Settings.Browser = []string{"photos"} })
+	p := a.browser("alice")
+	_, svc := a.service("photos", "photos")
+	ticket := func(body string) string { return into[api.Ticket](a.by(p, "POST", "/v1/ticket", body), 200).Ticket }
+	here := api.Request{Audience: "photos", Method: "GET", Path: "/live"}
+	verdict := func(text string, r api.Request) string {
+		return into[api.Decision](a.verify(svc, text, r), 200).Code
+	}
+	text := ticket(`{"audience":"photos","path":"/live"}`)
+	for _, row := range []struct {
+		name, text string
+		request    api.Request
+		code       string
+	}{
+		{"elsewhere, which uses nothing up", text, api.Request{Audience: "photos", Path: "/other"}, "refused"},
+		{"narrowed, to be refused", narrow(text, "method POST"), here, "refused"},
+		{"here", text, here, "ok"},
+		{"again", text, here, "replayed"},
+		{"narrowed", narrow(text, "note x"), here, "replayed"},
+		{"another one", ticket(`{"audience":"photos"}`), here, "ok"},
+	} {
+		if got := verdict(row.text, row.request); got != row.code {
+			t.Errorf("%s: %s, want %s", row.name, got, row.code)
+		}
+	}
+	// Alone it is no session: not for what needs a root, and at all only once.
+	own := ticket(`{"audience":"macaroond"}`)
+	a.do(ask{method: "POST", path: "/v1/ticket", body: `{"audience":"photos"}`, auth: bearer(own)}).want(403, "bare_root_required")
+	a.do(ask{method: "GET", path: "/v1/devices", auth: bearer(own)}).want(200, "")
+	a.do(ask{method: "GET", path: "/v1/devices", auth: bearer(own)}).want(403, "replayed")
+	late, last := ticket(`{"audience":"photos"}`), ticket(`{"audience":"photos"}`)
+	a.by(p, "POST", "/v1/logout", "").want(204, "")
+	if got := verdict(last, here); got != "revoked" {
+		t.Errorf("after the logout: %s", got)
+	}
+	a.pass(31 * time.Second)
+	if got := verdict(late, here); got != "revoked" {
+		t.Errorf("after the logout and its time: %s", got)
+	}
+	p = a.pageOf("alice", "")
+	late = ticket(`{"audience":"photos"}`)
+	a.pass(30 * time.Second)
+	if got := verdict(late, here); got != "expired" {
+		t.Errorf("after thirty seconds: %s", got)
+	}
+}
+
 // A page has the rights of a bare root.
 func TestPageMayWhatARootMay(t *testing.T) {
 	a := start(t)

@@ -2,15 +2,16 @@ package httpapi
 
 import "macaroond/service/api"
 
-// renew takes the root from the header. The one verdict on it is the
-// service's, which is told how it came.
+// renew takes the root from the header or the cookie. The one verdict on it is
+// the service's, which is told how it came.
 func (s *server) renew(x *call, _ none) (api.Grant, error) {
-	cred, err := credentialOf(x.gin.Request)
+	cred, cookie, err := x.token()
 	if err != nil {
 		return api.Grant{}, err
 	}
-	if cred.token == "" {
-		return api.Grant{}, errNoToken()
+	grant, err := s.svc.Renew(x.ctx(), cred.token, cookie, x.source())
+	if cookie && dead(err) {
+		takeCookie(x.gin)
 	}
-	return s.svc.Renew(x.ctx(), cred.token, false, x.source())
+	return x.granted(grant, err)
 }

@@ -83,7 +83,7 @@ func (o *overlap) mint(f token.Format, with ...caveats.Caveat) string {
 }
 
 func (o *overlap) ask(text string) string {
-	_, err := o.svc.Gateway(context.Background(), text, caveats.Request{Audience: "photos"})
+	_, err := o.svc.Gateway(context.Background(), text, caveats.Request{Audience: "photos"}, nil)
 	if err == nil {
 		return api.CodeOK
 	}
