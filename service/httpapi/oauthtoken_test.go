@@ -297,6 +297,7 @@ func TestSecretsAreExchanged(t *testing.T) {
 		return into[api.OAuthToken](r, 200).AccessToken
 	}
 	first := good(old, true)
+	a.pass(time.Second)
 	made := into[api.ServiceSecret](a.do(ask{method: "POST", path: path, auth: bearer(chief.Token)}), 201)
 	next := basic(svc.ID, made.Secret)
 	good(old, true)
