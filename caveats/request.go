@@ -34,6 +34,9 @@ type Request struct {
 	// BodySHA256 is the SHA-256 of the request's body: 64 lower-case
 	// hexadecimal digits.
 	BodySHA256 string
+	// Via is how the token came: "cookie" from the cookie, which browsers send
+	// along by themselves; empty from a header, or when that is not known.
+	Via string
 	// Extra are facts for a resource server's own caveats; see [Extension].
 	Extra map[string]string
 }

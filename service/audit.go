@@ -28,6 +28,8 @@ const (
 	EventRecoveryFailed = "recovery_failed"
 	EventDeviceRenamed  = "device_renamed"
 	EventDeviceRevoked  = "device_revoked"
+	EventRenewed        = "renewed"
+	EventRenewalTheft   = "renewal_theft"
 	EventBranchRevoked  = "branch_revoked"
 	EventServiceAdded   = "service_added"
 	EventServiceRemoved = "service_removed"

@@ -46,7 +46,7 @@ func (s *Service) Authorize(text string, facts caveats.Request, bare bool) (*Cal
 	if !v.Allowed() {
 		return nil, &api.Refusal{Code: v.Code, Reason: v.Reason()}
 	}
-	s.seen.mark(v.Identity.Device, facts.Time)
+	s.saw(v.Chain, &v.Identity, facts.Time)
 	if bare && !v.Chain.Bare() {
 		return nil, refuse(api.CodeBareRootRequired, "this needs the device's own root token, not one narrowed from it")
 	}
@@ -79,7 +79,7 @@ func (s *Service) Verify(ctx context.Context, in api.VerifyIn, svc *storage.Serv
 		v = &verify.Verdict{Code: api.CodeInvalid} // somebody else's token is no business of the asker's
 	}
 	if v.Allowed() {
-		s.seen.mark(v.Identity.Device, facts.Time)
+		s.saw(v.Chain, &v.Identity, facts.Time)
 	}
 	return s.decision(ctx, v), nil
 }
@@ -163,7 +163,7 @@ func (s *Service) Gateway(ctx context.Context, text string, facts caveats.Reques
 		return nil, &api.Refusal{Code: v.Code, Reason: v.Reason()}
 	}
 	who := v.Identity.Clone() // the verdict's own texts go with it
-	s.seen.mark(who.Device, facts.Time)
+	s.saw(v.Chain, &who, facts.Time)
 	info := s.nameOf(ctx, who.User)
 	return &api.Pass{User: who.User, Username: info.name, Device: who.Device, Audience: facts.Audience, Role: info.role, Expires: v.Expires}, nil
 }

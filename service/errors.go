@@ -52,6 +52,9 @@ func AsError(err error) *Error {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return &Error{Code: api.CodeUnavailable, Detail: "the request ended before it was answered", RetryAfter: time.Second}
 	}
+	if errors.Is(err, storage.ErrRenewalLimit) {
+		return &Error{Code: api.CodeRateLimited, Detail: "this device was renewed too often just now", RetryAfter: 10 * time.Second}
+	}
 	for _, row := range storageErrors {
 		if errors.Is(err, row.err) {
 			return &Error{Code: row.code, Detail: row.detail, Err: err}
@@ -71,5 +74,7 @@ var storageErrors = []struct {
 	{storage.ErrTooMany, api.CodeTooMany, "there are as many as there may be: remove one first"},
 	{storage.ErrPrivileged, api.CodeForbidden, "the user has a role or a password, so nobody mints for it"},
 	{storage.ErrOwned, api.CodeForbidden, "the user is another backend's: it has no password here"},
+	{storage.ErrRevoked, api.CodeRevoked, "the device is logged out"},
+	{storage.ErrSessionOver, api.CodeSessionOver, "the session has lasted as long as it may: the token is good until it expires; log in again"},
 	{storage.ErrCodeUnknown, api.CodeBadCredentials, "the name or the code is wrong"},
 }

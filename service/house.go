@@ -2,7 +2,6 @@ package service
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"macaroond/storage"
@@ -94,48 +93,6 @@ func (c *expiryClock) trusted(wall time.Time, elapsed time.Duration) bool {
 		c.wall, c.at, c.jumped = wall, elapsed, false
 	}
 	return elapsed >= settle && !c.jumped
-}
-
-// seenDevices collects when devices were last seen, between two writes. It is
-// bounded: a full one asks to be written, and drops what does not fit.
-type seenDevices struct {
-	mu   sync.Mutex
-	at   map[string]time.Time
-	full chan struct{}
-}
-
-const maxSeen = 8192
-
-func newSeenDevices() *seenDevices {
-	return &seenDevices{at: map[string]time.Time{}, full: make(chan struct{}, 1)}
-}
-
-// mark is called only for tokens that were accepted.
-func (d *seenDevices) mark(device string, at time.Time) {
-	d.mu.Lock()
-	if _, there := d.at[device]; there || len(d.at) < maxSeen {
-		d.at[device] = at
-	} else {
-		select {
-		case d.full <- struct{}{}:
-		default:
-		}
-	}
-	d.mu.Unlock()
-}
-
-func (s *Service) flushSeen(ctx context.Context) {
-	s.seen.mu.Lock()
-	batch := s.seen.at
-	if len(batch) == 0 {
-		s.seen.mu.Unlock()
-		return
-	}
-	s.seen.at = make(map[string]time.Time, min(len(batch), maxSeen))
-	s.seen.mu.Unlock()
-	if err := s.store.TouchDevices(ctx, batch); err != nil {
-		s.log.Warn("last-seen times lost", "devices", len(batch), "error", err)
-	}
 }
 
 func b2f(b bool) float64 {

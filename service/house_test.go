@@ -1,7 +1,6 @@
 package service
 
 import (
-	"fmt"
 	"testing"
 	"time"
 )
@@ -33,25 +32,5 @@ func TestExpiryClock(t *testing.T) {
 		if got := c.trusted(start.Add(row.elapsed+row.ahead), row.elapsed); got != row.want || c.jumped != row.jumped {
 			t.Errorf("after %v, %v ahead: %v, jumped %v; want %v, %v", row.elapsed, row.ahead, got, c.jumped, row.want, row.jumped)
 		}
-	}
-}
-
-// What was seen is bounded between two writes; what does not fit is dropped,
-// and a write asked for.
-func TestSeenDevicesAreBounded(t *testing.T) {
-	d := newSeenDevices()
-	for i := range maxSeen + 10 {
-		d.mark(fmt.Sprint(i), time.Unix(int64(i), 0))
-	}
-	if len(d.at) != maxSeen {
-		t.Errorf("%d are kept", len(d.at))
-	}
-	select {
-	case <-d.full:
-	default:
-		t.Error("no write was asked for")
-	}
-	if d.mark("7", time.Unix(99, 0)); !d.at["7"].Equal(time.Unix(99, 0)) {
-		t.Error("one that is there already was not moved on")
 	}
 }

@@ -44,7 +44,7 @@ func (s *Service) Introspect(ctx context.Context, text string, enforce bool, svc
 	if code != api.CodeOK {
 		return no, nil
 	}
-	s.seen.mark(who.Device, now)
+	s.saw(chain, &who, now)
 	// An edge keeps the name for as long as the prefix: it is worth a wait.
 	info := s.nameWithin(ctx, who.User, time.Second)
 	out := api.Introspection{

@@ -26,7 +26,7 @@ func (s *Service) Login(ctx context.Context, in api.LoginIn, src Source) (api.Gr
 		return api.Grant{}, badField("/mode", "unknown mode")
 	}
 	set := s.Settings()
-	ttl := set.RootTTL
+	ttl := time.Duration(0)
 	if in.TTL != 0 {
 		if in.TTL < 1 || in.TTL > int64(set.RootTTL/time.Second) {
 			return api.Grant{}, badField("/ttl", "ttl is 1 to %d seconds", int64(set.RootTTL/time.Second))
@@ -127,13 +127,15 @@ func (s *Service) Signup(ctx context.Context, in api.SignupIn, src Source) (api.
 		return api.Grant{}, err
 	}
 	user := storage.User{ID: token.NewID(token.UserPrefix), Name: name, NameKey: key, CreatedAt: s.now()}
+	first := storage.IssueDevice{Device: device}
 	if in.Password != "" {
 		if user.PasswordHash, err = s.hasher.hash(ctx, in.Password); err != nil {
 			return api.Grant{}, err
 		}
+		first.PasswordHash = &user.PasswordHash // it was shown a moment ago
 	}
 	codes, hashes := newRecoveryCodes(user.ID)
-	grant, err := s.mint(ctx, user, s.Settings().RootTTL, storage.IssueDevice{Device: device}, func(d storage.IssueDevice) (storage.Device, error) {
+	grant, err := s.mint(ctx, user, 0, first, func(d storage.IssueDevice) (storage.Device, error) {
 		return s.store.CreateUser(ctx, user, hashes, &d, s.eventOf(EventSignup, user.ID, src))
 	})
 	if err != nil {
@@ -167,7 +169,7 @@ func (s *Service) Recover(ctx context.Context, in api.RecoverIn, src Source) (ap
 		user.ID = "usr_" // nobody's: the same transaction fails for a stranger as for a wrong code
 	}
 	hash := recoveryHash(user.ID, in.Code)
-	grant, err := s.issue(ctx, user, storage.IssueDevice{Device: device, RecoveryCode: &hash}, s.Settings().RootTTL, s.eventOf(EventRecovered, user.ID, src))
+	grant, err := s.issue(ctx, user, storage.IssueDevice{Device: device, RecoveryCode: &hash}, 0, s.eventOf(EventRecovered, user.ID, src))
 	if errors.Is(err, storage.ErrNotFound) || errors.Is(err, storage.ErrCodeUnknown) {
 		fail()
 		s.metrics.logins.WithLabelValues("refused").Inc()
@@ -195,47 +197,32 @@ func (s *Service) issue(ctx context.Context, user storage.User, in storage.Issue
 }
 
 // mint stores a device under a fresh root key and only then makes the token.
-// A rotation between choosing the epoch and storing is met by reading the
-// epochs once more.
+// ttl 0 is the configured time.
 func (s *Service) mint(ctx context.Context, user storage.User, ttl time.Duration, in storage.IssueDevice, store func(storage.IssueDevice) (storage.Device, error)) (api.Grant, error) {
 	set := s.Settings()
 	var stored storage.Device
 	var id token.Identifier
 	now := s.now()
 	in.UserID, in.Device.CreatedAt, in.MaxDevices = user.ID, now, set.MaxDevices
+	in.Device.TTL = ttl
+	if ttl == 0 {
+		ttl = set.RootTTL
+	}
+	if set.SessionMax > 0 {
+		ttl = min(ttl, set.SessionMax)
+	}
 	// Whole seconds, rounded up: nobody gets less than was asked for.
 	expires := now.Add(ttl + time.Second - 1).UTC().Truncate(time.Second)
-	for try := 0; ; try++ {
-		id = token.Identifier{Epoch: s.keyring.Signing(), RootKeyID: token.NewRootKeyID()}
-		var err error
+	err := s.withSigning(ctx, func(epoch uint32) (err error) {
+		id = token.Identifier{Epoch: epoch, RootKeyID: token.NewRootKeyID()}
 		in.RootKey = storage.RootKey{ID: id.RootKeyID, Epoch: id.Epoch, ExpiresAt: expires}
 		stored, err = store(in)
-		if errors.Is(err, storage.ErrEpochNotSigning) && try == 0 {
-			if err := s.CatchUp(ctx); err != nil {
-				return api.Grant{}, err
-			}
-			continue
-		}
-		if err != nil {
-			return api.Grant{}, err
-		}
-		break
-	}
-	key, ok := s.keyring.RootKey(id)
-	if !ok {
-		return api.Grant{}, errors.New("the signing epoch is not on the ring")
-	}
-	t, err := token.Mint(&key, set.Issuer, id, token.Identity{User: user.ID, Device: stored.ID, Expires: expires})
+		return err
+	})
 	if err != nil {
 		return api.Grant{}, err
 	}
-	return api.Grant{
-		Token: t.Text(), TokenType: "Bearer",
-		ExpiresAt: api.At(expires), ExpiresIn: int64(expires.Sub(now) / time.Second),
-		User:      api.UserRef{ID: user.ID, Username: user.Name},
-		Device:    api.DeviceRef{ID: stored.ID, Name: stored.Name},
-		RootKeyID: id.RootKeyID.String(),
-	}, nil
+	return s.rootGrant(ctx, id, token.Identity{User: user.ID, Device: stored.ID, Expires: expires}, user.Name, stored.Name)
 }
 
 // addAccess narrows the root for a client that does not narrow itself:

@@ -12,6 +12,7 @@ type Metrics struct {
 	verdicts    map[string]prometheus.Counter // by code, looked up without locks
 	verdictsVec *prometheus.CounterVec
 	logins      *prometheus.CounterVec
+	renewals    *prometheus.CounterVec
 	revocations *prometheus.CounterVec
 	clockJumped prometheus.Gauge
 	gauges      []prometheus.Collector
@@ -22,6 +23,7 @@ func newMetrics(s *Service) *Metrics {
 		verdicts:    map[string]prometheus.Counter{},
 		verdictsVec: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "macaroond_verdicts_total", Help: "Verdicts, by code."}, []string{"code"}),
 		logins:      prometheus.NewCounterVec(prometheus.CounterOpts{Name: "macaroond_logins_total", Help: "Logins, sign-ups and recoveries, by outcome."}, []string{"outcome"}),
+		renewals:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "macaroond_renewals_total", Help: "Root macaroons presented to be renewed, by outcome: ok, again (the successor given before), theft, limited, refused."}, []string{"outcome"}),
 		revocations: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "macaroond_revocations_total", Help: "Revocations made by this process, by grain."}, []string{"grain"}),
 		clockJumped: prometheus.NewGauge(prometheus.GaugeOpts{Name: "macaroond_clock_jumped", Help: "1 while the wall clock disagrees with the monotonic one, and nothing expires."}),
 	}
@@ -47,5 +49,5 @@ func newMetrics(s *Service) *Metrics {
 
 // Collectors are all of them, to be registered.
 func (m *Metrics) Collectors() []prometheus.Collector {
-	return append(m.gauges, m.verdictsVec, m.logins, m.revocations, m.clockJumped)
+	return append(m.gauges, m.verdictsVec, m.logins, m.renewals, m.revocations, m.clockJumped)
 }

@@ -34,7 +34,9 @@ type Settings struct {
 	Audience        string        // the authority's own
 	GatewayAudience string        // what /authz judges for when the gateway names none
 	Signup          string        // "off", "password" or "device"
-	RootTTL         time.Duration // greatest lifetime of a root macaroon
+	RootTTL         time.Duration // greatest lifetime of a root macaroon: how long a device may be idle
+	SessionMax      time.Duration // how long after the login it may be renewed to live; 0 is no limit
+	RenewGrace      time.Duration // how long a predecessor may be renewed after its successor was first used
 	AccessTTL       time.Duration // lifetime of the narrowed token that login adds when asked
 	MaxStaleness    time.Duration // see verify.Verifier
 	MaxPrefixTTL    time.Duration // how far away the expiry that a prefix covers may be
@@ -63,7 +65,7 @@ type Service struct {
 	hasher   *hasher
 	attempts *attempts
 	names    *nameCache
-	seen     *seenDevices
+	seen     *sightings
 	settings atomic.Pointer[Settings]
 	services atomic.Pointer[credentials]
 	now      func() time.Time
@@ -99,7 +101,7 @@ func Open(c Config) (*Service, error) {
 	s.services.Store(newCredentials(nil))
 	s.hasher = newHasher(c.Hashing)
 	s.attempts = newAttempts(c.Limits)
-	s.seen = newSeenDevices()
+	s.seen = newSightings()
 	s.metrics = newMetrics(s)
 	var err error
 	s.names, err = newNameCache(c.Store)

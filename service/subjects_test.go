@@ -18,7 +18,9 @@ func TestSubjectKeysAreNoNames(t *testing.T) {
 	if key := subjectKey(token.NewID(token.UserPrefix)); key[0] != 'S' || key[1] != ':' {
 		t.Fatal(key)
 	}
-	capital := func(key string) bool { return strings.ContainsFunc(key, func(r rune) bool { return r >= 'A' && r <= 'Z' }) }
+	capital := func(key string) bool {
+		return strings.ContainsFunc(key, func(r rune) bool { return r >= 'A' && r <= 'Z' })
+	}
 	n := 0
 	for r := rune(0); r <= unicode.MaxRune; r++ {
 		if !utf8.ValidRune(r) {

@@ -101,6 +101,10 @@ type Device struct {
 	ExpiresAt     time.Time // greatest expiry of any token minted under its root key
 	RevokedAt     time.Time
 	RevokedReason string
+	TTL           time.Duration // how long each of its root macaroons lives, whole milliseconds; 0 is the configured time
+	StartedAt     time.Time     // the login from which the absolute limit counts
+	ProvedAt      time.Time     // when a password or a recovery code was last shown from it
+	RootExpiresAt time.Time     // of its latest root macaroon; zero is not known
 }
 
 // RootKey is what is stored of a root key: never the key. The row stays until
@@ -123,7 +127,7 @@ type SetPassword struct {
 // IssueDevice asks for a device under a fresh root key.
 type IssueDevice struct {
 	UserID       string
-	Device       Device // ID, Name, InstallID and CreatedAt are used
+	Device       Device // ID, Name, InstallID, CreatedAt and TTL are used
 	RootKey      RootKey
 	MaxDevices   int       // live devices a user may have, the new one included; at least 1
 	PasswordHash *string   // the hash that a password was checked against: it must still be the user's; nil for none
@@ -251,6 +255,8 @@ type Expired struct{ Revocations, RootKeys, Devices, Epochs, Audit int }
 // context's error and changes nothing; a change that has begun is finished and
 // reported as it is. After Close every method returns an [UnavailableError].
 type Store interface {
+	Renewals
+
 	// State MUST reflect every transaction that was answered before the call,
 	// by this process or another one.
 	State(ctx context.Context) (State, error)
@@ -283,7 +289,9 @@ type Store interface {
 	// key is revoked (reason "replaced"; device grain). Otherwise a device is added; above
 	// MaxDevices live ones are revoked (reason "evicted"): those without
 	// InstallID first, idle longest first. At most MaxDevices revoked devices
-	// of a user stay listed, the latest. LastSeenAt starts as CreatedAt.
+	// of a user stay listed, the latest. LastSeenAt starts as CreatedAt. The
+	// session begins anew: StartedAt is CreatedAt, ProvedAt too if a password or
+	// a code was given (zero otherwise), RootExpiresAt is the root key's expiry.
 	// ev.DeviceID and ev.RootKeyID are filled in.
 	// It returns the device as stored and every revocation made.
 	// Errors: ErrNotFound, ErrSuspended, ErrPasswordChanged, ErrEpochNotSigning,
@@ -292,9 +300,6 @@ type Store interface {
 	Devices(ctx context.Context, userID string) ([]Device, error)                              // live and revoked; newest first
 	Device(ctx context.Context, userID, deviceID string) (Device, error)                       // ErrNotFound, also for somebody else's
 	RenameDevice(ctx context.Context, userID, deviceID, name string, ev Event) (Device, error) // ErrNotFound, also when revoked
-	// TouchDevices moves LastSeenAt forward (never back) for live devices; ids that are not there are
-	// ignored. No audit.
-	TouchDevices(ctx context.Context, seen map[string]time.Time) error
 
 	// RevokeDevices puts the root key IDs of the selected live devices on the
 	// list. A device that is revoked already adds nothing and is no error.

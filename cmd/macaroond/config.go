@@ -39,7 +39,9 @@ type config struct {
 	CORSOrigins    []string      `key:"cors_origins" default:"" doc:"Origins whose pages may call /v1 and /oauth2 from a browser." reload:"yes"`
 	RemoteUser     string        `key:"remote_user" default:"id" doc:"What the Remote-User header tells a backend: id or username." reload:"yes"`
 	Signup         string        `key:"signup" default:"off" doc:"Who may sign up: off (nobody), password (with a password), device (with a name only, too)." reload:"yes"`
-	RootTTL        time.Duration `key:"root_ttl" default:"720h" doc:"Longest lifetime of a root macaroon (30 days)." reload:"yes"`
+	RootTTL        time.Duration `key:"root_ttl" default:"720h" doc:"Longest lifetime of a root macaroon (30 days): a device that is not renewed for so long logs in again." reload:"yes"`
+	RenewGrace     time.Duration `key:"renew_grace" default:"60s" doc:"How long a root macaroon may still be presented for renewal after its successor was first used; later it is theft and the device is revoked." reload:"yes"`
+	SessionMax     time.Duration `key:"session_max" default:"0" doc:"How long after a login its root macaroon can be renewed to live; 0 is without end." reload:"yes"`
 	AccessTTL      time.Duration `key:"access_ttl" default:"10m" doc:"Lifetime of the narrowed token that a login adds when it names an audience." reload:"yes"`
 	MaxStaleness   time.Duration `key:"max_staleness" default:"30s" doc:"How old the revocation list may be, while the database cannot be read, before every token is refused as stale (503)." reload:"yes"`
 	MaxPrefixTTL   time.Duration `key:"max_prefix_ttl" default:"2h" doc:"How far away the expiry that a prefix covers may be. A prefix lets a resource server verify tokens of its own audience without asking; whoever steals it can make such tokens until that expiry." reload:"yes"`
@@ -246,6 +248,8 @@ func (c *config) check() error {
 		{"remote_user", c.RemoteUser != "id" && c.RemoteUser != "username", "id or username"},
 		{"log_level", !logLevel(c.LogLevel), "debug, info, warn or error"},
 		{"root_ttl", c.RootTTL < time.Minute || c.RootTTL > 366*24*time.Hour, "1m to 8784h"},
+		{"renew_grace", c.RenewGrace < 0 || c.RenewGrace > 24*time.Hour, "0 to 24h"},
+		{"session_max", c.SessionMax != 0 && c.SessionMax < time.Minute, "0 (no limit) or at least 1m"},
 		{"access_ttl", c.AccessTTL < time.Second || c.AccessTTL > c.RootTTL, "1s to root_ttl"},
 		{"max_staleness", c.MaxStaleness < time.Second, "at least 1s"},
 		{"max_prefix_ttl", c.MaxPrefixTTL < 0, "0 (no prefixes) or more"},

@@ -109,6 +109,9 @@ func (c *config) unsafe() []string {
 	}
 	say(c.Signup == "device", "signup device lets anybody make accounts without a password: limits per address are all that slows them")
 	say(c.RootTTL > 90*24*time.Hour, "root_ttl %s is long: revocations are kept for as long", c.RootTTL)
+	say(c.RenewGrace < 10*time.Second, "renew_grace %s is short: two processes that renew one root a moment apart would be taken for a thief", c.RenewGrace)
+	say(c.RenewGrace > time.Hour, "renew_grace %s is how long a stolen predecessor can be renewed unnoticed", c.RenewGrace)
+	say(c.SessionMax != 0 && c.SessionMax < c.RootTTL, "session_max %s is shorter than root_ttl %s: it decides alone, and renewing gives nothing", c.SessionMax, c.RootTTL)
 	say(c.MaxStaleness > 10*time.Minute, "max_staleness %s is how long a revoked token may live on while the database cannot be read", c.MaxStaleness)
 	if !c.dev {
 		_, _, err := c.sealingKeys()

@@ -206,7 +206,7 @@ func (c *config) settings() service.Settings {
 	}
 	return service.Settings{
 		Issuer: c.Issuer, Audience: c.Audience, GatewayAudience: gateway, Signup: c.Signup,
-		RootTTL: c.RootTTL, AccessTTL: c.AccessTTL, MaxStaleness: c.MaxStaleness, MaxPrefixTTL: c.MaxPrefixTTL,
+		RootTTL: c.RootTTL, RenewGrace: c.RenewGrace, SessionMax: c.SessionMax, AccessTTL: c.AccessTTL, MaxStaleness: c.MaxStaleness, MaxPrefixTTL: c.MaxPrefixTTL,
 		MaxDevices: c.MaxDevices, AuditRetention: c.AuditRetention, RotateEvery: c.RotateEvery,
 	}
 }

@@ -26,6 +26,7 @@ const (
 	CodeSuspended        = "suspended"          // 403, only after the right password
 	CodeSignupOff        = "signup_off"         // 403
 	CodeBareRootRequired = "bare_root_required" // 403
+	CodeSessionOver      = "session_over"       // 403: nothing later can be given; log in again
 	CodeNotFound         = "not_found"          // 404
 	CodeMethodNotAllowed = "method_not_allowed" // 405
 	CodeNameTaken        = "name_taken"         // 409

@@ -27,6 +27,7 @@ var statusOf = map[string]int{
 	CodeSuspended:        http.StatusForbidden,
 	CodeSignupOff:        http.StatusForbidden,
 	CodeBareRootRequired: http.StatusForbidden,
+	CodeSessionOver:      http.StatusForbidden,
 	CodeNotFound:         http.StatusNotFound,
 	CodeMethodNotAllowed: http.StatusMethodNotAllowed,
 	CodeNameTaken:        http.StatusConflict,

@@ -110,7 +110,7 @@ func start(t *testing.T, change ...func(*service.Settings)) *authority {
 	t.Cleanup(func() { a.store.Close() })
 	settings := service.Settings{
 		Issuer: "https://auth.example", Audience: "macaroond", GatewayAudience: "macaroond", Signup: "device",
-		RootTTL: 24 * time.Hour, AccessTTL: time.Minute, MaxStaleness: 30 * time.Second, MaxPrefixTTL: 2 * time.Hour, MaxDevices: 1000,
+		RootTTL: 24 * time.Hour, RenewGrace: time.Minute, AccessTTL: time.Minute, MaxStaleness: 30 * time.Second, MaxPrefixTTL: 2 * time.Hour, MaxDevices: 1000,
 	}
 	for _, f := range change {
 		f(&settings)

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -40,6 +41,9 @@ type authority struct {
 	clock *clock
 	log   *journal
 	http  *http.Client
+
+	made    *setup
+	handler *atomic.Pointer[http.Handler]
 }
 
 // setup is what a test may want otherwise.
@@ -59,7 +63,7 @@ func (s *setup) trust(prefixes ...string) {
 
 func start(t *testing.T, change ...func(*setup)) *authority {
 	t.Helper()
-	a := &authority{t: t, path: filepath.Join(t.TempDir(), "macaroond.db"), clock: &clock{now: time.Now().Truncate(time.Second)}, log: &journal{}}
+	a := &authority{t: t, path: filepath.Join(t.TempDir(), "macaroond.db"), clock: &clock{now: time.Now().Truncate(time.Second)}, log: &journal{}, handler: &atomic.Pointer[http.Handler]{}}
 	t.Cleanup(func() { a.log.check(t) })
 	keys := must(keyring.ParseSealingKeys(keyring.NewKeyText()))
 	log := slog.New(slog.NewJSONHandler(a.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -71,7 +75,7 @@ func start(t *testing.T, change ...func(*setup)) *authority {
 			Limits:  service.Limits{AccountAddress: often, Account: often, Address: often, Signup: often},
 			Settings: service.Settings{
 				Issuer: "https://auth.example", Audience: "macaroond", GatewayAudience: "backend", Signup: "device",
-				RootTTL: 30 * 24 * time.Hour, AccessTTL: 10 * time.Minute, MaxStaleness: 30 * time.Second, MaxDevices: 100,
+				RootTTL: 30 * 24 * time.Hour, RenewGrace: time.Minute, AccessTTL: 10 * time.Minute, MaxStaleness: 30 * time.Second, MaxDevices: 100,
 			},
 		},
 		http: Config{Version: api.Version{Version: "v0", Go: "go"}, Log: log, Requests: NewRequests()},
@@ -79,15 +83,13 @@ func start(t *testing.T, change ...func(*setup)) *authority {
 	for _, f := range change {
 		f(s)
 	}
-	a.store = must(sqlite.Open(t.Context(), a.path, s.store))
+	a.made = s
+	a.open()
 	t.Cleanup(func() { a.store.Close() })
-	s.service.Store = a.store
-	a.svc = must(service.New(t.Context(), s.service))
-	s.http.Service = a.svc
 
 	listener := must(net.Listen("tcp", "127.0.0.1:0"))
 	a.addr = listener.Addr().String()
-	server := NewServer(New(s.http), log)
+	server := NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*a.handler.Load()).ServeHTTP(w, r) }), log)
 	var serving sync.WaitGroup
 	serving.Go(func() { server.Serve(listener) })
 	t.Cleanup(func() { server.Close(); serving.Wait() })
@@ -99,6 +101,16 @@ func start(t *testing.T, change ...func(*setup)) *authority {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	return a
+}
+
+// open begins the service on its database.
+func (a *authority) open() {
+	a.store = must(sqlite.Open(a.t.Context(), a.path, a.made.store))
+	a.made.service.Store = a.store
+	a.svc = must(service.New(a.t.Context(), a.made.service))
+	a.made.http.Service = a.svc
+	handler := New(a.made.http)
+	a.handler.Store(&handler)
 }
 
 func must[T any](v T, err error) T {

@@ -34,6 +34,8 @@ func (s *server) token(x *call, form url.Values) (any, error) {
 		return nil, &oauthFail{status: http.StatusBadRequest, code: "invalid_request", detail: "no grant_type"}
 	case "client_credentials":
 		return s.clientCredentials(x, form, in)
+	case "refresh_token":
+		return s.refresh(x, form, in)
 	}
 	return nil, &oauthFail{status: http.StatusBadRequest, code: "unsupported_grant_type", detail: "grant_type is client_credentials or refresh_token"}
 }
@@ -60,6 +62,23 @@ func (s *server) clientCredentials(x *call, form url.Values, in service.TokenIn)
 		return nil, invalidClient("a service's id and secret are needed")
 	}
 	out, err := s.svc.ClientCredentials(x.ctx(), cred.name, cred.secret, in, x.source())
+	return out, granted(err)
+}
+
+// refresh takes the root as the whole credential. A client's name without a
+// secret is a public client's; but a service has a secret, and one that is sent
+// must be right.
+func (s *server) refresh(x *call, form url.Values, in service.TokenIn) (any, error) {
+	cred, err := x.clientCredential(form)
+	if err != nil {
+		return nil, err
+	}
+	if cred.secret != "" || service.IsService(cred.name) {
+		if _, err := x.basic(cred); err != nil {
+			return nil, granted(err)
+		}
+	}
+	out, err := s.svc.Refresh(x.ctx(), form.Get("refresh_token"), in, x.source())
 	return out, granted(err)
 }
 

@@ -79,6 +79,7 @@ func (s *server) routes(g *gin.Engine) {
 	g.POST("/v1/signup", do(s, http.StatusCreated, s.signup))
 	g.POST("/v1/login", do(s, http.StatusOK, s.login))
 	g.POST("/v1/recover", do(s, http.StatusOK, s.recover))
+	g.POST("/v1/renew", do(s, http.StatusOK, s.renew))
 	g.POST("/v1/logout", do(s, http.StatusNoContent, s.logout))
 
 	get(g, "/v1/devices", do(s, http.StatusOK, s.devices))

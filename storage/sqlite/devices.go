@@ -9,15 +9,19 @@ import (
 	"macaroond/storage"
 )
 
-const selectDevices = `SELECT d.id, d.user_id, d.name, d.install_id, d.root_key_id, d.created_at, d.last_seen_at, k.expires_at, d.revoked_at, d.revoked_reason
+const deviceColumns = `d.id, d.user_id, d.name, d.install_id, d.root_key_id, d.created_at, d.last_seen_at, k.expires_at, d.revoked_at, d.revoked_reason,
+	d.ttl, d.started_at, d.proved_at, d.root_expires_at`
+
+const selectDevices = `SELECT ` + deviceColumns + `
 	FROM devices d JOIN root_keys k ON k.id = d.root_key_id `
 
 func scanDevice(r scanner) (d storage.Device, err error) {
 	var key []byte
-	var created, seen, expires, revoked int64
-	err = r.Scan(&d.ID, &d.UserID, &d.Name, &d.InstallID, &key, &created, &seen, &expires, &revoked, &d.RevokedReason)
+	var created, seen, expires, revoked, ttl, started, proved, root int64
+	err = r.Scan(&d.ID, &d.UserID, &d.Name, &d.InstallID, &key, &created, &seen, &expires, &revoked, &d.RevokedReason, &ttl, &started, &proved, &root)
 	copy(d.RootKeyID[:], key)
 	d.CreatedAt, d.LastSeenAt, d.ExpiresAt, d.RevokedAt = fromMilli(created), fromMilli(seen), fromMilli(expires), fromMilli(revoked)
+	d.TTL, d.StartedAt, d.ProvedAt, d.RootExpiresAt = time.Duration(ttl)*time.Millisecond, fromMilli(started), fromMilli(proved), fromMilli(root)
 	return d, err
 }
 
@@ -56,21 +60,6 @@ func (s *Store) RenameDevice(ctx context.Context, userID, deviceID, name string,
 			return storage.Device{}, err
 		}
 		return findDevice(t, userID, deviceID)
-	})
-}
-
-// TouchDevices implements [storage.Store].
-func (s *Store) TouchDevices(ctx context.Context, seen map[string]time.Time) error {
-	if len(seen) == 0 {
-		return nil
-	}
-	return s.w.do(ctx, func(t *tx) error {
-		for id, at := range seen {
-			if _, err := t.exec(`UPDATE devices SET last_seen_at = ? WHERE id = ? AND revoked_at = 0 AND last_seen_at < ?`, milli(at), id, milli(at)); err != nil {
-				return err
-			}
-		}
-		return nil
 	})
 }
 
@@ -156,20 +145,24 @@ func (t *tx) mayIssue(in storage.IssueDevice) error {
 // and makes room.
 func (t *tx) place(in storage.IssueDevice, live []storage.Device, now time.Time) (id string, revoked []storage.Revocation, err error) {
 	id = in.Device.ID
+	started, proved, root := milli(in.Device.CreatedAt), int64(0), milli(in.RootKey.ExpiresAt)
+	if in.PasswordHash != nil || in.RecoveryCode != nil {
+		proved = started
+	}
 	same := slices.IndexFunc(live, func(d storage.Device) bool { return d.InstallID != "" && d.InstallID == in.Device.InstallID })
 	if same >= 0 {
 		old := live[same]
 		id, live = old.ID, slices.Delete(live, same, same+1)
-		if _, err := t.exec(`UPDATE devices SET name = ?, root_key_id = ?, last_seen_at = ? WHERE id = ?`,
-			in.Device.Name, in.RootKey.ID[:], max(milli(old.LastSeenAt), milli(in.Device.CreatedAt)), old.ID); err != nil {
+		if _, err := t.exec(`UPDATE devices SET name = ?, root_key_id = ?, last_seen_at = ?, ttl = ?, started_at = ?, proved_at = ?, root_expires_at = ? WHERE id = ?`,
+			in.Device.Name, in.RootKey.ID[:], max(milli(old.LastSeenAt), started), in.Device.TTL.Milliseconds(), started, proved, root, old.ID); err != nil {
 			return "", nil, err
 		}
 		if revoked, err = t.revokeKey(revoked, old.RootKeyID, old.ExpiresAt); err != nil {
 			return "", nil, err
 		}
-	} else if _, err := t.exec(`INSERT INTO devices (id, user_id, name, install_id, root_key_id, created_at, last_seen_at, revoked_at, revoked_reason)
-		VALUES (?, ?, ?, ?, ?, ?, ?, 0, '')`, in.Device.ID, in.UserID, in.Device.Name, in.Device.InstallID, in.RootKey.ID[:],
-		milli(in.Device.CreatedAt), milli(in.Device.CreatedAt)); err != nil {
+	} else if _, err := t.exec(`INSERT INTO devices (id, user_id, name, install_id, root_key_id, created_at, last_seen_at, revoked_at, revoked_reason,
+		ttl, started_at, proved_at, root_expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, 0, '', ?, ?, ?, ?)`, in.Device.ID, in.UserID, in.Device.Name,
+		in.Device.InstallID, in.RootKey.ID[:], started, started, in.Device.TTL.Milliseconds(), started, proved, root); err != nil {
 		return "", nil, err
 	}
 	switch {

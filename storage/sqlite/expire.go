@@ -16,6 +16,7 @@ func (s *Store) Expire(ctx context.Context, in storage.Expire) (storage.Expired,
 	return change(ctx, s, func(t *tx) (storage.Expired, error) {
 		now, skewed := milli(in.Now), milli(in.Now.Add(-storage.ClockSkew))
 		var out storage.Expired
+		var renewals int // not counted: they go with their key
 		// An entry's expiry has the skew in it. A key goes after its device, an
 		// epoch after its keys.
 		const keys = `(SELECT id FROM root_keys WHERE expires_at < ? ORDER BY expires_at, id LIMIT ?)`
@@ -26,6 +27,7 @@ func (s *Store) Expire(ctx context.Context, in storage.Expire) (storage.Expired,
 		}{
 			{&out.Revocations, `DELETE FROM revocations WHERE seq IN (SELECT seq FROM revocations WHERE expires_at < ? ORDER BY expires_at, seq LIMIT ?)`, []any{now, in.Limit}},
 			{&out.Devices, `DELETE FROM devices WHERE root_key_id IN ` + keys, []any{skewed, in.Limit}},
+			{&renewals, `DELETE FROM renewals WHERE root_key_id IN ` + keys, []any{skewed, in.Limit}},
 			{&out.RootKeys, `DELETE FROM root_keys WHERE id IN ` + keys, []any{skewed, in.Limit}},
 			{&out.Epochs, `DELETE FROM epochs WHERE number IN (SELECT number FROM epochs WHERE state <> ? AND expires_at < ?
 				AND NOT EXISTS (SELECT 1 FROM root_keys WHERE epoch = number) ORDER BY number LIMIT ?)`, []any{storage.EpochSigning, skewed, in.Limit}},

@@ -13,6 +13,7 @@ var devices = []clause{
 		d, _ := k.issue(in)
 		want := in.Device
 		want.UserID, want.RootKeyID, want.LastSeenAt, want.ExpiresAt = u.ID, in.RootKey.ID, T0, in.RootKey.ExpiresAt
+		want.StartedAt, want.RootExpiresAt = T0, in.RootKey.ExpiresAt
 		k.equal("returned", d, want)
 		got, err := k.s.Device(k.Context(), u.ID, d.ID)
 		k.must(err)
@@ -93,7 +94,7 @@ var devices = []clause{
 				{T0.Add(time.Second), T0.Add(time.Minute)},
 				{T0.Add(time.Hour), T0.Add(time.Hour)},
 			} {
-				k.must(k.s.TouchDevices(k.Context(), map[string]time.Time{d.ID: step.at, gone.ID: step.at, "dev_nobody": step.at}))
+				k.must(k.s.TouchDevices(k.Context(), []storage.Sighting{{DeviceID: d.ID, Last: step.at}, {DeviceID: gone.ID, Last: step.at}, {DeviceID: "dev_nobody", Last: step.at}}))
 				got, err := k.s.Device(k.Context(), u.ID, d.ID)
 				k.must(err)
 				k.equal("last seen", got.LastSeenAt, step.want)

@@ -122,7 +122,7 @@ var issuing = []clause{
 		installed, _ := k.issue(k.asking(u, e.Number, "install", T0))
 		busy := k.device(u, e.Number, T0.Add(time.Second))
 		idle := k.device(u, e.Number, T0.Add(2*time.Second))
-		k.must(k.s.TouchDevices(k.Context(), map[string]time.Time{busy.ID: T0.Add(time.Minute)}))
+		k.must(k.s.TouchDevices(k.Context(), []storage.Sighting{{DeviceID: busy.ID, Last: T0.Add(time.Minute)}}))
 		for _, want := range []storage.Device{idle, busy, installed} {
 			in := k.asking(u, e.Number, want.Name, T0.Add(2*time.Minute)) // with an install each
 			in.MaxDevices = 3

@@ -34,6 +34,7 @@ func Run(t *testing.T, open func(t *testing.T) storage.Store) {
 		{"users", users},
 		{"devices", devices},
 		{"issue", issuing},
+		{"renew", renewing},
 		{"revocations", revocations},
 		{"branches", branches},
 		{"epochs", epochs},

@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"time"
 
 	"macaroond/storage"
 )
@@ -31,7 +30,11 @@ func calls(k *kit, ctx context.Context) map[string]func() error {
 		"Devices":      func() error { _, err := k.s.Devices(ctx, "usr_nobody"); return err },
 		"Device":       func() error { _, err := k.s.Device(ctx, "usr_nobody", "dev_nobody"); return err },
 		"RenameDevice": func() error { _, err := k.s.RenameDevice(ctx, "usr_nobody", "dev_nobody", "", ev); return err },
-		"TouchDevices": func() error { return k.s.TouchDevices(ctx, map[string]time.Time{"dev_nobody": T0}) },
+		"RenewDevice": func() error {
+			_, err := k.s.RenewDevice(ctx, storage.RenewDevice{}, "theft", ev)
+			return err
+		},
+		"TouchDevices": func() error { return k.s.TouchDevices(ctx, []storage.Sighting{{DeviceID: "dev_nobody", Last: T0}}) },
 		"RevokeDevices": func() error {
 			_, err := k.s.RevokeDevices(ctx, storage.RevokeDevices{UserID: "usr_nobody"}, ev)
 			return err

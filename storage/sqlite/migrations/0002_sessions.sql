@@ -16,7 +16,7 @@ INSERT INTO root_keys_2 (id, user_id, epoch, expires_at) SELECT id, user_id, epo
 -- ttl: milliseconds that each root macaroon of the device lives.
 -- started_at: the login from which the absolute limit counts.
 -- proved_at: when a password or a recovery code was last shown from it.
--- root_epoch, root_expires_at: the latest root macaroon's own; 0 is not known.
+-- root_expires_at: the latest root macaroon's own; 0 is not known.
 CREATE TABLE devices_2 (
     id              TEXT    NOT NULL PRIMARY KEY,
     user_id         TEXT    NOT NULL REFERENCES users (id),
@@ -30,14 +30,13 @@ CREATE TABLE devices_2 (
     ttl             INTEGER NOT NULL DEFAULT 0,
     started_at      INTEGER NOT NULL DEFAULT 0,
     proved_at       INTEGER NOT NULL DEFAULT 0,
-    root_epoch      INTEGER NOT NULL DEFAULT 0,
     root_expires_at INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
 INSERT INTO devices_2 (id, user_id, name, install_id, root_key_id, created_at, last_seen_at, revoked_at, revoked_reason,
-    ttl, started_at, proved_at, root_epoch, root_expires_at)
+    ttl, started_at, proved_at, root_expires_at)
 SELECT d.id, d.user_id, d.name, d.install_id, d.root_key_id, d.created_at, d.last_seen_at, d.revoked_at, d.revoked_reason,
-    0, d.created_at, 0, k.epoch, k.expires_at
+    0, d.created_at, 0, k.expires_at
 FROM devices d JOIN root_keys k ON k.id = d.root_key_id;
 
 DROP TABLE devices;
@@ -52,18 +51,18 @@ CREATE INDEX devices_user ON devices (user_id, revoked_at);
 CREATE UNIQUE INDEX devices_install ON devices (user_id, install_id)
 WHERE install_id <> '' AND revoked_at = 0;
 
--- A root macaroon that was renewed, and its one successor. Both are told apart
--- by epoch and expiry. next_seen_at: when the successor was first seen in use.
+-- A root macaroon that was renewed, and its one successor. Under one root key
+-- they are told apart by their expiry, which only grows. next_epoch mints the
+-- successor again. next_seen_at: when it was first seen in use.
 CREATE TABLE renewals (
     root_key_id     BLOB    NOT NULL REFERENCES root_keys (id),
-    epoch           INTEGER NOT NULL,
     expires_at      INTEGER NOT NULL,
     next_epoch      INTEGER NOT NULL,
     next_expires_at INTEGER NOT NULL,
     renewed_at      INTEGER NOT NULL,
     next_seen_at    INTEGER NOT NULL,
-    PRIMARY KEY (root_key_id, expires_at, epoch)
-) STRICT;
+    PRIMARY KEY (root_key_id, expires_at)
+) STRICT, WITHOUT ROWID;
 
 -- owner: the service whose user this is, and subject that service's own id of
 -- it; both empty for a local user. suspended_by: the owner, when it was the one

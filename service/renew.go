@@ -1,0 +1,118 @@
+package service
+
+import (
+	"context"
+	"errors"
+
+	"macaroond/caveats"
+	"macaroond/service/api"
+	"macaroond/service/token"
+	"macaroond/storage"
+)
+
+// Renew gives the successor of a bare root: same device, same root key, later
+// expiry. A predecessor gets the successor that it got before, so that lost
+// answers and races log nobody out, until that one has been seen in use and the
+// grace has passed: then somebody has both, and the device is revoked.
+// What it cannot tell is a thief who renews first from the holder: it learns of
+// the theft when the other of the two presents the predecessor.
+// cookie says that the root came in the cookie.
+func (s *Service) Renew(ctx context.Context, text string, cookie bool, src Source) (api.Grant, error) {
+	facts := caveats.Request{Actions: []string{"renew"}, ClientIP: src.ClientIP}
+	if cookie {
+		facts.Via = "cookie"
+	}
+	c, err := s.Authorize(text, facts, true)
+	if err != nil {
+		return api.Grant{}, err
+	}
+	set, id := s.Settings(), c.Chain.Identifier()
+	in := storage.RenewDevice{
+		UserID: c.User, DeviceID: c.Device, RootKeyID: id.RootKeyID, Epoch: id.Epoch, ExpiresAt: c.Expires,
+		RootTTL: set.RootTTL, SessionMax: set.SessionMax, Grace: set.RenewGrace,
+		Seen: s.seen.of(id.RootKeyID),
+	}
+	ev := s.eventOf(EventRenewed, c.User, src)
+	var out storage.Renewed
+	err = s.withSigning(ctx, func(epoch uint32) (err error) {
+		in.Signing = epoch
+		out, err = s.store.RenewDevice(ctx, in, EventRenewalTheft, ev)
+		return err
+	})
+	s.metrics.renewals.WithLabelValues(renewalResult(out, err)).Inc()
+	switch {
+	case errors.Is(err, storage.ErrRevoked), errors.Is(err, storage.ErrSuspended): // while the verdict was on its way
+		return api.Grant{}, &api.Refusal{Code: api.CodeRevoked, Reason: "the device is logged out"}
+	case errors.Is(err, storage.ErrNotFound):
+		return api.Grant{}, refuse(api.CodeSessionOver, "this login is not known here any more: the token is good until it expires; log in again")
+	case err != nil:
+		return api.Grant{}, err
+	case out.Theft:
+		s.revoked(out.Revoked...)
+		s.log.Warn("a root token was presented again long after its successor was in use: the device is revoked", "user", c.User, "device", c.Device)
+		return api.Grant{}, &api.Refusal{Code: api.CodeRevoked, Reason: "this root token was renewed long ago and somebody uses its successor: the device is logged out"}
+	}
+	id.Epoch = out.Epoch
+	var own []string // of a bare root's kind, such as the cookie's
+	for i := token.MintCaveats; i < c.Chain.Len(); i++ {
+		text, _ := c.Chain.Caveat(i)
+		own = append(own, text)
+	}
+	who := token.Identity{User: c.User, Device: c.Device, Expires: out.ExpiresAt}
+	return s.rootGrant(ctx, id, who, out.UserName, out.Device.Name, own...)
+}
+
+func renewalResult(out storage.Renewed, err error) string {
+	switch {
+	case errors.Is(err, storage.ErrRenewalLimit):
+		return "limited"
+	case err != nil:
+		return "refused"
+	case out.Theft:
+		return "theft"
+	case !out.New:
+		return "again"
+	}
+	return "ok"
+}
+
+// withSigning runs what stores something for a token of the signing epoch. A
+// rotation between choosing the epoch and storing is met by reading the epochs
+// once more.
+func (s *Service) withSigning(ctx context.Context, store func(epoch uint32) error) error {
+	err := store(s.keyring.Signing())
+	if !errors.Is(err, storage.ErrEpochNotSigning) {
+		return err
+	}
+	if err := s.CatchUp(ctx); err != nil {
+		return err
+	}
+	return store(s.keyring.Signing())
+}
+
+// rootGrant makes the root macaroon that was stored, and what is answered with it.
+func (s *Service) rootGrant(ctx context.Context, id token.Identifier, who token.Identity, username, device string, own ...string) (api.Grant, error) {
+	key, known := s.keyring.RootKey(id)
+	if !known { // another process rotated since we looked
+		if err := s.CatchUp(ctx); err != nil {
+			return api.Grant{}, err
+		}
+		if key, known = s.keyring.RootKey(id); !known {
+			return api.Grant{}, errors.New("the epoch of a root macaroon is not on the ring")
+		}
+	}
+	t, err := token.Mint(&key, s.Settings().Issuer, id, who)
+	if err == nil && len(own) > 0 {
+		t, err = token.Attenuate(t, own...)
+	}
+	if err != nil {
+		return api.Grant{}, err
+	}
+	return api.Grant{
+		Token: t.Text(), TokenType: "Bearer",
+		ExpiresAt: api.At(who.Expires), ExpiresIn: int64(who.Expires.Sub(s.now()).Seconds()),
+		User:      api.UserRef{ID: who.User, Username: username},
+		Device:    api.DeviceRef{ID: who.Device, Name: device},
+		RootKeyID: id.RootKeyID.String(),
+	}, nil
+}

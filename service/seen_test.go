@@ -1,0 +1,68 @@
+package service
+
+import (
+	"encoding/binary"
+	"testing"
+	"time"
+
+	"macaroond/service/token"
+)
+
+func keyNumber(n int) (id token.RootKeyID) {
+	binary.BigEndian.PutUint64(id[:], uint64(n))
+	return id
+}
+
+// What was seen is bounded between two writes, in devices and in roots of one;
+// what does not fit is dropped, and a write asked for.
+func TestSightingsAreBounded(t *testing.T) {
+	at := func(n int) time.Time { return time.Unix(int64(n), 0) }
+	asked := func(d *sightings) bool {
+		select {
+		case <-d.full:
+			return true
+		default:
+			return false
+		}
+	}
+	d := newSightings()
+	who := token.Identity{Device: "dev_a", Expires: at(1000)}
+	for i := range maxSeen {
+		d.mark(keyNumber(i), &who, at(i))
+	}
+	if asked(d) {
+		t.Error("a write was asked for before it was full")
+	}
+	d.mark(keyNumber(maxSeen), &who, at(1))
+	if len(d.now) != maxSeen || !asked(d) {
+		t.Errorf("%d are kept, or no write was asked for", len(d.now))
+	}
+	d.mark(keyNumber(7), &who, at(99))
+	if got := d.of(keyNumber(7)); len(got) != 1 || !got[0].First.Equal(at(7)) || !got[0].Last.Equal(at(99)) || got[0].DeviceID != "dev_a" {
+		t.Errorf("one that is there already: %+v", got)
+	}
+	for i := range maxRoots {
+		d.mark(keyNumber(7), &token.Identity{Device: "dev_a", Expires: at(2000 + i)}, at(100))
+	}
+	if got := d.of(keyNumber(7)); len(got) != maxRoots || !asked(d) {
+		t.Errorf("%d roots of one device, or no write was asked for", len(got))
+	}
+}
+
+// A sighting on its way to the table is still seen by who looks for it here.
+func TestSightingsOnTheirWayCount(t *testing.T) {
+	d := newSightings()
+	d.mark(keyNumber(1), &token.Identity{Device: "dev_a", Expires: time.Unix(1000, 0)}, time.Unix(1, 0))
+	batch, done := d.take()
+	if len(batch) != 1 || len(d.of(keyNumber(1))) != 1 {
+		t.Fatalf("taken %+v, and known %+v", batch, d.of(keyNumber(1)))
+	}
+	d.mark(keyNumber(1), &token.Identity{Device: "dev_a", Expires: time.Unix(1000, 0)}, time.Unix(2, 0))
+	if got := d.of(keyNumber(1)); len(got) != 2 || !got[0].First.Equal(time.Unix(1, 0)) {
+		t.Errorf("%+v", got)
+	}
+	done()
+	if got := d.of(keyNumber(1)); len(got) != 1 || !got[0].First.Equal(time.Unix(2, 0)) {
+		t.Errorf("after the write: %+v", got)
+	}
+}

@@ -1,0 +1,240 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"macaroond/storage"
+)
+
+// renewal is a row: a root macaroon, known by its expiry, and its successor.
+type renewal struct {
+	epoch      uint32 // the successor's
+	next, seen int64
+}
+
+func scanRenewal(r scanner) (v renewal, err error) { return v, r.Scan(&v.epoch, &v.next, &v.seen) }
+
+// RenewDevice implements [storage.Store].
+func (s *Store) RenewDevice(ctx context.Context, in storage.RenewDevice, theft string, ev storage.Event) (storage.Renewed, error) {
+	return change(ctx, s, func(t *tx) (storage.Renewed, error) { return t.renew(in, theft, ev) })
+}
+
+func (t *tx) renew(in storage.RenewDevice, theft string, ev storage.Event) (storage.Renewed, error) {
+	var none storage.Renewed
+	who, err := t.session(in)
+	if err != nil {
+		return none, err
+	}
+	if err := t.seeRoots(in.Seen); err != nil {
+		return none, err
+	}
+	out := storage.Renewed{UserName: who.user, Device: who.Device}
+	from := milli(in.ExpiresAt) // the root macaroon to succeed
+	if latest := milli(who.RootExpiresAt); from < latest {
+		r, found, err := t.given(in, from, latest, ev.Time)
+		if err != nil {
+			return none, err
+		}
+		switch found {
+		case givenAlive:
+			out.Epoch, out.ExpiresAt = r.epoch, fromMilli(r.next)
+			return out, nil
+		case givenStolen:
+			out.Theft = true
+			out.Revoked, err = t.stolen(who.Device, theft, ev)
+			return out, err
+		}
+		from = latest
+	} else if from > latest && latest != 0 {
+		// The table is older than the token: what it knows as the latest was
+		// renewed in a history that is lost.
+		if err := t.remember(in.RootKeyID, latest, renewal{in.Epoch, from, milli(ev.Time)}, ev.Time); err != nil {
+			return none, err
+		}
+	}
+	until, err := t.until(in, who.Device, from, ev.Time)
+	if err != nil {
+		return none, err
+	}
+	out.New, out.Epoch, out.ExpiresAt = true, in.Signing, fromMilli(until)
+	return out, t.succeed(in, from, until, ev)
+}
+
+// session is what renewing re-reads of a device and its user.
+type session struct {
+	storage.Device
+	user string
+}
+
+func (t *tx) session(in storage.RenewDevice) (session, error) {
+	const listed = `SELECT 1 FROM revocations WHERE root_key_id = ? AND fingerprint = ? AND epoch = 0`
+	revoked, err := exists(t, listed, in.RootKeyID[:], noBytes)
+	if err != nil {
+		return session{}, err
+	}
+	if revoked {
+		return session{}, storage.ErrRevoked
+	}
+	var suspended int64
+	s, err := one(t, func(r scanner) (s session, err error) {
+		s.Device, err = scanDevice(wider{r, []any{&s.user, &suspended}})
+		return s, err
+	}, `SELECT `+deviceColumns+`, u.name, u.suspended_at FROM devices d JOIN root_keys k ON k.id = d.root_key_id JOIN users u ON u.id = d.user_id
+		WHERE d.id = ? AND d.user_id = ? AND d.root_key_id = ?`, in.DeviceID, in.UserID, in.RootKeyID[:])
+	switch {
+	case err != nil:
+		return session{}, err
+	case suspended != 0:
+		return session{}, storage.ErrSuspended
+	case !s.RevokedAt.IsZero():
+		return session{}, storage.ErrRevoked
+	}
+	return s, nil
+}
+
+// wider reads more columns behind those of a scan.
+type wider struct {
+	scanner
+	more []any
+}
+
+func (w wider) Scan(dest ...any) error { return w.scanner.Scan(append(dest, w.more...)...) }
+
+// What there is for a predecessor.
+const (
+	givenAlive  = iota // the successor
+	givenDead          // a successor whose epoch is retired, and none after it
+	givenStolen        // nothing: it had its time
+)
+
+// given looks for the successor of a predecessor. A row speaks for every root
+// macaroon from its own to its successor's: one between the two is of a history
+// that a restored backup has lost.
+func (t *tx) given(in storage.RenewDevice, from, latest int64, now time.Time) (renewal, int, error) {
+	for from < latest {
+		r, err := one(t, scanRenewal, `SELECT next_epoch, next_expires_at, next_seen_at FROM renewals
+			WHERE root_key_id = ? AND expires_at <= ? AND next_expires_at > ? ORDER BY expires_at DESC LIMIT 1`, in.RootKeyID[:], from, from)
+		if errors.Is(err, storage.ErrNotFound) || err == nil && r.seen != 0 && milli(now) >= r.seen+in.Grace.Milliseconds() {
+			return renewal{}, givenStolen, nil
+		}
+		if err != nil {
+			return renewal{}, 0, err
+		}
+		alive, err := exists(t, `SELECT 1 FROM epochs WHERE number = ? AND state <> ?`, r.epoch, storage.EpochRetired)
+		if err != nil || alive {
+			return r, givenAlive, err
+		}
+		from = r.next
+	}
+	return renewal{}, givenDead, nil
+}
+
+// stolen ends the device.
+func (t *tx) stolen(d storage.Device, theft string, ev storage.Event) ([]storage.Revocation, error) {
+	revoked, err := t.revokeDevices(nil, []storage.Device{d}, "theft", ev.Time)
+	if err != nil {
+		return nil, err
+	}
+	ev.Type, ev.DeviceID, ev.RootKeyID = theft, d.ID, &d.RootKeyID
+	return revoked, t.audit(ev)
+}
+
+// until is the expiry of a new successor.
+func (t *tx) until(in storage.RenewDevice, d storage.Device, from int64, now time.Time) (int64, error) {
+	window := min(in.Grace, time.Minute)
+	full, err := exists(t, `SELECT 1 FROM renewals WHERE root_key_id = ? AND renewed_at > ? LIMIT 1 OFFSET ?`,
+		in.RootKeyID[:], milli(now.Add(-window)), storage.MaxRenewals-1)
+	if err != nil {
+		return 0, err
+	}
+	if full {
+		return 0, storage.ErrRenewalLimit
+	}
+	ttl := in.RootTTL
+	if d.TTL != 0 {
+		ttl = min(ttl, d.TTL)
+	}
+	until := max(milli(now.Add(ttl+time.Second-1).Truncate(time.Second)), from+1000)
+	if in.SessionMax > 0 {
+		until = min(until, milli(d.StartedAt.Add(in.SessionMax).Truncate(time.Second)))
+	}
+	if until <= from {
+		return 0, storage.ErrSessionOver
+	}
+	return until, nil
+}
+
+// succeed writes down that the root macaroon has a new successor, and forgets
+// the rows whose predecessors would be theft anyway.
+func (t *tx) succeed(in storage.RenewDevice, from, until int64, ev storage.Event) error {
+	n, err := t.exec(`UPDATE epochs SET expires_at = CASE WHEN expires_at < ? THEN ? ELSE expires_at END WHERE number = ? AND state = ?`,
+		until, until, in.Signing, storage.EpochSigning)
+	if err != nil {
+		return err
+	}
+	if n == 0 {
+		return storage.ErrEpochNotSigning
+	}
+	if err := t.seeRoot(in.RootKeyID, in.ExpiresAt, ev.Time); err != nil {
+		return err
+	}
+	if _, err := t.exec(`DELETE FROM renewals WHERE root_key_id = ? AND next_seen_at <> 0 AND next_seen_at <= ?`,
+		in.RootKeyID[:], milli(ev.Time.Add(-in.Grace))); err != nil {
+		return err
+	}
+	if err := t.remember(in.RootKeyID, from, renewal{in.Signing, until, 0}, ev.Time); err != nil {
+		return err
+	}
+	if _, err := t.exec(`UPDATE root_keys SET epoch = ?, expires_at = CASE WHEN expires_at < ? THEN ? ELSE expires_at END WHERE id = ?`,
+		in.Signing, until, until, in.RootKeyID[:]); err != nil {
+		return err
+	}
+	if _, err := t.exec(`UPDATE devices SET root_expires_at = ? WHERE id = ?`, until, in.DeviceID); err != nil {
+		return err
+	}
+	ev.DeviceID, ev.RootKeyID = in.DeviceID, &in.RootKeyID
+	return t.audit(ev)
+}
+
+func (t *tx) remember(rootKeyID [16]byte, from int64, r renewal, now time.Time) error {
+	_, err := t.exec(`INSERT INTO renewals (root_key_id, expires_at, next_epoch, next_expires_at, renewed_at, next_seen_at) VALUES (?, ?, ?, ?, ?, ?)`,
+		rootKeyID[:], from, r.epoch, r.next, milli(now), r.seen)
+	return err
+}
+
+// TouchDevices implements [storage.Store].
+func (s *Store) TouchDevices(ctx context.Context, seen []storage.Sighting) error {
+	if len(seen) == 0 {
+		return nil
+	}
+	return s.w.do(ctx, func(t *tx) error {
+		for _, v := range seen {
+			at := milli(v.Last)
+			if _, err := t.exec(`UPDATE devices SET last_seen_at = ? WHERE id = ? AND revoked_at = 0 AND last_seen_at < ?`, at, v.DeviceID, at); err != nil {
+				return err
+			}
+		}
+		return t.seeRoots(seen)
+	})
+}
+
+func (t *tx) seeRoots(seen []storage.Sighting) error {
+	for _, v := range seen {
+		if v.First.IsZero() {
+			continue
+		}
+		if err := t.seeRoot(v.RootKeyID, v.ExpiresAt, v.First); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// seeRoot notes the first use of a successor.
+func (t *tx) seeRoot(rootKeyID [16]byte, expires, at time.Time) error {
+	_, err := t.exec(`UPDATE renewals SET next_seen_at = ? WHERE root_key_id = ? AND next_expires_at = ? AND (next_seen_at = 0 OR next_seen_at > ?)`,
+		milli(at), rootKeyID[:], milli(expires), milli(at))
+	return err
+}

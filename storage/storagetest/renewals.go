@@ -1,0 +1,374 @@
+package storagetest
+
+import (
+	"sync"
+	"time"
+
+	"macaroond/storage"
+)
+
+// root is a root macaroon of a device: whose, and when it expires.
+type root struct {
+	storage.Device
+	epoch   uint32
+	expires time.Time
+}
+
+// login is the root macaroon of a fresh login; it lives until T0 and an hour.
+func (k *kit) login(change ...func(*storage.IssueDevice)) root {
+	k.Helper()
+	e, u := k.epoch(), k.user("a")
+	in := k.asking(u, e.Number, "install", T0)
+	in.RootKey.ExpiresAt = seconds(T0.Add(time.Hour))
+	for _, f := range change {
+		f(&in)
+	}
+	d, _ := k.issue(in)
+	return root{d, e.Number, in.RootKey.ExpiresAt}
+}
+
+// seconds is what a root macaroon's expiry is in: whole ones.
+func seconds(t time.Time) time.Time { return t.Truncate(time.Second) }
+
+func asks(r root, signing uint32) storage.RenewDevice {
+	return storage.RenewDevice{
+		UserID: r.UserID, DeviceID: r.ID, RootKeyID: r.RootKeyID, Epoch: r.epoch, ExpiresAt: r.expires,
+		Signing: signing, RootTTL: time.Hour, Grace: time.Minute,
+	}
+}
+
+func (k *kit) present(in storage.RenewDevice, at time.Time) (storage.Renewed, error) {
+	return k.s.RenewDevice(k.Context(), in, "renewal_theft", event("renewed", at))
+}
+
+// renew presents a root macaroon a while after T0 and gives its successor.
+func (k *kit) renew(r root, after time.Duration) root {
+	k.Helper()
+	got, err := k.present(asks(r, r.epoch), T0.Add(after))
+	k.must(err)
+	if got.Theft {
+		k.Fatal("it is taken for theft")
+	}
+	return root{r.Device, got.Epoch, got.ExpiresAt}
+}
+
+// theft presents it and checks that this ends the device.
+func (k *kit) theft(r root, after time.Duration) {
+	k.Helper()
+	at := T0.Add(after)
+	listed := len(k.list(0))
+	got, err := k.present(asks(r, r.epoch), at)
+	k.must(err)
+	if !got.Theft || len(got.Revoked) != 1 || got.Revoked[0].RootKeyID != r.RootKeyID || got.New {
+		k.Fatalf("no theft: %+v", got)
+	}
+	k.equal("entries on the list", len(k.list(0)), listed+1)
+	d, err := k.s.Device(k.Context(), r.UserID, r.ID)
+	k.must(err)
+	k.equal("revoked at", d.RevokedAt, at)
+	k.equal("reason", d.RevokedReason, "theft")
+	if got.Revoked[0].ExpiresAt.Before(d.ExpiresAt.Add(storage.ClockSkew)) {
+		k.Fatalf("the entry goes at %s, before the last token of %s", got.Revoked[0].ExpiresAt, d.ExpiresAt)
+	}
+	all := k.entries()
+	last := all[len(all)-1]
+	k.equal("audit", last.Type+" "+last.DeviceID, "renewal_theft "+r.ID)
+	k.equal("audit's root key", *last.RootKeyID, r.RootKeyID)
+	_, err = k.present(asks(r, r.epoch), at)
+	k.wantErr(err, storage.ErrRevoked)
+}
+
+// used says that a token of the root was accepted.
+func (k *kit) used(r root, after time.Duration) {
+	k.Helper()
+	k.must(k.s.TouchDevices(k.Context(), []storage.Sighting{r.sighting(after)}))
+}
+
+func (r root) sighting(after time.Duration) storage.Sighting {
+	at := T0.Add(after)
+	return storage.Sighting{DeviceID: r.ID, RootKeyID: r.RootKeyID, ExpiresAt: r.expires, First: at, Last: at}
+}
+
+const minute = time.Minute
+
+var renewing = []clause{
+	{"a login begins a session", func(k *kit) {
+		hash := ""
+		r := k.login(func(in *storage.IssueDevice) { in.Device.TTL = 90 * time.Second })
+		k.equal("ttl", r.TTL, 90*time.Second)
+		k.equal("started", r.StartedAt, T0)
+		k.equal("proved", r.ProvedAt, time.Time{})
+		k.equal("root", r.RootExpiresAt, r.expires)
+		again := k.asking(storage.User{ID: r.UserID}, r.epoch, "install", T0.Add(time.Hour))
+		hash = "$argon2id$a"
+		again.PasswordHash = &hash
+		d, _ := k.issue(again)
+		k.equal("same device", d.ID, r.ID)
+		k.equal("ttl", d.TTL, time.Duration(0))
+		k.equal("started", d.StartedAt, T0.Add(time.Hour))
+		k.equal("proved", d.ProvedAt, T0.Add(time.Hour))
+		k.equal("root", d.RootExpiresAt, again.RootKey.ExpiresAt)
+	}},
+	{"the successor lives as long as the login asked for, from now, in whole seconds", func(k *kit) {
+		r := k.login(func(in *storage.IssueDevice) {
+			in.Device.TTL, in.RootKey.ExpiresAt = 10*minute, seconds(T0.Add(10*minute))
+		})
+		next := k.renew(r, 9*minute)
+		k.equal("expiry", next.expires, seconds(T0.Add(19*minute+time.Second)))
+		d, err := k.s.Device(k.Context(), r.UserID, r.ID)
+		k.must(err)
+		k.equal("latest root", d.RootExpiresAt, next.expires)
+		k.equal("device", d.ExpiresAt, next.expires)
+		k.equal("started", d.StartedAt, T0)
+		k.equal("epoch's expiry", k.epochs()[0].ExpiresAt, next.expires)
+		events := k.entries()
+		last := events[len(events)-1]
+		k.equal("audit", last.Type+" "+last.DeviceID, "renewed "+r.ID)
+		k.equal("audit's root key", *last.RootKeyID, r.RootKeyID)
+		k.equal("list", len(k.list(0)), 0)
+	}},
+	{"a wish beyond root_ttl is cut", func(k *kit) {
+		r := k.login(func(in *storage.IssueDevice) { in.Device.TTL = 10 * time.Hour })
+		k.equal("expiry", k.renew(r, 10*minute).expires, seconds(T0.Add(70*minute+time.Second)))
+	}},
+	{"each successor expires later, by a second at least", func(k *kit) {
+		r := k.login()
+		for range 5 {
+			next := k.renew(r, 0)
+			if next.expires.Sub(r.expires) < time.Second {
+				k.Fatalf("%s after %s", next.expires, r.expires)
+			}
+			r = next
+		}
+	}},
+	{"a predecessor gets the same successor, and nothing is written", func(k *kit) {
+		r := k.login()
+		next := k.renew(r, minute)
+		k.unchanged(func() {
+			for after := range 50 {
+				k.equal("again", k.renew(r, time.Duration(after)*minute), next)
+			}
+		})
+	}},
+	{"fifty at once get one successor", func(k *kit) {
+		r := k.login()
+		var wg sync.WaitGroup
+		var got [50]storage.Renewed
+		for i := range got {
+			wg.Go(func() {
+				var err error
+				if got[i], err = k.present(asks(r, r.epoch), T0.Add(minute)); err != nil || got[i].Theft {
+					k.Errorf("%+v, %v", got[i], err)
+				}
+			})
+		}
+		wg.Wait()
+		made := 0
+		for _, g := range got {
+			k.equal("expiry", g.ExpiresAt, got[0].ExpiresAt)
+			if g.New {
+				made++
+			}
+		}
+		k.equal("made", made, 1)
+		k.equal("audit", k.events(), []string{"epoch_created", "signup", "login", "renewed"})
+	}},
+	{"theft begins when the successor was seen and the grace has passed", func(k *kit) {
+		r := k.login()
+		next := k.renew(r, minute)
+		k.used(next, 2*minute)
+		k.used(next, 5*minute) // the first use counts
+		k.equal("in the grace", k.renew(r, 3*minute-time.Millisecond), next)
+		k.theft(r, 3*minute)
+	}},
+	{"the grace can be none", func(k *kit) {
+		r := k.login()
+		next := k.renew(r, minute)
+		in := asks(r, r.epoch)
+		in.Grace = 0
+		got, err := k.present(in, T0.Add(10*minute))
+		k.must(err)
+		k.equal("before any use", got.ExpiresAt, next.expires)
+		k.used(next, 10*minute)
+		got, err = k.present(in, T0.Add(10*minute))
+		k.must(err)
+		k.equal("theft", got.Theft, true)
+	}},
+	{"presenting the successor is using it", func(k *kit) {
+		r := k.login()
+		next := k.renew(r, minute)
+		k.renew(next, 2*minute)
+		k.equal("in the grace", k.renew(r, 3*minute-time.Millisecond), next)
+		k.theft(r, 3*minute)
+	}},
+	{"a use that is not in the table yet counts, the earliest one", func(k *kit) {
+		r := k.login()
+		next := k.renew(r, minute)
+		k.used(next, 10*minute)
+		in := asks(r, r.epoch)
+		in.Seen = []storage.Sighting{r.sighting(0), next.sighting(2 * minute)}
+		got, err := k.present(in, T0.Add(3*minute-time.Millisecond))
+		k.must(err)
+		k.equal("in the grace", got.ExpiresAt, next.expires)
+		k.theft(r, 3*minute)
+	}},
+	{"the predecessor's own use is nothing", func(k *kit) {
+		r := k.login()
+		next := k.renew(r, minute)
+		k.used(r, 2*minute)
+		k.equal("long after", k.renew(r, 50*minute), next)
+	}},
+	{"somebody else's use is nothing", func(k *kit) {
+		r := k.login()
+		next := k.renew(r, minute)
+		other := next
+		other.RootKeyID = key16(999)
+		k.used(other, 2*minute)
+		k.equal("long after", k.renew(r, 50*minute), next)
+	}},
+	{"predecessors that the table has forgotten are theft", func(k *kit) {
+		r := k.login()
+		last := r
+		for i := range 5 {
+			last = k.renew(last, time.Duration(i)*10*minute)
+		}
+		k.theft(r, 41*minute)
+	}},
+	{"within the grace every predecessor gets its own successor", func(k *kit) {
+		a := k.login()
+		b := k.renew(a, minute)
+		c := k.renew(b, minute+10*time.Second)
+		d := k.renew(c, minute+20*time.Second)
+		k.unchanged(func() {
+			k.equal("a", k.renew(a, minute+30*time.Second), b)
+			k.equal("b", k.renew(b, minute+30*time.Second), c)
+			k.equal("c", k.renew(c, minute+30*time.Second), d)
+		})
+	}},
+	{"no more than so many successors within the grace", func(k *kit) {
+		r := k.login()
+		for range storage.MaxRenewals {
+			r = k.renew(r, 10*minute)
+		}
+		k.unchanged(func() {
+			_, err := k.present(asks(r, r.epoch), T0.Add(11*minute-time.Millisecond))
+			k.wantErr(err, storage.ErrRenewalLimit)
+		})
+		k.renew(r, 11*minute)
+	}},
+	{"the session has an end, which the last successor reaches", func(k *kit) {
+		r := k.login()
+		in := asks(r, r.epoch)
+		in.SessionMax = 90*minute + 500*time.Millisecond
+		got, err := k.present(in, T0.Add(50*minute))
+		k.must(err)
+		k.equal("the last one", got.ExpiresAt, seconds(T0.Add(in.SessionMax)))
+		in.ExpiresAt = got.ExpiresAt
+		k.unchanged(func() {
+			_, err = k.present(in, T0.Add(80*minute))
+			k.wantErr(err, storage.ErrSessionOver)
+		})
+		in.ExpiresAt = r.expires
+		again, err := k.present(in, T0.Add(50*minute+time.Second))
+		k.must(err)
+		k.equal("a lost answer", again.ExpiresAt, got.ExpiresAt)
+	}},
+	{"whoever may not have a token gets none", func(k *kit) {
+		r := k.login()
+		refused := func(in storage.RenewDevice, want error) {
+			k.Helper()
+			k.unchanged(func() {
+				k.Helper()
+				_, err := k.present(in, T0.Add(minute))
+				k.wantErr(err, want)
+			})
+		}
+		in := asks(r, r.epoch)
+		in.DeviceID = "dev_nobody"
+		refused(in, storage.ErrNotFound)
+		in = asks(r, r.epoch)
+		in.UserID = k.user("b").ID
+		refused(in, storage.ErrNotFound)
+		in = asks(r, r.epoch)
+		in.RootKeyID = key16(999)
+		refused(in, storage.ErrNotFound)
+		refused(asks(r, r.epoch+1), storage.ErrEpochNotSigning)
+
+		replaced, _ := k.issue(k.asking(storage.User{ID: r.UserID}, r.epoch, "install", T0))
+		refused(asks(r, r.epoch), storage.ErrRevoked)
+		next := k.renew(root{replaced, r.epoch, replaced.RootExpiresAt}, minute)
+		_, err := k.s.SuspendUser(k.Context(), r.UserID, event("user_suspended", T0))
+		k.must(err)
+		refused(asks(next, r.epoch), storage.ErrRevoked)
+	}},
+	{"a root key that no device is known to have lost is refused when it is on the list", func(k *kit) {
+		r := k.login()
+		_, err := k.s.RevokeRootKey(k.Context(), r.RootKeyID, r.expires, event("device_revoked", T0))
+		k.must(err)
+		_, err = k.present(asks(r, r.epoch), T0.Add(minute))
+		k.wantErr(err, storage.ErrRevoked)
+	}},
+	{"after a rotation the successor is of the new epoch, and stays what it was after the next", func(k *kit) {
+		r := k.login()
+		second := k.epoch()
+		_, err := k.present(asks(r, r.epoch), T0.Add(minute))
+		k.wantErr(err, storage.ErrEpochNotSigning)
+		got, err := k.present(asks(r, second.Number), T0.Add(minute))
+		k.must(err)
+		k.equal("epoch", got.Epoch, second.Number)
+		third := k.epoch()
+		again, err := k.present(asks(r, third.Number), T0.Add(2*minute))
+		k.must(err)
+		k.equal("again", root{r.Device, again.Epoch, again.ExpiresAt}, root{r.Device, second.Number, got.ExpiresAt})
+		k.equal("new", again.New, false)
+	}},
+	{"a successor of a retired epoch has died: the next living one, or a new one, takes its place", func(k *kit) {
+		r := k.login()
+		second := k.epoch()
+		dead, err := k.present(asks(r, second.Number), T0.Add(minute))
+		k.must(err)
+		_, err = k.s.RetireEpoch(k.Context(), second.Number, event("epoch_retired", T0))
+		k.must(err)
+		third := k.epoch()
+		got, err := k.present(asks(r, third.Number), T0.Add(2*minute))
+		k.must(err)
+		if !got.New || got.Epoch != third.Number || !got.ExpiresAt.After(dead.ExpiresAt) {
+			k.Fatalf("%+v after %+v", got, dead)
+		}
+		again, err := k.present(asks(r, third.Number), T0.Add(3*minute))
+		k.must(err)
+		k.equal("again", root{r.Device, again.Epoch, again.ExpiresAt}, root{r.Device, got.Epoch, got.ExpiresAt})
+		k.used(root{r.Device, got.Epoch, got.ExpiresAt}, 4*minute)
+		k.theft(r, 5*minute)
+	}},
+	{"a token later than the table is the latest: a backup was restored", func(k *kit) {
+		known := k.login()
+		lost := root{known.Device, known.epoch, known.expires.Add(10 * minute)}
+		between := root{known.Device, known.epoch, known.expires.Add(5 * minute)}
+		next := k.renew(lost, 30*minute)
+		if !next.expires.After(lost.expires) {
+			k.Fatalf("%s after %s", next.expires, lost.expires)
+		}
+		d, err := k.s.Device(k.Context(), known.UserID, known.ID)
+		k.must(err)
+		k.equal("device", d.ExpiresAt, next.expires)
+		k.equal("what the table knew as the latest", k.renew(known, 30*minute), lost)
+		k.equal("what was lost between the two", k.renew(between, 31*minute-time.Millisecond), lost)
+		k.theft(between, 31*minute)
+	}},
+	{"what was given goes with its root key", func(k *kit) {
+		r := k.login()
+		next := k.renew(r, 30*minute)
+		late := k.renew(next, 80*minute)
+		k.equal("early", k.expire(storage.Expire{Now: next.expires.Add(storage.ClockSkew + time.Second), Limit: 10}), storage.Expired{})
+		k.equal("late", k.expire(storage.Expire{Now: late.expires.Add(storage.ClockSkew + time.Second), Limit: 10}), storage.Expired{RootKeys: 1, Devices: 1})
+	}},
+	{"an epoch stays while a root macaroon of it may live", func(k *kit) {
+		r := k.login()
+		second := k.epoch()
+		_, err := k.present(asks(r, second.Number), T0.Add(minute))
+		k.must(err)
+		k.equal("early", k.expire(storage.Expire{Now: r.expires.Add(storage.ClockSkew), Limit: 10}).Epochs, 0)
+		k.equal("late", k.expire(storage.Expire{Now: r.expires.Add(storage.ClockSkew + time.Second), Limit: 10}).Epochs, 1)
+	}},
+}
