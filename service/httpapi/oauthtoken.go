@@ -65,18 +65,10 @@ func (s *server) clientCredentials(x *call, form url.Values, in service.TokenIn)
 	return out, granted(err)
 }
 
-// refresh takes the root as the whole credential. A client's name without a
-// secret is a public client's; but a service has a secret, and one that is sent
-// must be right.
+// refresh takes the root as the whole credential.
 func (s *server) refresh(x *call, form url.Values, in service.TokenIn) (any, error) {
-	cred, err := x.clientCredential(form)
-	if err != nil {
+	if err := x.publicClient(form); err != nil {
 		return nil, err
-	}
-	if cred.secret != "" || service.IsService(cred.name) {
-		if _, err := x.basic(cred); err != nil {
-			return nil, granted(err)
-		}
 	}
 	out, err := s.svc.Refresh(x.ctx(), form.Get("refresh_token"), in, x.source())
 	return out, granted(err)
