@@ -260,7 +260,7 @@ func TestThreeServices(t *testing.T) {
 	a.command(t, &made, "service", "secret", "add", "shop")
 	c.shopTokens = clientCredentials(a, api.Service{ID: made.ID, Secret: made.Secret}, oauth2.AuthStyleInHeader, "orders").TokenSource(context.Background())
 	var removed struct{ ID string }
-	a.command(t, &removed, "service", "secret", "remove", "shop", c.asShop.Secrets[0].ID)
+	a.command(t, &removed, "service", "secret", "remove", "shop", c.asShop.SecretID)
 	letReceipt = narrow(t, root.Token, in(5*time.Minute), "audience mail", "allow mail:send", "path /v1/receipts/**")
 	eventually(t, "the shop's former token is refused", func() bool {
 		status, err := post(t.Context(), c.orders.URL+"/v1/orders", asShop, order{"tea", letReceipt})

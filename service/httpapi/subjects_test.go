@@ -225,7 +225,7 @@ func TestSubjectsEndWithTheService(t *testing.T) {
 	if _, err := a.svc.AddServiceSecret(t.Context(), svc.ID, service.ActorOperator, noSource); err != nil {
 		t.Fatal(err)
 	}
-	if err := a.svc.RemoveServiceSecret(t.Context(), svc.ID, svc.Secrets[0].ID, service.ActorOperator, noSource); err != nil {
+	if err := a.svc.RemoveServiceSecret(t.Context(), svc.ID, svc.SecretID, service.ActorOperator, noSource); err != nil {
 		t.Fatal(err)
 	}
 	a.do(ask{method: "GET", path: "/v1/devices", auth: bearer(mine.Token)}).want(200, "")
