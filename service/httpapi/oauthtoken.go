@@ -17,8 +17,8 @@ const metadataPath = "/.well-known/oauth-authorization-server"
 // oauthRoutes are those of OAuth clients that know nothing of macaroons.
 func (s *server) oauthRoutes(g *gin.Engine) {
 	g.POST("/oauth2/token", s.oauth(s.token))
-	get(g, metadataPath, do(s, http.StatusOK, s.metadata))
-	get(g, metadataPath+"/*path", do(s, http.StatusOK, s.metadata))
+	get(g, "/.well-known/oauth-authorization-server", do(s, http.StatusOK, s.metadata))
+	get(g, "/.well-known/oauth-authorization-server/*path", do(s, http.StatusOK, s.metadata))
 }
 
 // token is RFC 6749's token endpoint. There is no password grant: a client that
@@ -67,7 +67,7 @@ func (s *server) clientCredentials(x *call, form url.Values, in service.TokenIn)
 
 // refresh takes the root as the whole credential.
 func (s *server) refresh(x *call, form url.Values, in service.TokenIn) (any, error) {
-	if err := x.publicClient(form); err != nil {
+	if _, err := x.publicClient(form); err != nil {
 		return nil, err
 	}
 	out, err := s.svc.Refresh(x.ctx(), form.Get("refresh_token"), in, x.source())

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/url"
 	"slices"
 	"strings"
@@ -520,4 +521,26 @@ func TestRefreshOfWhatIsOver(t *testing.T) {
 	a.refreshed(alice.Token)
 	a.pass(31 * 24 * time.Hour)
 	a.grantOf("", "grant_type", "refresh_token", "refresh_token", alice.Token).wantError(400, "invalid_grant")
+}
+
+// A service takes back as many of the tokens that it handed out as it likes;
+// strangers fill the list with no more than they may.
+func TestServicesRevokeTheirOwn(t *testing.T) {
+	a := start(t)
+	_, auth := a.credential(api.ServiceIn{Name: "orders", Calls: []string{"mail"}})
+	_, other := a.service("other", "x")
+	own := a.ownToken(auth, "mail")
+	for i := range 256 {
+		a.oauth("/oauth2/revoke", "", "token", narrow(own, fmt.Sprint("note worker ", i))).want(200, "")
+	}
+	last := narrow(own, "note the last")
+	a.oauth("/oauth2/revoke", "", "token", last).wantError(409, "invalid_request")
+	a.oauth("/oauth2/revoke", other, "token", last).wantError(409, "invalid_request")
+	a.oauth("/oauth2/revoke", auth, "token", last).want(200, "")
+	_, mail := a.service("mail", "mail")
+	for text, code := range map[string]string{last: "revoked", own: "ok"} {
+		if d := a.decides(mail, text, api.Request{Audience: "mail"}); d.Code != code {
+			t.Errorf("%s, want %s", d.Code, code)
+		}
+	}
 }
