@@ -89,8 +89,12 @@ func TestTakeoverIsImpossible(t *testing.T) {
 		minting("chief"), minting("alice"), minting("ALICE"), minting(chief.User.ID), minting(alice.User.ID),
 		minting(theirs.User.ID), minting(mine.User.ID), minting("S:" + alice.User.ID), minting("042"), minting("42."), minting("bank:42"),
 		minting(other.ID + ":42"), minting("svc_"), minting("'; DROP TABLE users; --"[:1]), minting("4%2"[:1]),
-		{Subject: "u1", Username: "alice"}, {Subject: "u2", Username: "chief"}, {Subject: "u3", Username: "ａｌｉｃｅ"},
-		{Subject: "u4", Username: "bank"}, {Subject: "u5", Username: "usr_0123456789abcdef"}, {Subject: "u6", Username: alice.User.ID},
+		{Subject: "u1", Username: "alice"},
+		{Subject: "u2", Username: "chief"},
+		{Subject: "u3", Username: "ａｌｉｃｅ"},
+		{Subject: "u4", Username: "bank"},
+		{Subject: "u5", Username: "usr_0123456789abcdef"},
+		{Subject: "u6", Username: alice.User.ID},
 	} {
 		in.Device.Name = "d"
 		g := a.mintFor(shop, in)
@@ -163,8 +167,11 @@ func TestSubjectsAreTheOwners(t *testing.T) {
 
 	path := "/v1/subjects/user0"
 	for _, q := range []ask{
-		{method: "GET", path: "/devices"}, {method: "DELETE", path: "/devices"}, {method: "DELETE", path: "/devices/" + grants[0].Device.ID},
-		{method: "POST", path: "/suspend"}, {method: "POST", path: "/resume"},
+		{method: "GET", path: "/devices"},
+		{method: "DELETE", path: "/devices"},
+		{method: "DELETE", path: "/devices/" + grants[0].Device.ID},
+		{method: "POST", path: "/suspend"},
+		{method: "POST", path: "/resume"},
 	} {
 		q.path = path + q.path
 		q.auth = bank
