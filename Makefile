@@ -55,8 +55,8 @@ peers:
 	/usr/bin/python3 -c 'import pymacaroons' 2>/dev/null || missing "python3-pymacaroons: interoperability with Python"; \
 	have chromium || missing "chromium: browser mode, and pages of other origins that try to use its cookie"; \
 	have curl || missing "curl: the examples of the API page and the README"; \
-	if have npm; then (cd testdata/interop && npm ci --no-audit --no-fund --silent) || missing "npm macaroon: interoperability with JavaScript"; \
-	else missing "npm macaroon: interoperability with JavaScript"; fi; \
+	if have npm; then (cd testdata/interop && npm ci --no-audit --no-fund --silent) || missing "npm macaroon, openid-client: interoperability with JavaScript"; \
+	else missing "npm macaroon, openid-client: interoperability with JavaScript"; fi; \
 	{ have npm && (cd testdata/browser && npm ci --no-audit --no-fund --silent); } || missing "npm playwright-core: browser mode in Chromium"; \
 	if [ -f .bin/not-proved ] && [ -n "$${CI:-}" ]; then echo "in CI nothing may be skipped:"; cat .bin/not-proved; exit 1; fi
 

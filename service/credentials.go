@@ -150,7 +150,7 @@ func newCredential(in api.ServiceIn, ownAudience string, now time.Time) (api.Ser
 		Secrets: []storage.ServiceSecret{first},
 	}
 	out := serviceOut(rec)
-	out.Secret = secret
+	out.Secret, out.SecretID = secret, first.ID
 	return out, rec, nil
 }
 
@@ -161,14 +161,10 @@ func unique(in []string) []string {
 }
 
 func serviceOut(r storage.Service) api.Service {
-	out := api.Service{
+	return api.Service{
 		ID: r.ID, Name: r.Name, Serves: unique(r.Serves), Calls: unique(r.Calls),
-		Actions: unique(r.Actions), Rights: unique(r.Rights), CreatedAt: api.At(r.CreatedAt), Secrets: []api.ServiceSecret{},
+		Actions: unique(r.Actions), Rights: unique(r.Rights), CreatedAt: api.At(r.CreatedAt),
 	}
-	for _, v := range r.Secrets {
-		out.Secrets = append(out.Secrets, secretOut(v))
-	}
-	return out
 }
 
 // Services lists the live service credentials, without secrets.
@@ -179,7 +175,12 @@ func (s *Service) Services(ctx context.Context) (api.Services, error) {
 	}
 	out := api.Services{Services: []api.Service{}}
 	for _, r := range list {
-		out.Services = append(out.Services, serviceOut(r))
+		v := serviceOut(r)
+		v.Secrets = []api.ServiceSecret{}
+		for _, secret := range r.Secrets {
+			v.Secrets = append(v.Secrets, secretOut(secret))
+		}
+		out.Services = append(out.Services, v)
 	}
 	return out, nil
 }

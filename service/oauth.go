@@ -66,6 +66,69 @@ func (s *Service) ClientCredentials(ctx context.Context, id, secret string, in T
 	return oauthOut(tok, expires.Sub(now), actions), nil
 }
 
+// Refresh renews a bare root, and narrows its successor for a client that cannot:
+// the successor is the refresh token, and what it narrows to the access token.
+// The root is the credential, so no client needs another. What is asked for is
+// looked at before anything is renewed.
+func (s *Service) Refresh(ctx context.Context, root string, in TokenIn, src Source) (api.OAuthToken, error) {
+	if root == "" {
+		return api.OAuthToken{}, &GrantError{GrantInvalidRequest, "no refresh_token"}
+	}
+	set := s.Settings()
+	audience := in.Audience
+	if audience == "" {
+		audience = set.Audience
+	}
+	actions, err := scopeOf(in.Scope, nil)
+	if err != nil {
+		return api.OAuthToken{}, err
+	}
+	limits, err := limitsOf(audience, actions)
+	if err != nil {
+		return api.OAuthToken{}, err
+	}
+	grant, err := s.Renew(ctx, root, false, src)
+	if err != nil {
+		return api.OAuthToken{}, invalidGrant(err)
+	}
+	next, err := token.Parse(grant.Token)
+	if err != nil {
+		return api.OAuthToken{}, err
+	}
+	now := s.now()
+	expires := now.Add(set.AccessTTL).UTC().Truncate(time.Second)
+	if grant.ExpiresAt.Before(expires) {
+		expires = grant.ExpiresAt.Time
+	}
+	texts := []string{limits[0].String(), caveats.TimeBefore(expires).String()}
+	for _, c := range limits[1:] {
+		texts = append(texts, c.String())
+	}
+	access, err := token.Attenuate(next, texts...)
+	if err != nil {
+		return api.OAuthToken{}, err
+	}
+	out := oauthOut(access, expires.Sub(now), actions)
+	out.RefreshToken = grant.Token
+	return out, nil
+}
+
+// invalidGrant says in OAuth's words that a root is not one, or not any more:
+// there all of it is one code. What may be tried again stays what it is.
+func invalidGrant(err error) error {
+	if refused, ok := errors.AsType[*api.Refusal](err); ok {
+		if refused.Code == api.CodeStale {
+			return err
+		}
+		return &GrantError{GrantInvalidGrant, refused.Reason}
+	}
+	switch e := AsError(err); e.Code {
+	case api.CodeBareRootRequired, api.CodeForbidden, api.CodeSessionOver, api.CodeSuspended, api.CodeRevoked, api.CodeNotFound:
+		return &GrantError{GrantInvalidGrant, e.Detail}
+	}
+	return err
+}
+
 func oauthOut(t *token.Token, lives time.Duration, actions []string) api.OAuthToken {
 	return api.OAuthToken{
 		AccessToken: t.Text(), TokenType: "Bearer", ExpiresIn: int64(lives / time.Second), Scope: strings.Join(actions, " "),
@@ -73,28 +136,23 @@ func oauthOut(t *token.Token, lives time.Duration, actions []string) api.OAuthTo
 }
 
 // mintService stores that the secret's root key has a token until expires, and
-// only then makes it. Like mint, it meets a rotation by reading once more.
+// only then makes it.
 func (s *Service) mintService(ctx context.Context, svc storage.Service, with storage.ServiceSecret, expires time.Time, limits []caveats.Caveat, src Source) (*token.Token, error) {
 	ev := s.event(EventServiceToken, svc.ID, src)
 	ev.UserID = svc.ID
-	for try := 0; ; try++ {
-		id := token.Identifier{Epoch: s.keyring.Signing(), RootKeyID: with.RootKeyID}
-		err := s.store.MintService(ctx, storage.MintService{ServiceID: svc.ID, SecretID: with.ID, Epoch: id.Epoch, ExpiresAt: expires}, ev)
-		if errors.Is(err, storage.ErrEpochNotSigning) && try == 0 {
-			if err := s.CatchUp(ctx); err != nil {
-				return nil, err
-			}
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		key, ok := s.keyring.RootKey(id)
-		if !ok {
-			return nil, errors.New("the signing epoch is not on the ring")
-		}
-		return token.Mint(&key, s.Settings().Issuer, id, token.Identity{User: svc.ID, Device: with.DeviceID, Expires: expires}, limits...)
+	id := token.Identifier{RootKeyID: with.RootKeyID}
+	err := s.withSigning(ctx, func(epoch uint32) error {
+		id.Epoch = epoch
+		return s.store.MintService(ctx, storage.MintService{ServiceID: svc.ID, SecretID: with.ID, Epoch: epoch, ExpiresAt: expires}, ev)
+	})
+	if err != nil {
+		return nil, err
 	}
+	key, ok := s.keyring.RootKey(id)
+	if !ok {
+		return nil, errors.New("the signing epoch is not on the ring")
+	}
+	return token.Mint(&key, s.Settings().Issuer, id, token.Identity{User: svc.ID, Device: with.DeviceID, Expires: expires}, limits...)
 }
 
 // limitsOf are the caveats of a token that the authority narrows for a client:

@@ -32,6 +32,17 @@ func (s *Service) Revoke(ctx context.Context, text string, owner *Caller, src So
 	})
 }
 
+// RevokeAsService is Revoke by a service that has proved itself. It is the owner
+// of its own tokens: it takes back as many as it handed out.
+func (s *Service) RevokeAsService(ctx context.Context, text string, svc storage.Service, src Source) (api.RevokeOut, error) {
+	return s.revoke(ctx, text, src, func(id token.Identity) (string, int) {
+		if id.User == svc.ID {
+			return svc.ID, 0
+		}
+		return svc.ID, maxBranches
+	})
+}
+
 // RevokeAsOperator is Revoke by a command on the server.
 func (s *Service) RevokeAsOperator(ctx context.Context, text string) (api.RevokeOut, error) {
 	return s.revoke(ctx, text, Source{}, func(token.Identity) (string, int) { return ActorOperator, 0 })

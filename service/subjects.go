@@ -50,13 +50,10 @@ func (s *Service) MintFor(ctx context.Context, svc storage.Service, in api.MintI
 	if err != nil {
 		return api.Grant{}, err
 	}
-	ttl := s.Settings().RootTTL
-	if in.TTL != 0 {
-		if in.TTL < 1 || in.TTL > int64(ttl/time.Second) {
-			return api.Grant{}, badField("/ttl", "ttl is 1 to %d seconds", int64(ttl/time.Second))
-		}
-		ttl = time.Duration(in.TTL) * time.Second
+	if most := int64(s.Settings().RootTTL / time.Second); in.TTL < 0 || in.TTL > most {
+		return api.Grant{}, badField("/ttl", "ttl is 1 to %d seconds", most)
 	}
+	ttl := time.Duration(in.TTL) * time.Second // 0 is root_ttl
 	if in.Audience != "" {
 		if _, err := caveats.Audience(in.Audience); err != nil {
 			return api.Grant{}, badField("/audience", "an audience is 1 to 128 printable ASCII characters without space")

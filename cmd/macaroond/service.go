@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -74,30 +75,32 @@ func newService(e *env) *cobra.Command {
 				return err
 			}
 			defer done()
-			id := args[0]
-			if !token.IsID(id, token.ServicePrefix) {
-				all, err := s.Services(c.Context())
-				if err != nil {
-					return err
-				}
-				for _, v := range all.Services {
-					if v.Name == args[0] {
-						id = v.ID
-					}
-				}
-			}
-			err = s.RemoveService(c.Context(), id, service.ActorOperator, service.Source{})
-			if err != nil && service.AsError(err).Code == api.CodeNotFound {
-				return fmt.Errorf("there is no service %q (see macaroond service list)", args[0])
-			}
+			svc, err := findService(c.Context(), s, args[0])
 			if err != nil {
 				return err
 			}
-			return e.print(c, map[string]string{"id": id}, func(w io.Writer) { fmt.Fprintf(w, "removed %s\n", id) })
+			if err := s.RemoveService(c.Context(), svc.ID, service.ActorOperator, service.Source{}); err != nil {
+				return err
+			}
+			return e.print(c, map[string]string{"id": svc.ID}, func(w io.Writer) { fmt.Fprintf(w, "removed %s\n", svc.ID) })
 		},
 	}
-	c.AddCommand(add, list, remove)
+	c.AddCommand(add, list, remove, newServiceSecret(e))
 	return c
+}
+
+// findService takes an id or a name.
+func findService(ctx context.Context, s *service.Service, who string) (api.Service, error) {
+	all, err := s.Services(ctx)
+	if err != nil {
+		return api.Service{}, err
+	}
+	for _, v := range all.Services {
+		if v.ID == who || v.Name == who && !token.IsID(who, token.ServicePrefix) {
+			return v, nil
+		}
+	}
+	return api.Service{}, fmt.Errorf("there is no service %q (see macaroond service list)", who)
 }
 
 func words(list []string) string {

@@ -233,7 +233,8 @@ type Service struct {
 	Rights    []string `json:"rights"`
 	CreatedAt Time     `json:"created_at"`
 
-	Secrets []ServiceSecret `json:"secrets"` // ids only
+	SecretID string          `json:"secret_id,omitempty"` // of Secret
+	Secrets  []ServiceSecret `json:"secrets,omitzero"`    // in lists: ids only
 }
 
 // Services is the answer of GET /v1/admin/services.

@@ -200,10 +200,31 @@ func TestOnlyIDsGoIntoPaths(t *testing.T) {
 		_, err := c.RenameDevice(ctx, Credential{}, id, "x")
 		for i, err := range []error{
 			err, c.RevokeDevice(ctx, Credential{}, id), c.SuspendUser(ctx, Credential{}, id),
+			c.RemoveServiceSecret(ctx, Credential{}, id, "sec_AAAAAAAAAAAAAAAA"), c.RemoveServiceSecret(ctx, Credential{}, "svc_AAAAAAAAAAAAAAAA", id),
+			c.RevokeSubjectDevice(ctx, Credential{}, "subject", id),
 			c.ResumeUser(ctx, Credential{}, id), c.SetPassword(ctx, Credential{}, id, "p"), c.RemoveService(ctx, Credential{}, id),
 		} {
 			if !errors.Is(err, ErrID) {
 				t.Errorf("%q, method %d: %v", id, i, err)
+			}
+		}
+	}
+}
+
+// A subject goes into a path as it is, so it is one segment of it or nothing.
+func TestOnlySubjectsGoIntoPaths(t *testing.T) {
+	c := peer(t, Options{}, func(w http.ResponseWriter, r *http.Request) {
+		t.Errorf("%s %s was sent", r.Method, r.URL)
+	})
+	ctx := t.Context()
+	for _, subject := range []string{"", ".", "..", "a/b", "../users", "a?b", "a#b", "a%2fb", "a b", "a\nb", "é", strings.Repeat("x", 129)} {
+		_, err := c.SubjectDevices(ctx, Credential{}, subject)
+		for i, err := range []error{
+			err, c.RevokeSubjectDevices(ctx, Credential{}, subject), c.RevokeSubjectDevice(ctx, Credential{}, subject, "dev_AAAAAAAAAAAAAAAA"),
+			c.SuspendSubject(ctx, Credential{}, subject), c.ResumeSubject(ctx, Credential{}, subject),
+		} {
+			if !errors.Is(err, ErrID) {
+				t.Errorf("%q, method %d: %v", subject, i, err)
 			}
 		}
 	}

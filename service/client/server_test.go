@@ -187,3 +187,57 @@ func TestAgainstTheServer(t *testing.T) {
 	_, err = c.Devices(ctx, me)
 	wantCode(t, err, api.CodeRevoked)
 }
+
+// A service's own acts, by the client: secrets, tokens, and its users.
+func TestServicesOfARealServer(t *testing.T) {
+	c, ctx := authority(t), t.Context()
+	admin := client.Bearer(must[*api.Grant](t)(c.Login(ctx, api.LoginIn{Username: "root", Password: password, Device: api.DeviceIn{Name: "d"}})).Token)
+	svc := must[*api.Service](t)(c.AddService(ctx, admin, api.ServiceIn{Name: "shop", Calls: []string{"mail"}, Rights: []string{"mint"}}))
+	old := client.Basic(svc.ID, svc.Secret)
+	made := must[*api.ServiceSecret](t)(c.AddServiceSecret(ctx, admin, svc.ID))
+	if err := c.RemoveServiceSecret(ctx, admin, svc.ID, svc.SecretID); err != nil {
+		t.Fatal(err)
+	}
+	_, err := c.ServiceToken(ctx, old, "mail")
+	if status, ok := errors.AsType[*client.StatusError](err); err == nil || ok && status.Status != 401 {
+		t.Errorf("with a secret that was removed: %v", err)
+	}
+	basic := client.Basic(svc.ID, made.Secret)
+	if tok := must[*api.OAuthToken](t)(c.ServiceToken(ctx, basic, "mail", "mail:send", "mail:read")); tok.Scope != "mail:read mail:send" {
+		t.Errorf("%+v", tok)
+	}
+	own := client.Bearer(must[*api.OAuthToken](t)(c.ServiceToken(ctx, basic, "macaroond")).AccessToken)
+	in := api.MintIn{Subject: "user@example.com", Username: "Ana", Device: api.DeviceIn{Name: "phone"}}
+	first := must[*api.Grant](t)(c.Mint(ctx, basic, in))
+	second := must[*api.Grant](t)(c.Mint(ctx, own, in)) // by a token of its own as well
+	if first.User != second.User || first.User.Username != "shop:Ana" {
+		t.Errorf("%+v, %+v", first, second)
+	}
+	if page := must[*api.Subjects](t)(c.Subjects(ctx, own, "", 10)); len(page.Subjects) != 1 || page.Subjects[0].Subject != in.Subject || page.Subjects[0].ID != first.User.ID {
+		t.Errorf("%+v", page)
+	}
+	if list := must[[]api.Device](t)(c.SubjectDevices(ctx, own, in.Subject)); len(list) != 2 {
+		t.Errorf("%+v", list)
+	}
+	if err := c.RevokeSubjectDevice(ctx, own, in.Subject, first.Device.ID); err != nil {
+		t.Error(err)
+	}
+	_, err = c.Devices(ctx, client.Bearer(first.Token))
+	wantCode(t, err, api.CodeRevoked)
+	if err := c.RevokeSubjectDevices(ctx, own, in.Subject); err != nil {
+		t.Error(err)
+	}
+	_, err = c.Devices(ctx, client.Bearer(second.Token))
+	wantCode(t, err, api.CodeRevoked)
+	if err := c.SuspendSubject(ctx, basic, in.Subject); err != nil {
+		t.Error(err)
+	}
+	_, err = c.Mint(ctx, basic, in)
+	wantCode(t, err, api.CodeSuspended)
+	if err := c.ResumeSubject(ctx, basic, in.Subject); err != nil {
+		t.Error(err)
+	}
+	must[*api.Grant](t)(c.Mint(ctx, basic, in))
+	_, err = c.SubjectDevices(ctx, basic, "nobody")
+	wantCode(t, err, api.CodeNotFound)
+}

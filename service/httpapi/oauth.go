@@ -138,6 +138,18 @@ func (x *call) client(form url.Values) (*storage.Service, error) {
 	return svc, granted(err)
 }
 
+// publicClient lets a client be that has no secret: a name without one
+// identifies an app that anybody can copy, and is not looked at. But a service
+// has a secret, and one that is sent must be right. nil is a public client.
+func (x *call) publicClient(form url.Values) (*storage.Service, error) {
+	cred, err := x.clientCredential(form)
+	if err != nil || cred.secret == "" && !service.IsService(cred.name) {
+		return nil, err
+	}
+	svc, err := x.basic(cred)
+	return svc, granted(err)
+}
+
 // clientOrToken authenticates by a token of the service as well (RFC 7662
 // section 2.1).
 func (x *call) clientOrToken(form url.Values, action string) (*storage.Service, error) {
@@ -186,10 +198,15 @@ func (s *server) oauthRevoke(x *call, form url.Values) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := x.client(form); err != nil {
+	svc, err := x.publicClient(form)
+	if err != nil {
 		return nil, err
 	}
-	_, err = s.svc.Revoke(x.ctx(), text, nil, x.source())
+	if svc != nil {
+		_, err = s.svc.RevokeAsService(x.ctx(), text, *svc, x.source())
+	} else {
+		_, err = s.svc.Revoke(x.ctx(), text, nil, x.source())
+	}
 	if _, refused := err.(*api.Refusal); refused {
 		return nil, nil
 	}

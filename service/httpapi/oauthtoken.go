@@ -17,8 +17,8 @@ const metadataPath = "/.well-known/oauth-authorization-server"
 // oauthRoutes are those of OAuth clients that know nothing of macaroons.
 func (s *server) oauthRoutes(g *gin.Engine) {
 	g.POST("/oauth2/token", s.oauth(s.token))
-	get(g, metadataPath, do(s, http.StatusOK, s.metadata))
-	get(g, metadataPath+"/*path", do(s, http.StatusOK, s.metadata))
+	get(g, "/.well-known/oauth-authorization-server", do(s, http.StatusOK, s.metadata))
+	get(g, "/.well-known/oauth-authorization-server/*path", do(s, http.StatusOK, s.metadata))
 }
 
 // token is RFC 6749's token endpoint. There is no password grant: a client that
@@ -34,6 +34,8 @@ func (s *server) token(x *call, form url.Values) (any, error) {
 		return nil, &oauthFail{status: http.StatusBadRequest, code: "invalid_request", detail: "no grant_type"}
 	case "client_credentials":
 		return s.clientCredentials(x, form, in)
+	case "refresh_token":
+		return s.refresh(x, form, in)
 	}
 	return nil, &oauthFail{status: http.StatusBadRequest, code: "unsupported_grant_type", detail: "grant_type is client_credentials or refresh_token"}
 }
@@ -60,6 +62,15 @@ func (s *server) clientCredentials(x *call, form url.Values, in service.TokenIn)
 		return nil, invalidClient("a service's id and secret are needed")
 	}
 	out, err := s.svc.ClientCredentials(x.ctx(), cred.name, cred.secret, in, x.source())
+	return out, granted(err)
+}
+
+// refresh takes the root as the whole credential.
+func (s *server) refresh(x *call, form url.Values, in service.TokenIn) (any, error) {
+	if _, err := x.publicClient(form); err != nil {
+		return nil, err
+	}
+	out, err := s.svc.Refresh(x.ctx(), form.Get("refresh_token"), in, x.source())
 	return out, granted(err)
 }
 
