@@ -34,7 +34,6 @@ const (
 	maxPassword = 1024
 )
 
-//
 // nameKey is the user's name, which is nobody's password.
 func checkPassword(field, password, nameKey string) error {
 	switch {
