@@ -51,8 +51,8 @@ it die.`,
 	cmd.Flags().BoolVar(&link, "link", false, "instead of a password, give the code that macaroon link shows on another device, and wait for its approval")
 	cmd.Flags().StringVar(&l.codeFile, "code-file", "", "with --link, read the code from `FILE` (- is standard input)")
 	cmd.MarkFlagsMutuallyExclusive("link", "password-file")
-	cmd.MarkFlagsMutuallyExclusive("link", "ttl")
 	cmd.Flags().DurationVar(&ttl, "ttl", 0, "how long the root token is to live, such as 720h (default the server's choice)")
+	cmd.MarkFlagsMutuallyExclusive("link", "ttl")
 	cmd.RunE = a.does(func(cmd *cobra.Command, args []string) error {
 		if ttl != 0 && ttl < time.Second {
 			return usagef("--ttl is at least a second, such as 720h")
