@@ -68,7 +68,7 @@ func (s *Service) Login(ctx context.Context, in api.LoginIn, src Source) (api.Gr
 		return api.Grant{}, errBadCredentials()
 	}
 	grant, err := s.issue(ctx, user, storage.IssueDevice{Device: device, PasswordHash: &user.PasswordHash}, ttl, s.eventOf(EventLogin, user.ID, src))
-	if errors.Is(err, storage.ErrPasswordChanged) {
+	if errors.Is(err, storage.ErrPasswordChanged) || errors.Is(err, storage.ErrNotFound) { // changed, or deleted, meanwhile
 		err = errBadCredentials()
 	}
 	if err != nil {
