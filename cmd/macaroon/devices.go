@@ -47,6 +47,9 @@ func (a *app) listDevices(list []api.Device, now time.Time) {
 		if seen := d.LastSeenAt; !seen.IsZero() {
 			row[3] = span(max(0, now.Sub(seen.Time))) + " ago"
 		}
+		if d.RemovalDueAt != nil {
+			row[4] += "; removal due " + d.RemovalDueAt.Format(time.RFC3339) + " (macaroon delayed)"
+		}
 		if d.RevokedAt != nil {
 			row[4] = "revoked " + span(max(0, now.Sub(d.RevokedAt.Time))) + " ago (" + shown(d.RevokedReason) + ")"
 		}

@@ -271,8 +271,10 @@ func TestOwnInstallIsNotLockedOut(t *testing.T) {
 	a.user("alice")
 	const own = "3f9c2b6c4e8a4f0c9d51"
 	try := func(from, name, install, pw string) *reply {
-		return a.do(ask{method: "POST", path: "/v1/login", header: []string{"X-Forwarded-For", from},
-			body: fmt.Sprintf(`{"username":%q,"password":%q,"device":{"name":"d","install_id":%q}}`, name, pw, install)})
+		return a.do(ask{
+			method: "POST", path: "/v1/login", header: []string{"X-Forwarded-For", from},
+			body: fmt.Sprintf(`{"username":%q,"password":%q,"device":{"name":"d","install_id":%q}}`, name, pw, install),
+		})
 	}
 	try("192.0.2.200", "alice", own, password("alice")).want(200, "")
 	try("192.0.2.200", "alice", "short", password("alice")).want(200, "")
@@ -287,8 +289,10 @@ func TestOwnInstallIsNotLockedOut(t *testing.T) {
 	try("198.51.100.1", "nobody", own, password("alice")).want(429, "rate_limited")
 	try("198.51.100.1", "alice", own, password("alice")).want(200, "")
 	try("192.0.2.1", "alice", own, password("alice")).want(200, "") // from the attacker's own network, too
-	a.do(ask{method: "POST", path: "/v1/recover", header: []string{"X-Forwarded-For", "198.51.100.1"},
-		body: fmt.Sprintf(`{"username":"alice","code":"0000-0000-0000-0000","device":{"name":"d","install_id":%q}}`, own)}).want(401, "bad_credentials")
+	a.do(ask{
+		method: "POST", path: "/v1/recover", header: []string{"X-Forwarded-For", "198.51.100.1"},
+		body: fmt.Sprintf(`{"username":"alice","code":"0000-0000-0000-0000","device":{"name":"d","install_id":%q}}`, own),
+	}).want(401, "bad_credentials")
 
 	// The bucket has a bottom, and is nobody else's.
 	for range 9 {

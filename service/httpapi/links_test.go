@@ -47,8 +47,10 @@ func TestLink(t *testing.T) {
 	a.approve(alice, open.ID).want(404, "not_found") // nobody to approve
 
 	written := strings.ToUpper(strings.NewReplacer("-", " ", "0", "O", "1", "l").Replace(open.Code))
-	r := a.do(ask{method: "POST", path: "/v1/link", header: []string{"X-Forwarded-For", "198.51.100.7"},
-		body: fmt.Sprintf(`{"username":"ALICE","code":%q,"device":{"name":"tablet","install_id":"tablet-install"}}`, written)})
+	r := a.do(ask{
+		method: "POST", path: "/v1/link", header: []string{"X-Forwarded-For", "198.51.100.7"},
+		body: fmt.Sprintf(`{"username":"ALICE","code":%q,"device":{"name":"tablet","install_id":"tablet-install"}}`, written),
+	})
 	pending := into[api.LinkPending](r, 202)
 	a.trade(pending.Claim).want(202, "")
 	l := into[api.Links](a.get("/v1/links", alice), 200).Links
@@ -252,4 +254,26 @@ func TestLinkAttempts(t *testing.T) {
 		from(fmt.Sprintf("192.0.2.%d", 10+i), guess).want(401, "bad_credentials")
 	}
 	from("198.51.100.1", code.Code).want(202, "")
+}
+
+// The same work, too: whatever is wrong, one transaction with one audit entry,
+// which says of whom only where there is somebody.
+func TestLinkRefusalsAreOneTransaction(t *testing.T) {
+	a := start(t)
+	alice, bob := a.user("alice"), a.user("bob")
+	code := a.openLink(alice, api.Proof{})
+	for _, row := range []struct{ name, code, user string }{
+		{"nobody", code.Code, ""},
+		{"bob", code.Code, bob.User.ID},
+		{"alice", "zz" + code.Code[2:], alice.User.ID},
+		{"alice", code.Code[:8] + "u", alice.User.ID}, // names the link; u is in no code
+	} {
+		before := must(a.store.State(t.Context()))
+		a.giveCode(row.name, row.code).want(401, "bad_credentials")
+		after := must(a.store.State(t.Context()))
+		last := must(a.store.Audit(t.Context(), after.Audit-1, 1))[0]
+		if after.Audit != before.Audit+1 || last.Type != service.EventLinkFailed || last.UserID != row.user {
+			t.Errorf("%s %s: %d entries, the last %+v", row.name, row.code, after.Audit-before.Audit, last.Event)
+		}
+	}
 }
