@@ -102,6 +102,30 @@ var acts = []clause{
 			k.Fatal("not done with the password")
 		}
 	}},
+	{"one code is one act, however many come at once", func(k *kit) {
+		e := k.epoch()
+		u := k.user("a", hash32(1))
+		a := k.device(u, e.Number, T0)
+		code := hash32(1)
+		errs := make([]error, 8)
+		var wg sync.WaitGroup
+		for i := range errs {
+			b := k.device(u, e.Number, T0)
+			act := k.act(a, "remove", b.ID, T0)
+			act.RecoveryCode = &code
+			wg.Go(func() { _, _, errs[i] = k.remove(act, b.ID, T0) })
+		}
+		wg.Wait()
+		done := 0
+		for _, err := range errs {
+			if err == nil {
+				done++
+			} else {
+				k.wantErr(err, storage.ErrCodeUnknown)
+			}
+		}
+		k.equal("done", done, 1)
+	}},
 	{"a login with a proof is one, while it is fresh", func(k *kit) {
 		e, u := k.epoch(), k.user("a")
 		b, c := k.device(u, e.Number, T0), k.device(u, e.Number, T0)
