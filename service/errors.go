@@ -72,7 +72,7 @@ var storageErrors = []struct {
 	{storage.ErrSuspended, api.CodeSuspended, "the account is suspended"},
 	{storage.ErrProofRequired, api.CodeProofRequired, "this needs the password or a recovery code: send password or code in the body"},
 	{storage.ErrTooManyActs, api.CodeTooManyDelayed, "too many acts wait already: cancel one, or send the password or a recovery code"},
-	{storage.ErrLastAdmin, api.CodeLastAdmin, "nobody could administer afterwards: make somebody else an administrator first, or take the role with macaroond user role NAME none"},
+	{storage.ErrLastAdmin, api.CodeLastAdmin, "the user is the last administrator: make somebody else an administrator first, or take the role with macaroond user role NAME none"},
 	{storage.ErrNotLocal, api.CodeForbidden, "the user is another service's: that service decides about it"},
 	{storage.ErrBranchLimit, api.CodeBranchLimit, "too many branches of this device are revoked already; its owner can revoke this one, or the device"},
 	{storage.ErrPolicyLimit, api.CodePolicyLimit, "too many policies: remove some, or put their caveats into one"},

@@ -77,7 +77,7 @@ func (s *Service) Login(ctx context.Context, in api.LoginIn, src Source) (api.Gr
 	if err == nil && in.Mode == modeCookie {
 		err = s.intoCookie(&grant)
 	}
-	if errors.Is(err, storage.ErrPasswordChanged) {
+	if errors.Is(err, storage.ErrPasswordChanged) || errors.Is(err, storage.ErrNotFound) { // changed, or deleted, meanwhile
 		err = errBadCredentials()
 	}
 	if err != nil {

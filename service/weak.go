@@ -48,7 +48,7 @@ func weakPassword(password, nameKey string) string {
 	switch {
 	case namesake(folded, nameKey):
 		return "is little more than the name"
-	case isCommon(folded), isCommon(unleet(folded)):
+	case isCommon(folded), isCommon(unleet(folded)), isCommon(unleet(letters(folded))) && len(folded)-len(letters(folded)) <= maxAround:
 		return "is among the most common ones"
 	case repeats(folded):
 		return "repeats a few characters"
@@ -70,12 +70,20 @@ func namesake(folded, name string) bool {
 // isCommon: a word of the list, also twice, or with up to six digits and signs
 // around it.
 func isCommon(s string) bool {
-	core := strings.TrimFunc(s, func(r rune) bool { return !unicode.IsLetter(r) })
-	if words := common(); words[s] || words[core] && len(s)-len(core) <= 6 {
+	core := letters(s)
+	if words := common(); words[s] || words[core] && len(s)-len(core) <= maxAround {
 		return true
 	}
 	half := len(s) / 2
 	return len(s)%2 == 0 && s[:half] == s[half:] && common()[s[:half]]
+}
+
+// maxAround is how many bytes around a common word make it no better.
+const maxAround = 6
+
+// letters leaves off what stands before the first letter and behind the last.
+func letters(s string) string {
+	return strings.TrimFunc(s, func(r rune) bool { return !unicode.IsLetter(r) })
 }
 
 // unleet reads the digits and signs that stand for letters.

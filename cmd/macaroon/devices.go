@@ -47,6 +47,9 @@ func (a *app) listDevices(list []api.Device, now time.Time) {
 		if seen := d.LastSeenAt; !seen.IsZero() {
 			row[3] = span(max(0, now.Sub(seen.Time))) + " ago"
 		}
+		if d.RemovalDueAt != nil {
+			row[4] += "; removal due " + d.RemovalDueAt.Format(time.RFC3339) + " (macaroon delayed)"
+		}
 		if d.RevokedAt != nil {
 			row[4] = "revoked " + span(max(0, now.Sub(d.RevokedAt.Time))) + " ago (" + shown(d.RevokedReason) + ")"
 		}
@@ -93,6 +96,8 @@ func (a *app) revokeDevices() *cobra.Command {
 	}
 	var t tokenFlags
 	t.register(cmd)
+	var p proofFlags
+	p.register(cmd)
 	cmd.Flags().BoolVar(&others, "others", false, "all devices but this one")
 	cmd.Flags().BoolVar(&all, "all", false, "all devices, this one too: you are logged out everywhere")
 	cmd.Args = func(_ *cobra.Command, args []string) error {
@@ -111,17 +116,17 @@ func (a *app) revokeDevices() *cobra.Command {
 		// A stored login that is among the revoked is of no more use.
 		lost := false
 		done := []string{}
-		err := a.waiting(c.client.URL(), func() error {
+		err := a.proving(ctx, p, c, func(proof api.Proof) error {
 			switch {
 			case all:
-				err := c.client.RevokeAllDevices(ctx, cred)
+				err := c.client.RevokeAllDevices(ctx, cred, proof)
 				lost = err == nil && !t.any()
 				return err
 			case others:
-				return c.client.RevokeOtherDevices(ctx, cred)
+				return c.client.RevokeOtherDevices(ctx, cred, proof)
 			}
-			for _, id := range args {
-				if err := c.client.RevokeDevice(ctx, cred, id); err != nil {
+			for _, id := range args[len(done):] {
+				if err := c.client.RevokeDevice(ctx, cred, id, proof); err != nil {
 					return err
 				}
 				done = append(done, id)

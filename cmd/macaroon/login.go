@@ -19,6 +19,7 @@ import (
 // loginFlags are common to the three ways of being granted a root token.
 type loginFlags struct {
 	secretFile string // --password-file or --code-file
+	codeFile   string // of login --link
 	device     string
 	saveTo     string
 	makeDef    bool
@@ -36,6 +37,7 @@ func (l *loginFlags) register(cmd *cobra.Command) {
 func (a *app) login() *cobra.Command {
 	var l loginFlags
 	var ttl time.Duration
+	var link bool
 	cmd := &cobra.Command{
 		Use:   "login [NAME]",
 		Short: "log in with a password and store this device's root token",
@@ -47,12 +49,22 @@ it die.`,
 	}
 	l.register(cmd)
 	cmd.Flags().StringVar(&l.secretFile, "password-file", "", "read the password from `FILE` (- is standard input)")
+	cmd.Flags().BoolVar(&link, "link", false, "instead of a password, give the code that macaroon link shows on another device, and wait for its approval")
+	cmd.Flags().StringVar(&l.codeFile, "code-file", "", "with --link, read the code from `FILE` (- is standard input)")
+	cmd.MarkFlagsMutuallyExclusive("link", "password-file")
 	cmd.Flags().DurationVar(&ttl, "ttl", 0, "how long the root token is to live, such as 720h (default the server's choice)")
+	cmd.MarkFlagsMutuallyExclusive("link", "ttl")
 	cmd.RunE = a.does(func(cmd *cobra.Command, args []string) error {
 		if ttl != 0 && ttl < time.Second {
 			return usagef("--ttl is at least a second, such as 720h")
 		}
+		if l.codeFile != "" && !link {
+			return usagef("--code-file goes with --link; for a recovery code there is macaroon recover")
+		}
 		return a.enter(cmd.Context(), l, args, func(ctx context.Context, c *client.Client, name string, device api.DeviceIn) (*api.Grant, error) {
+			if link {
+				return a.linked(ctx, l.codeFile, c, name, device)
+			}
 			password, err := a.secret(ctx, l.secretFile, "--password-file", fmt.Sprintf("password of %s at %s: ", quoted(name), c.URL()))
 			if err != nil {
 				return nil, err

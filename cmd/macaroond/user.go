@@ -110,7 +110,7 @@ func newUser(e *env) *cobra.Command {
 	passwd.Use += " --password-file F"
 	passwd.Flags().StringVar(&newFile, "password-file", "", "`file` with the password; - is stdin")
 
-	c.AddCommand(add, list, suspend, resume, passwd)
+	c.AddCommand(add, list, suspend, resume, passwd, e.userRole(), e.userDelete(), e.userRecoveryCodes())
 	return c
 }
 

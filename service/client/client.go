@@ -114,6 +114,7 @@ type call struct {
 	want   int        // the one status of success
 	also   int        // another one, whose answer is read all the same; 0 for none
 	out    any        // what to read the answer into; nil for none
+	delays bool       // 202 is a DelayedError
 }
 
 func (c *Client) do(ctx context.Context, x call) error {
@@ -136,6 +137,8 @@ func (c *Client) do(ctx context.Context, x call) error {
 	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	ours := x.out == nil || media == "application/json"
 	switch {
+	case x.delays && resp.StatusCode == http.StatusAccepted && media == "application/json":
+		return delayed(body)
 	case resp.StatusCode == x.want && !ours:
 		return &StatusError{Status: resp.StatusCode}
 	case resp.StatusCode != x.want && (resp.StatusCode != x.also || !ours):

@@ -32,23 +32,26 @@ func (c *Client) RenameDevice(ctx context.Context, cred Credential, id, name str
 }
 
 // RevokeDevice drops a device's root key, and with it every token derived from
-// it. Code not_found for somebody else's.
-func (c *Client) RevokeDevice(ctx context.Context, cred Credential, id string) error {
+// it. Code not_found for somebody else's. Revoking another device than the
+// credential's takes a proof unless that one has just logged in: [DelayedError].
+func (c *Client) RevokeDevice(ctx context.Context, cred Credential, id string, proof ...api.Proof) error {
 	path, err := below("/v1/devices/", id, token.DevicePrefix)
 	if err != nil {
 		return err
 	}
-	return c.do(ctx, call{method: http.MethodDelete, path: path, cred: cred, want: http.StatusNoContent})
+	return c.remove(ctx, cred, path, nil, proof)
 }
 
-// RevokeOtherDevices drops the root keys of all devices but the credential's.
-func (c *Client) RevokeOtherDevices(ctx context.Context, cred Credential) error {
-	return c.do(ctx, call{method: http.MethodDelete, path: "/v1/devices", query: url.Values{"except": {"current"}}, cred: cred, want: http.StatusNoContent})
+// RevokeOtherDevices drops the root keys of all devices but the credential's,
+// as RevokeDevice does.
+func (c *Client) RevokeOtherDevices(ctx context.Context, cred Credential, proof ...api.Proof) error {
+	return c.remove(ctx, cred, "/v1/devices", url.Values{"except": {"current"}}, proof)
 }
 
-// RevokeAllDevices drops the root keys of all devices, the credential's too.
-func (c *Client) RevokeAllDevices(ctx context.Context, cred Credential) error {
-	return c.do(ctx, call{method: http.MethodDelete, path: "/v1/devices", cred: cred, want: http.StatusNoContent})
+// RevokeAllDevices drops the root keys of all devices, the credential's too, as
+// RevokeDevice does.
+func (c *Client) RevokeAllDevices(ctx context.Context, cred Credential, proof ...api.Proof) error {
+	return c.remove(ctx, cred, "/v1/devices", nil, proof)
 }
 
 // below is the path of one thing with an id. It takes nothing but an id,

@@ -19,6 +19,7 @@ var policy = map[string]int{
 	"not_found": 404, "method_not_allowed": 405, "name_taken": 409, "branch_limit": 409, "other_generation": 410,
 	"policy_limit":   409,
 	"too_many":       409,
+	"proof_required": 403, "proof_refused": 403, "too_many_delayed": 409, "last_admin": 409,
 	"body_too_large": 413, "unsupported_media": 415, "rate_limited": 429,
 	"internal": 500, "busy": 503, "unavailable": 503,
 }

@@ -19,3 +19,29 @@ func sealAny(t *testing.T, keys *SealingKeys, epoch byte, plain []byte) []byte {
 	nonce := make([]byte, 24)
 	return slices.Concat([]byte{1}, k.id[:], nonce, aead.Seal(nil, nonce, plain, []byte("macaroond/epoch-secret/v1\x00\x00\x00\x00"+string(rune(epoch)))))
 }
+
+// What is stored of a link's code is of this key file, user and code, each of
+// which makes another MAC of it; which keys come after the first does not.
+func TestLinkCode(t *testing.T) {
+	first, second := NewKeyText(), NewKeyText()
+	keys := func(file string) *SealingKeys {
+		k, err := ParseSealingKeys(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	k := keys(first)
+	want := k.LinkCode("usr_a", "7k2m9xq4")
+	if k.LinkCode("usr_a", "7k2m9xq4") != want || keys(first+"\n"+second).LinkCode("usr_a", "7k2m9xq4") != want {
+		t.Error("not the same twice")
+	}
+	for name, got := range map[string][32]byte{
+		"key": keys(second+"\n"+first).LinkCode("usr_a", "7k2m9xq4"), "user": k.LinkCode("usr_b", "7k2m9xq4"), "code": k.LinkCode("usr_a", "7k2m9xq5"),
+		"split": k.LinkCode("usr_a7", "k2m9xq4"), "nothing": {},
+	} {
+		if got == want {
+			t.Errorf("another %s: the same", name)
+		}
+	}
+}

@@ -33,6 +33,9 @@ func Run(t *testing.T, open func(t *testing.T) storage.Store) {
 	}{
 		{"users", users},
 		{"devices", devices},
+		{"acts", acts},
+		{"links", links},
+		{"accounts", accounts},
 		{"issue", issuing},
 		{"renew", renewing},
 		{"revocations", revocations},
