@@ -72,3 +72,13 @@ func TestSightingsOnTheirWayCount(t *testing.T) {
 		t.Errorf("after the write: %+v", got)
 	}
 }
+
+// Every accepted token is marked: that allocates nothing but for the first.
+func TestMarkingAllocatesNothing(t *testing.T) {
+	d := newSightings()
+	who := token.Identity{Device: "dev_a", Expires: time.Unix(1000, 0)}
+	now := time.Unix(1, 0)
+	if n := testing.AllocsPerRun(100, func() { d.mark(keyNumber(1), &who, now) }); n != 0 {
+		t.Errorf("%.0f allocations", n)
+	}
+}
