@@ -10,13 +10,16 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"macaroond/service/api"
 	"macaroond/service/client"
 	"macaroond/service/client/rootfile"
+	"macaroond/service/token"
 )
 
 const (
@@ -109,6 +112,37 @@ func TestNobodyIsLoggedOut(t *testing.T) {
 	kinds := a.audited(t, grant.Device.ID)
 	if kinds["renewal_theft"] > 0 || kinds["device_revoked"] > 0 || kinds["renewed"] < lives {
 		t.Errorf("the audit of the device: %v", kinds)
+	}
+}
+
+// TestRenewedThenKilled: a successor that was answered is there after kill -9,
+// the same one, and so is what was never answered again: nobody notices.
+func TestRenewedThenKilled(t *testing.T) {
+	a := ownAuthority(t, t.TempDir())
+	root := a.login(t, a.user(t)).Token
+	// The location is the server's address, which is another one each time; all
+	// that is signed is in the identifier and the caveats.
+	renewed := func() (text, signed string) {
+		t.Helper()
+		var g api.Grant
+		if r := a.send(t, http.MethodPost, "/v1/renew", bearer(root), ""); r.status != http.StatusOK || json.Unmarshal(r.body, &g) != nil {
+			t.Fatal(r)
+		}
+		tok, err := token.Parse(g.Token)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return g.Token, tok.UnverifiedIdentifier().String() + strings.Join(tok.UnverifiedCaveats(), ",")
+	}
+	for range 3 {
+		next, signed := renewed()
+		a.signal(syscall.SIGKILL)
+		<-a.done
+		a = a.again(t)
+		if _, again := renewed(); again != signed {
+			t.Fatal("another successor after kill -9")
+		}
+		root = next
 	}
 }
 

@@ -96,7 +96,6 @@ type held struct {
 	root                   *token.Token
 	renew, urgent, expires time.Time
 	pause                  time.Duration // after a renewal that failed
-	over                   error         // why there is no successor
 }
 
 func (s *Session) Format(f fmt.State, _ rune) { io.WriteString(f, "[redacted]") }
