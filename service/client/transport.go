@@ -77,7 +77,7 @@ type Transport struct {
 	tokenFor func(*http.Request, time.Time) (*token.Token, error)
 	base     http.RoundTripper
 	now      func() time.Time
-	key      *dpop.Key // or nil
+	key      *dpop.Key        // or nil
 	origins  map[string]*skew // never changed; by the origin's one spelling
 }
 
