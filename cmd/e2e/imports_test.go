@@ -36,11 +36,12 @@ func TestImports(t *testing.T) {
 		t.Fatal(err)
 	}
 	onlyIn := map[string][]string{
-		"gopkg.in/macaroon.v2":        {"service/token"},
-		"github.com/gin-gonic/gin":    {"service/httpapi", "service/guard/ginguard"},
-		"github.com/spf13/viper":      {"cmd/macaroond"},
-		"modernc.org/sqlite":          {"storage/sqlite"},
-		"github.com/pressly/goose/v3": {"storage/sqlite"},
+		"gopkg.in/macaroon.v2":          {"service/token"},
+		"github.com/gin-gonic/gin":      {"service/httpapi", "service/guard/ginguard"},
+		"github.com/spf13/viper":        {"cmd/macaroond"},
+		"modernc.org/sqlite":            {"storage/sqlite"},
+		"github.com/go-jose/go-jose/v4": {"service/dpop"},
+		"github.com/pressly/goose/v3":   {"storage/sqlite"},
 	}
 	seen := 0
 	for line := range strings.Lines(string(out)) {

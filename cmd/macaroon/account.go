@@ -81,7 +81,7 @@ codes is needed, or a login from here a moment ago; without, it waits a day.`,
 	}
 	p.register(cmd)
 	cmd.RunE = a.does(func(cmd *cobra.Command, _ []string) error {
-		c, cred, err := a.session(nil)
+		c, cred, err := a.session(cmd.Context(), nil)
 		if err != nil {
 			return err
 		}
@@ -122,7 +122,7 @@ your other devices are logged out unless you keep them.`,
 	cmd.Flags().BoolVar(&keep, "keep-devices", false, "leave the other devices logged in")
 	cmd.RunE = a.does(func(cmd *cobra.Command, _ []string) error {
 		ctx := cmd.Context()
-		c, cred, err := a.session(nil)
+		c, cred, err := a.session(cmd.Context(), nil)
 		if err != nil {
 			return err
 		}
@@ -168,7 +168,7 @@ waits a day.`,
 	cmd.Flags().BoolVar(&yes, "approve-first", false, "approve the first device that gives the code, without asking: for scripts")
 	cmd.RunE = a.does(func(cmd *cobra.Command, _ []string) error {
 		ctx := cmd.Context()
-		c, cred, err := a.session(nil)
+		c, cred, err := a.session(cmd.Context(), nil)
 		if err != nil {
 			return err
 		}

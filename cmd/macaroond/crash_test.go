@@ -3,7 +3,9 @@ package main
 import (
 	"fmt"
 	"testing"
+	"time"
 
+	"macaroond/caveats"
 	"macaroond/service/api"
 	"macaroond/service/client"
 )
@@ -32,6 +34,16 @@ func TestKilled(t *testing.T) {
 		s.spawn()
 		if got := s.answer(branch); got != api.CodeRevoked {
 			t.Fatalf("revoking branch %d was lost: %s", n, got)
+		}
+
+		ticket := narrow(t, kept, caveats.TimeBefore(time.Now().Add(time.Minute)).String(), "audience macaroond", fmt.Sprintf("once %d", n))
+		if got := s.answer(ticket); got != api.CodeOK {
+			t.Fatal(got)
+		}
+		s.kill()
+		s.spawn()
+		if got := s.answer(ticket); got != api.CodeReplayed {
+			t.Fatalf("one-time token %d is good again: %s", n, got)
 		}
 
 		must(t, s.client.Logout(t.Context(), client.Bearer(fresh)))

@@ -43,6 +43,7 @@ type writer struct {
 // took the whole transaction down.
 type job struct {
 	run      func(*tx) error
+	plain    func(error) bool // one statement that undoes itself: see doPlain
 	phase    atomic.Int32
 	done     chan struct{} // closed when err and panicked are there
 	err      error
@@ -75,10 +76,21 @@ func newWriter(ctx context.Context, db *sql.DB) *writer {
 // earlier gets the context's error if the change has not started; then it never
 // will.
 func (w *writer) do(ctx context.Context, run func(*tx) error) error {
+	return w.wait(ctx, &job{run: run, done: make(chan struct{})})
+}
+
+// doPlain is do for a change of a single statement, which SQLite undoes by itself
+// when it fails: it needs no savepoint, and so takes a third of the statements.
+// expected tells the errors that such a change has of its own, without having
+// changed anything; after any other one the group begins anew.
+func (w *writer) doPlain(ctx context.Context, run func(*tx) error, expected func(error) bool) error {
+	return w.wait(ctx, &job{run: run, plain: expected, done: make(chan struct{})})
+}
+
+func (w *writer) wait(ctx context.Context, c *job) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	c := &job{run: run, done: make(chan struct{})}
 	if err := w.send(ctx, c); err != nil {
 		return err
 	}
@@ -215,6 +227,13 @@ func (e lostError) Unwrap() error     { return e.reason }
 
 // savepoint runs one change so that its failure leaves nothing behind.
 func (w *writer) savepoint(t *tx, c *job) error {
+	if c.plain != nil {
+		err := c.call(t)
+		if err != nil && !c.plain(err) {
+			return lostError{err}
+		}
+		return err
+	}
 	st := t.st
 	_, err := t.exec(`SAVEPOINT one`)
 	if err != nil {
