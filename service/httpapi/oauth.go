@@ -8,6 +8,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"macaroond/service"
 	"macaroond/service/api"
 	"macaroond/storage"
 )
@@ -137,7 +138,18 @@ func (s *server) introspect(x *call, form url.Values) (any, error) {
 	if enforce != "" && enforce != "enforce" {
 		return nil, &oauthFail{http.StatusBadRequest, "invalid_request", "caveats is \"enforce\" or left out"}
 	}
-	return s.svc.Introspect(x.ctx(), form.Get("token"), enforce != "", *svc)
+	enforces := service.EnforcesNothing
+	if enforce != "" {
+		enforces = service.EnforcesCaveats
+	}
+	switch p := form.Get("policies"); {
+	case p == "":
+	case p != "enforce", enforce == "":
+		return nil, &oauthFail{http.StatusBadRequest, "invalid_request", "policies is \"enforce\" beside caveats=enforce, or left out"}
+	default:
+		enforces = service.EnforcesPolicies
+	}
+	return s.svc.Introspect(x.ctx(), form.Get("token"), enforces, *svc)
 }
 
 // oauthRevoke is RFC 7009. Having the token is what allows ending it, so a
