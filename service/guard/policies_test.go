@@ -108,8 +108,7 @@ func TestPolicyAboutTheAddress(t *testing.T) {
 
 // An answer that was given before a policy, and comes when the feed has told of
 // it, counts for nothing: neither for the request that waited nor for one after
-// it. The same the other way round: "not active", given before the policy was
-// removed, is not remembered.
+// it. The same the other way round, when a policy was removed.
 func TestAnswerFromBeforeThePolicy(t *testing.T) {
 	for _, removal := range []bool{false, true} {
 		t.Run(fmt.Sprint("removal: ", removal), func(t *testing.T) {
