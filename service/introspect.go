@@ -12,6 +12,16 @@ import (
 	"macaroond/storage"
 )
 
+// Enforces is what an asker undertakes to judge itself, of whatever it verifies
+// from the answer.
+type Enforces uint8
+
+const (
+	EnforcesNothing  Enforces = iota
+	EnforcesCaveats           // every caveat
+	EnforcesPolicies          // and every policy
+)
+
 // Introspect answers RFC 7662: whether a token is active for an audience that
 // the asking credential serves and the token names. There is no request to
 // judge. So a token with a caveat that needs one is not active, unless the
@@ -19,7 +29,13 @@ import (
 // them, in order, with what it takes to see a revoked branch, and where the
 // token allows it the prefix with which to verify others like it.
 // A stale list is an error, not an inactive token.
-func (s *Service) Introspect(ctx context.Context, text string, enforce bool, svc storage.Service) (api.Introspection, error) {
+//
+// Policies are judged likewise; a caller that undertakes to enforce them, too, is
+// given them instead, whether they hold or not. So it can say what refuses, and
+// refuses later tokens without a question. One that knows of no policies gets
+// no token that needs them.
+func (s *Service) Introspect(ctx context.Context, text string, enforces Enforces, svc storage.Service) (api.Introspection, error) {
+	enforce := enforces != EnforcesNothing
 	no := api.Introspection{}
 	// The position is taken before the list is looked at: an asker that has
 	// followed the feed beyond it knows at least what this answer does.
@@ -38,7 +54,7 @@ func (s *Service) Introspect(ctx context.Context, text string, enforce bool, svc
 		code = api.CodeRevoked
 	default:
 		policies, until = s.policies.Load().of(nil, who, now)
-		audience, expires, code = s.enforceable(chain, who, now, enforce, svc, policies)
+		audience, expires, code = s.enforceable(chain, who, now, enforces, svc, policies)
 	}
 	s.metrics.verdicts[code].Inc()
 	if code == api.CodeStale { // nobody is told that a good token is not
@@ -59,7 +75,9 @@ func (s *Service) Introspect(ctx context.Context, text string, enforce bool, svc
 	if enforce {
 		s.teach(&out, chain, svc)
 		out.Feed = &position
-		out.Policies, out.PoliciesUntil = policies, apiTime(until)
+		if enforces == EnforcesPolicies {
+			out.Policies, out.PoliciesUntil = policies, apiTime(until)
+		}
 	}
 	return out, nil
 }
@@ -67,9 +85,8 @@ func (s *Service) Introspect(ctx context.Context, text string, enforce bool, svc
 // enforceable judges what can be judged without a request, and says for which
 // audience and how long the token is active. What this authority does not know,
 // a resource server's own x- caveats among it, is left to a caller that
-// undertook to judge every caveat. A policy is judged as a caveat is, but that
-// none names the audience.
-func (s *Service) enforceable(chain token.Chain, who token.Identity, now time.Time, enforce bool, svc storage.Service, policies []string) (audience string, expires time.Time, code string) {
+// undertook to judge every caveat. A policy never names the audience.
+func (s *Service) enforceable(chain token.Chain, who token.Identity, now time.Time, enforces Enforces, svc storage.Service, policies []string) (audience string, expires time.Time, code string) {
 	for i := range chain.Len() {
 		text, _ := chain.Caveat(i)
 		if rest, ok := strings.CutPrefix(text, "audience "); ok && audience == "" && Serves(svc, rest) {
@@ -82,21 +99,21 @@ func (s *Service) enforceable(chain token.Chain, who token.Identity, now time.Ti
 	facts := caveats.Request{Time: now, Audience: audience, User: who.User, Device: who.Device}
 	expires = who.Expires
 	for i := range chain.Len() + len(policies) {
-		var text string
-		var thirdParty bool
-		if i < chain.Len() {
-			text, thirdParty = chain.Caveat(i)
-		} else {
+		text, thirdParty, policy := "", false, i >= chain.Len()
+		if policy {
 			text = policies[i-chain.Len()]
+		} else {
+			text, thirdParty = chain.Caveat(i)
 		}
+		enforced := enforces == EnforcesPolicies || enforces == EnforcesCaveats && !policy
 		c, err := caveats.Parse(text)
-		if thirdParty || (err != nil || c.NeedsRequest()) && !enforce {
+		if thirdParty || (err != nil || c.NeedsRequest()) && !enforced {
 			return "", expires, api.CodeUnknownCaveat
 		}
 		if err != nil || c.NeedsRequest() {
 			continue
 		}
-		if outcome := c.Check(&facts); outcome != caveats.Held {
+		if outcome := c.Check(&facts); outcome != caveats.Held && !(enforced && policy) {
 			return "", expires, outcome.String()
 		}
 		if t, ok := caveats.Before(text); ok && t.Before(expires) {

@@ -28,9 +28,9 @@ func (c *Client) Introspect(ctx context.Context, service Credential, token strin
 }
 
 // IntrospectToEnforce is Introspect by a resource server that judges every
-// caveat itself: it is given all of them, and perhaps a prefix.
+// caveat and every policy itself: it is given all of them, and perhaps a prefix.
 func (c *Client) IntrospectToEnforce(ctx context.Context, service Credential, token string) (*api.Introspection, error) {
-	return c.introspect(ctx, service, url.Values{"token": {token}, "caveats": {"enforce"}})
+	return c.introspect(ctx, service, url.Values{"token": {token}, "caveats": {"enforce"}, "policies": {"enforce"}})
 }
 
 func (c *Client) introspect(ctx context.Context, service Credential, form url.Values) (*api.Introspection, error) {

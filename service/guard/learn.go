@@ -42,7 +42,7 @@ func (g *Guard) learn(ctx context.Context, h *history, text string, t *token.Tok
 		return nil, &api.Refusal{Code: api.CodeExpired, Reason: "the token has expired"}
 	}
 	digest := t.UnverifiedDigest()
-	if known, ok := g.memory.refused.GetIfPresent(digest); ok && known == h.policies.latest() {
+	if _, ok := g.memory.refused.GetIfPresent(digest); ok {
 		return nil, invalid()
 	}
 	if refusal := g.limits.allow(from, g.o.Now()); refusal != nil {
@@ -143,7 +143,6 @@ const mostOutdated = 3
 
 // question asks once.
 func (g *Guard) question(ctx context.Context, h *history, text string, t *token.Token, digest [32]byte) (*prefix, error) {
-	known := h.policies.latest() // before the question: an answer may have been given before what comes now
 	var in *api.Introspection
 	err := g.silence.ask(ctx, func(ctx context.Context) (err error) {
 		in, err = g.client.IntrospectToEnforce(ctx, g.o.Credential, text)
@@ -160,7 +159,7 @@ func (g *Guard) question(ctx context.Context, h *history, text string, t *token.
 		return nil, cannotKnow()
 	}
 	if !in.Active {
-		g.memory.refused.Set(digest, known)
+		g.memory.refused.Set(digest, struct{}{})
 		return nil, invalid()
 	}
 	g.serves.Store(true)

@@ -73,7 +73,7 @@ func newCache[K comparable, V any](size int, keep time.Duration) (*cache[K, V], 
 type memory struct {
 	prefixes *cache[token.RootKeyID, []*prefix] // a list never changes in place
 	whole    *cache[[32]byte, *prefix]          // tokens for which there is no prefix, by digest
-	refused  *cache[[32]byte, int64]            // tokens that were not active a moment ago, with the latest change of policies known then
+	refused  *cache[[32]byte, struct{}]         // tokens that were not active a moment ago
 }
 
 const (
@@ -93,7 +93,7 @@ func (m *memory) init(size int) (err error) {
 	if m.whole, err = newCache[[32]byte, *prefix](maxWhole, keepKnown); err != nil {
 		return err
 	}
-	m.refused, err = newCache[[32]byte, int64](maxRefused, keepRefused)
+	m.refused, err = newCache[[32]byte, struct{}](maxRefused, keepRefused)
 	return err
 }
 

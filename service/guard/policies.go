@@ -60,9 +60,6 @@ func (c *changes) add(list ...change) {
 	c.newest.Store(newest) // last: it is what readers look at first
 }
 
-// latest is the sequence of the latest change of all.
-func (c *changes) latest() int64 { return c.newest.Load() }
-
 // outdate reports whether policies that concern a prefix changed since it was
 // learned.
 func (c *changes) outdate(p *prefix) bool {

@@ -187,7 +187,18 @@ func (s *server) introspect(x *call, form url.Values) (any, error) {
 	if enforce != "" && enforce != "enforce" {
 		return nil, &oauthFail{status: http.StatusBadRequest, code: "invalid_request", detail: "caveats is \"enforce\" or left out"}
 	}
-	return s.svc.Introspect(x.ctx(), text, enforce != "", *svc)
+	enforces := service.EnforcesNothing
+	if enforce != "" {
+		enforces = service.EnforcesCaveats
+	}
+	switch p := form.Get("policies"); {
+	case p == "":
+	case p != "enforce", enforce == "":
+		return nil, &oauthFail{status: http.StatusBadRequest, code: "invalid_request", detail: "policies is \"enforce\" beside caveats=enforce, or left out"}
+	default:
+		enforces = service.EnforcesPolicies
+	}
+	return s.svc.Introspect(x.ctx(), text, enforces, *svc)
 }
 
 // oauthRevoke is RFC 7009. Having the token is what allows ending it, so a

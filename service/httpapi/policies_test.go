@@ -150,37 +150,39 @@ func TestPoliciesInIntrospection(t *testing.T) {
 	text := narrow(alice.Token, a.until(time.Hour), "audience photos")
 	half := a.until(30 * time.Minute)
 	for _, row := range []struct {
-		policies       []string
-		plain, enforce bool
-		exp            time.Duration
+		policies      []string
+		plain, judged bool // active: nothing is enforced, caveats are
+		exp           time.Duration
 	}{
 		{nil, true, true, time.Hour},
 		{[]string{"audience photos"}, true, true, time.Hour},
-		{[]string{"audience mail"}, false, false, 0},
+		{[]string{"audience mail"}, false, false, time.Hour},
 		{[]string{half}, true, true, 30 * time.Minute},
 		{[]string{a.until(0)}, false, false, 0},
-		{[]string{"method GET"}, false, true, time.Hour},
-		{[]string{"method GET", half, "client-ip 192.0.2.0/24"}, false, true, 30 * time.Minute},
-		{[]string{"method GET", "user usr_0123456789abcdef"}, false, false, 0},
+		{[]string{"method GET"}, false, false, time.Hour},
+		{[]string{"method GET", half, "client-ip 192.0.2.0/24"}, false, false, 30 * time.Minute},
+		{[]string{"user usr_0123456789abcdef"}, false, false, time.Hour},
 	} {
 		id := ""
 		if row.policies != nil {
 			id = a.policy(chief, api.PolicyTarget{Everyone: true}, row.policies...)
 		}
-		for enforce, want := range map[bool]bool{false: row.plain, true: row.enforce} {
-			form := []string{"token", text}
-			if enforce {
-				form = append(form, "caveats", "enforce")
+		for _, c := range []struct {
+			name string
+			form []string
+			want bool
+			told []string
+		}{
+			{"nothing enforced", nil, row.plain, nil},
+			{"caveats enforced", []string{"caveats", "enforce"}, row.judged, nil},
+			{"policies enforced", []string{"caveats", "enforce", "policies", "enforce"}, true, row.policies},
+		} {
+			in := into[api.Introspection](a.oauth("/oauth2/introspect", photos, append([]string{"token", text}, c.form...)...), 200)
+			if in.Active != c.want || c.want && in.Exp != a.clock.Now().Add(row.exp).Unix() {
+				t.Errorf("%q, %s: %+v", row.policies, c.name, in)
 			}
-			in := into[api.Introspection](a.oauth("/oauth2/introspect", photos, form...), 200)
-			if in.Active != want || want && in.Exp != a.clock.Now().Add(row.exp).Unix() {
-				t.Errorf("%q, enforce %v: %+v", row.policies, enforce, in)
-			}
-			if got, told := fmt.Sprint(in.Policies), fmt.Sprint(row.policies); enforce && want && got != told || (!enforce || !want) && in.Policies != nil || in.PoliciesUntil != nil {
-				t.Errorf("%q, enforce %v: told %q until %v", row.policies, enforce, in.Policies, in.PoliciesUntil)
-			}
-			if want && enforce && in.Prefix == nil {
-				t.Errorf("%q: no prefix", row.policies)
+			if fmt.Sprint(in.Policies) != fmt.Sprint(c.told) || in.PoliciesUntil != nil || (in.Prefix != nil) != (c.want && c.form != nil) {
+				t.Errorf("%q, %s: told %q until %v, prefix %v", row.policies, c.name, in.Policies, in.PoliciesUntil, in.Prefix != nil)
 			}
 		}
 		if id != "" {
@@ -190,12 +192,15 @@ func TestPoliciesInIntrospection(t *testing.T) {
 			}
 		}
 	}
+	for _, form := range [][]string{{"policies", "enforce"}, {"caveats", "enforce", "policies", "judge"}} {
+		a.oauth("/oauth2/introspect", photos, append([]string{"token", text}, form...)...).wantError(400, "invalid_request")
+	}
 	// When the first of them ends is told, so that nobody enforces it for longer.
 	for _, ttl := range []int64{3600, 60, 600} {
 		in := api.PolicyIn{Target: api.PolicyTarget{User: alice.User.ID}, Caveats: []string{"method GET"}, Reason: "r", TTL: ttl}
 		a.post("/v1/admin/policies", bearer(chief.Token), in).want(201, "")
 	}
-	in := into[api.Introspection](a.oauth("/oauth2/introspect", photos, "token", text, "caveats", "enforce"), 200)
+	in := into[api.Introspection](a.oauth("/oauth2/introspect", photos, "token", text, "caveats", "enforce", "policies", "enforce"), 200)
 	if in.PoliciesUntil == nil || !in.PoliciesUntil.Equal(a.clock.Now().Add(time.Minute)) || len(in.Policies) != 3 {
 		t.Errorf("%+v", in)
 	}
@@ -210,7 +215,7 @@ func TestPoliciesInTheFeed(t *testing.T) {
 	everybody := a.policy(chief, api.PolicyTarget{Everyone: true}, "path /v1/**")
 	a.policy(chief, api.PolicyTarget{Device: alice.Device.ID}, "audience photos")
 	a.unpolicy(chief, everybody)
-	in := into[api.Introspection](a.enforce(photos, narrow(alice.Token, "audience photos")), 200)
+	in := into[api.Introspection](a.oauth("/oauth2/introspect", photos, "token", narrow(alice.Token, "audience photos"), "caveats", "enforce", "policies", "enforce"), 200)
 	if in.Feed.Sequence != 3 || fmt.Sprint(in.Policies) != "[audience photos]" {
 		t.Errorf("%+v %q", in.Feed, in.Policies)
 	}

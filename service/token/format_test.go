@@ -133,7 +133,7 @@ func TestFormatOverlap(t *testing.T) {
 		if got := o.ask(current); got != api.CodeOK {
 			t.Errorf("%s: the one that is minted: %s", when, got)
 		}
-		in, err := o.svc.Introspect(t.Context(), old, true, svc)
+		in, err := o.svc.Introspect(t.Context(), old, service.EnforcesPolicies, svc)
 		if err != nil || in.Active != (want == api.CodeOK) || in.Prefix != nil && want != api.CodeOK {
 			t.Errorf("%s: introspection: %+v, %v", when, in, err)
 		}
