@@ -89,7 +89,7 @@ bench-page: ## run the benchmarks and write their figures into docs/benchmarks.m
 	@mkdir -p .bin
 	@{ echo; echo "$$(date -u +%Y-%m-%d), $$(go version | cut -d' ' -f3,4), revision $$(git rev-parse --short HEAD), $$(nproc) cores of $$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -1)."; echo; echo '```'; } > .bin/figures
 	@$(MAKE) --no-print-directory bench | grep -E '^(pkg:|Benchmark|peer )|NOT (MET|MEASURED)' | sed -E 's/[[:space:]]+/ /g; s/^.*NOT MET/NOT MET/' | tee -a .bin/figures
-	@go test -count=1 -run TestLoginMemory -v ./cmd/e2e | grep -oE 'peak [0-9]+ MiB, limit [0-9]+ MiB' | sed 's/^/TestLoginMemory /' | tee -a .bin/figures
+	@go test -count=1 -run TestLoginMemory -v ./cmd/e2e | grep -oE 'peak [0-9]+ MiB, limit [0-9]+ MiB|503 after .*' | sed 's/^/TestLoginMemory /' | tee -a .bin/figures
 	@{ echo '```'; echo; } >> .bin/figures
 	@awk '/<!-- figures -->/{print; while ((getline line < ".bin/figures") > 0) print line; skip=1} /<!-- \/figures -->/{skip=0} !skip' docs/benchmarks.md > .bin/page && cp .bin/page docs/benchmarks.md
 

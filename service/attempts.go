@@ -1,6 +1,7 @@
 package service
 
 import (
+	"context"
 	"crypto/sha256"
 	"net/netip"
 	"time"
@@ -69,22 +70,73 @@ func network(ip string) string {
 // the count are apart, so up to a pool's worth of attempts may overshoot.
 func (a *attempts) try(now time.Time, account, ip string) (fail func(), err error) {
 	net := network(ip)
-	buckets := [...]*rate.Limiter{
-		a.bucket("both\x00"+account+"\x00"+net, a.limits.AccountAddress),
-		a.bucket("account\x00"+account, a.limits.Account),
-		a.bucket("address\x00"+net, a.limits.Address),
-	}
-	for i, b := range buckets {
-		if b.TokensAt(now) < 1 {
-			wait := [...]Rate{a.limits.AccountAddress, a.limits.Account, a.limits.Address}[i].Interval
-			return nil, &Error{Code: api.CodeRateLimited, Detail: "too many failed attempts", RetryAfter: max(wait, time.Second)}
+	return allow(now, a.both(account, net), limited{a.bucket("account\x00"+account, a.limits.Account), a.limits.Account}, a.net(net))
+}
+
+// near is try without the limit of the account from everywhere, for secrets
+// that bear only so many tries themselves.
+func (a *attempts) near(now time.Time, account, ip string) (fail func(), err error) {
+	net := network(ip)
+	return allow(now, a.both(account, net), a.net(net))
+}
+
+// address limits by the address alone, for secrets that no number of tries finds.
+func (a *attempts) address(now time.Time, ip string) (fail func(), err error) {
+	return allow(now, a.net(network(ip)))
+}
+
+// own is for an attempt from what is known to be the account's own device or
+// install: it has a bucket that strangers cannot empty, and empties none of
+// theirs.
+func (a *attempts) own(now time.Time, account, device string) (fail func(), err error) {
+	return allow(now, limited{a.bucket("own\x00"+account+"\x00"+device, a.limits.AccountAddress), a.limits.AccountAddress})
+}
+
+func (a *attempts) both(account, net string) limited {
+	return limited{a.bucket("both\x00"+account+"\x00"+net, a.limits.AccountAddress), a.limits.AccountAddress}
+}
+
+func (a *attempts) net(net string) limited {
+	return limited{a.bucket("address\x00"+net, a.limits.Address), a.limits.Address}
+}
+
+type limited struct {
+	bucket *rate.Limiter
+	rate   Rate
+}
+
+func allow(now time.Time, buckets ...limited) (fail func(), err error) {
+	for _, b := range buckets {
+		if b.bucket.TokensAt(now) < 1 {
+			return nil, &Error{Code: api.CodeRateLimited, Detail: "too many failed attempts", RetryAfter: max(b.rate.Interval, time.Second)}
 		}
 	}
 	return func() {
 		for _, b := range buckets {
-			b.AllowN(now, 1)
+			b.bucket.AllowN(now, 1)
 		}
 	}, nil
+}
+
+// minInstall is how long an install ID is at least to count as the owner's:
+// what an attacker can guess would only give them a bucket more.
+const minInstall = 16
+
+// tryLogin is attempts.try, but for an attempt from an install that is one of
+// the user's devices, which an attacker cannot name: however many others guess
+// at the account, its owner gets in from there. Whether the user exists, and
+// whether it has such an install, is one question to the database.
+func (s *Service) tryLogin(ctx context.Context, key, install string, src Source) (fail func(), err error) {
+	if len(install) >= minInstall {
+		own, err := s.store.OwnInstall(ctx, key, install)
+		if err != nil {
+			return nil, err
+		}
+		if own {
+			return s.attempts.own(s.now(), key, install)
+		}
+	}
+	return s.attempts.try(s.now(), key, src.address())
 }
 
 // signup counts one sign-up.

@@ -26,6 +26,18 @@ const (
 	EventLoginFailed    = "login_failed"
 	EventRecovered      = "recovered"
 	EventRecoveryFailed = "recovery_failed"
+	EventProofFailed    = "proof_failed"
+	EventCodesReplaced  = "recovery_codes_replaced"
+	EventActDelayed     = "act_delayed"
+	EventActCancelled   = "act_cancelled"
+	EventLinkOpened     = "link_opened"
+	EventLinkFailed     = "link_failed"
+	EventLinkClaimed    = "link_claimed"
+	EventLinkApproved   = "link_approved"
+	EventLinkClosed     = "link_closed"
+	EventLinked         = "linked"
+	EventRoleSet        = "role_set"
+	EventUserDeleted    = "user_deleted"
 	EventDeviceRenamed  = "device_renamed"
 	EventDeviceRevoked  = "device_revoked"
 	EventRenewed        = "renewed"
@@ -35,7 +47,15 @@ const (
 	EventServiceRemoved = "service_removed"
 	EventServiceRefused = "service_refused"
 	EventAdminRefused   = "admin_refused"
-	EventBackup         = "backup"
+	EventPolicyAdded    = "policy_added"
+	EventPolicyRemoved  = "policy_removed"
+
+	EventServiceSecretAdded   = "service_secret_added"
+	EventServiceSecretRemoved = "service_secret_removed"
+	EventServiceToken         = "service_token"
+	EventMinted               = "minted"
+
+	EventBackup = "backup"
 )
 
 // ActorOperator is whoever runs commands on the server.
@@ -125,7 +145,7 @@ func VerifyAudit(ctx context.Context, store storage.Store) (n int64, last string
 			if n > 0 && (e.Prev != prev || e.Seq != after+1) {
 				return n, "", refuse(api.CodeInvalid, "entry %d does not follow entry %d: entries were changed, dropped or reordered", e.Seq, after)
 			}
-			if storage.ChainHash(e.Prev, e.Seq, e.Event) != e.Hash {
+			if !e.Intact() {
 				return n, "", refuse(api.CodeInvalid, "entry %d was changed", e.Seq)
 			}
 			prev, after = e.Hash, e.Seq

@@ -28,6 +28,10 @@ func newRecoveryCodes(userID string) (codes []string, hashes [][32]byte) {
 // recoveryHash is fast because the code is 80 random bits, which no dictionary
 // has; it is bound to the user so that a table of hashes serves for one only.
 func recoveryHash(userID, code string) [32]byte {
-	plain := strings.NewReplacer("-", "", " ", "", "o", "0", "i", "1", "l", "1").Replace(strings.ToLower(code))
-	return sha256.Sum256([]byte("macaroond/recovery-code/v1\x00" + userID + "\x00" + plain))
+	return sha256.Sum256([]byte("macaroond/recovery-code/v1\x00" + userID + "\x00" + plainCode(code)))
+}
+
+// plainCode takes a code as people write it.
+func plainCode(code string) string {
+	return strings.NewReplacer("-", "", " ", "", "o", "0", "i", "1", "l", "1").Replace(strings.ToLower(code))
 }

@@ -42,12 +42,18 @@ func newSecret() (secret string, hash [32]byte) {
 // looked for once more in the table: a command may have added it a moment ago,
 // and whoever reads its output and uses it at once must not be refused.
 func (s *Service) AuthenticateService(ctx context.Context, id, secret string, src Source) (storage.Service, error) {
-	svc, good := s.service(id, secret)
+	svc, _, err := s.authenticate(ctx, id, secret, src)
+	return svc, err
+}
+
+// authenticate is AuthenticateService, and says which of the secrets it was.
+func (s *Service) authenticate(ctx context.Context, id, secret string, src Source) (storage.Service, storage.ServiceSecret, error) {
+	svc, with, good := s.service(id, secret)
 	if !good && s.catchUp(ctx, coalesce) == nil {
-		svc, good = s.service(id, secret)
+		svc, with, good = s.service(id, secret)
 	}
 	if good {
-		return svc, nil
+		return svc, with, nil
 	}
 	ev := s.event(EventServiceRefused, "", src)
 	ev.UserID = svc.ID
@@ -55,7 +61,11 @@ func (s *Service) AuthenticateService(ctx context.Context, id, secret string, sr
 		fail()
 		s.note(ctx, ev) // the audit of a flood is bounded by the limiter
 	}
-	return storage.Service{}, refuse(api.CodeBadCredentials, "the service id or secret is wrong")
+	return storage.Service{}, storage.ServiceSecret{}, errWrongSecret()
+}
+
+func errWrongSecret() error {
+	return refuse(api.CodeBadCredentials, "the service id or secret is wrong")
 }
 
 // coalesce is how fresh the tables must be for a wrong credential to cost no
@@ -65,44 +75,42 @@ const coalesce = 5 * time.Millisecond
 // service finds a credential in memory. The secret is 256 random bits, so one
 // SHA-256 is enough (a slow hash guards guessable passwords), and its hashes
 // are compared in constant time.
-func (s *Service) service(id, secret string) (storage.Service, bool) {
+func (s *Service) service(id, secret string) (svc storage.Service, with storage.ServiceSecret, good bool) {
 	got := sha256.Sum256([]byte(secret))
-	svc := s.services.Load().byID[id]
-	good := 0
-	for _, s := range svc.Secrets {
-		good |= subtle.ConstantTimeCompare(got[:], s.Hash[:])
+	svc = s.services.Load().byID[id]
+	for _, v := range svc.Secrets {
+		if subtle.ConstantTimeCompare(got[:], v.Hash[:]) == 1 {
+			with, good = v, true
+		}
 	}
-	return svc, good == 1
+	return svc, with, good
 }
 
 // Serves reports whether the credential may judge tokens for the audience.
 func Serves(svc storage.Service, audience string) bool { return slices.Contains(svc.Serves, audience) }
 
 // rights that a service credential can have.
-var knownRights = []string{"mint"}
+var knownRights = []string{RightMint}
 
 // AddService makes a service credential; its secret is in the answer and
 // nowhere else.
 func (s *Service) AddService(ctx context.Context, in api.ServiceIn, actor string, src Source) (api.Service, error) {
-	out, rec, err := newCredential(in, s.Settings().Audience)
+	out, rec, err := newCredential(in, s.Settings().Audience, s.now())
 	if err != nil {
 		return api.Service{}, err
 	}
-	rec.CreatedAt = s.now()
-	rec.Secrets[0].CreatedAt = rec.CreatedAt
 	ev := s.event(EventServiceAdded, actor, src)
 	ev.UserID = rec.ID
 	if err := s.store.AddService(ctx, rec, ev); err != nil {
 		return api.Service{}, err
 	}
 	s.changeServices(func(m map[string]storage.Service) { m[rec.ID] = rec })
-	out.CreatedAt = api.At(rec.CreatedAt)
 	return out, nil
 }
 
 // newCredential checks what is asked for and draws an id and a secret.
 // ownAudience is the authority's, which nobody else may serve.
-func newCredential(in api.ServiceIn, ownAudience string) (api.Service, storage.Service, error) {
+func newCredential(in api.ServiceIn, ownAudience string, now time.Time) (api.Service, storage.Service, error) {
 	fail := func(err error) (api.Service, storage.Service, error) {
 		return api.Service{}, storage.Service{}, err
 	}
@@ -129,13 +137,17 @@ func newCredential(in api.ServiceIn, ownAudience string) (api.Service, storage.S
 			}
 		}
 	}
-	secret, hash := newSecret()
+	// All of them go into one caveat of a token.
+	if len(in.Actions) > 0 {
+		if _, err := caveats.Allow(unique(in.Actions)...); err != nil {
+			return fail(badField("/actions", "all of them together are longer than a caveat"))
+		}
+	}
+	secret, first := newServiceSecret(now)
 	rec := storage.Service{
-		ID: token.NewID(token.ServicePrefix), Name: name,
+		ID: token.NewID(token.ServicePrefix), Name: name, CreatedAt: now,
 		Serves: unique(in.Serves), Calls: unique(in.Calls), Actions: unique(in.Actions), Rights: unique(in.Rights),
-		Secrets: []storage.ServiceSecret{{
-			ID: token.NewID("sec_"), Hash: hash, DeviceID: token.NewID(token.DevicePrefix), RootKeyID: token.NewRootKeyID(),
-		}},
+		Secrets: []storage.ServiceSecret{first},
 	}
 	out := serviceOut(rec)
 	out.Secret = secret
@@ -149,10 +161,14 @@ func unique(in []string) []string {
 }
 
 func serviceOut(r storage.Service) api.Service {
-	return api.Service{
+	out := api.Service{
 		ID: r.ID, Name: r.Name, Serves: unique(r.Serves), Calls: unique(r.Calls),
-		Actions: unique(r.Actions), Rights: unique(r.Rights), CreatedAt: api.At(r.CreatedAt),
+		Actions: unique(r.Actions), Rights: unique(r.Rights), CreatedAt: api.At(r.CreatedAt), Secrets: []api.ServiceSecret{},
 	}
+	for _, v := range r.Secrets {
+		out.Secrets = append(out.Secrets, secretOut(v))
+	}
+	return out
 }
 
 // Services lists the live service credentials, without secrets.
@@ -168,11 +184,14 @@ func (s *Service) Services(ctx context.Context) (api.Services, error) {
 	return out, nil
 }
 
-// RemoveService ends a credential: its next request is refused.
+// RemoveService ends a credential, every token that was minted with its secrets,
+// and the devices of its users: its next request is refused.
 func (s *Service) RemoveService(ctx context.Context, id, actor string, src Source) error {
 	ev := s.event(EventServiceRemoved, actor, src)
 	ev.UserID = id
-	if err := s.store.RemoveService(ctx, id, ev); err != nil {
+	entries, err := s.store.RemoveService(ctx, id, s.longestServiceToken(), ev)
+	s.revoked(entries...)
+	if err != nil {
 		return err
 	}
 	s.changeServices(func(m map[string]storage.Service) { delete(m, id) })

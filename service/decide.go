@@ -11,6 +11,7 @@ import (
 
 	"macaroond/caveats"
 	"macaroond/service/api"
+	"macaroond/service/dpop"
 	"macaroond/service/token"
 	"macaroond/service/verify"
 	"macaroond/storage"
@@ -35,29 +36,45 @@ func (s *Service) count(code string) {
 	}
 }
 
+// Shown is a request to the authority's own endpoint, as it shows itself.
+type Shown struct {
+	Token string
+	Facts caveats.Request // time and audience are filled in
+	DPoP  *dpop.Presented // nil: nothing
+	Bare  bool            // it must be a bare root
+}
+
 // Authorize judges a token at the authority's own endpoint: it is a bare root,
-// or it names the authority's audience and holds in all its caveats. facts are
-// the request's; time and audience are filled in here. bare demands a bare root.
+// or it names the authority's audience and holds in all its caveats.
+//
+// A policy that refuses is no 401: what it takes it gives back when it is
+// removed, and a client that is told that its token is none logs its user out.
+//
 // ready is what else could refuse the request: it is asked before a one-time
 // token is used up, and of no other token.
-func (s *Service) Authorize(ctx context.Context, text string, facts caveats.Request, bare bool, ready ...func(*Caller) error) (*Caller, error) {
-	facts.Time, facts.Audience = s.now(), s.Settings().Audience
+func (s *Service) Authorize(ctx context.Context, in Shown, ready ...func(*Caller) error) (*Caller, error) {
+	in.Facts.Time, in.Facts.Audience = s.now(), s.Settings().Audience
 	v := new(verify.Verdict)
-	s.judge(&verify.Question{Token: text, Request: facts, AllowBare: true}, v)
+	q := verify.Question{Token: in.Token, Request: in.Facts, AllowBare: true, NoPolicies: onlyEnds(in.Facts.Actions)}
+	proof := s.bind(&q, in.DPoP)
+	s.judge(&q, v)
 	who := &Caller{v.Identity, v.Chain}
 	if v.Allowed() {
-		if err := s.ready(v, bare, who, ready); err != nil {
+		if err := s.ready(v, in.Bare, who, ready); err != nil {
 			s.count(v.Code)
 			return nil, err
 		}
 	}
-	if err := s.settle(ctx, v); err != nil {
+	if err := s.settle(ctx, v, proof); err != nil {
 		return nil, err
+	}
+	if v.ByPolicy() {
+		return nil, refuse(api.CodeForbidden, "the token is good, and %s", v.Reason())
 	}
 	if !v.Allowed() {
 		return nil, &api.Refusal{Code: v.Code, Reason: v.Reason()}
 	}
-	s.saw(v.Chain, &v.Identity, facts.Time)
+	s.saw(v.Chain, &v.Identity, in.Facts.Time)
 	return who, nil
 }
 
@@ -77,6 +94,13 @@ func (s *Service) ready(v *verify.Verdict, bare bool, who *Caller, more []func(*
 		}
 	}
 	return nil
+}
+
+// onlyEnds reports the actions that do nothing but take the caller's own power
+// away, which no policy is in the way of. Dropping other devices is none of
+// them: a policy may be there because of who holds this one.
+func onlyEnds(actions []string) bool {
+	return len(actions) == 1 && (actions[0] == "logout" || actions[0] == "revoke")
 }
 
 // Verify answers POST /v1/verify: asked by a service for an audience it serves,
@@ -99,11 +123,17 @@ func (s *Service) Verify(ctx context.Context, in api.VerifyIn, svc *storage.Serv
 	}
 	bare := svc == nil && facts.Audience == own || s.browser(&facts)
 	v := new(verify.Verdict)
-	s.judge(&verify.Question{Token: in.Token, Request: facts, AllowBare: bare}, v)
+	q := verify.Question{Token: in.Token, Request: facts, AllowBare: bare}
+	var shown *dpop.Presented
+	if in.Request.DPoP != "" {
+		shown = &dpop.Presented{Proofs: []string{in.Request.DPoP}, URL: in.Request.URL}
+	}
+	proof := s.bind(&q, shown)
+	s.judge(&q, v)
 	if svc == nil && v.Held && v.Identity.User != caller.User {
 		v = &verify.Verdict{Code: api.CodeInvalid} // somebody else's token is no business of the asker's
 	}
-	if err := s.settle(ctx, v); err != nil {
+	if err := s.settle(ctx, v, proof); err != nil {
 		return api.Decision{}, err
 	}
 	if v.Allowed() {
@@ -177,8 +207,9 @@ func (s *Service) nameWithin(ctx context.Context, id string, wait time.Duration)
 }
 
 // Gateway judges a request that a gateway asks about. At a gateway, as at any
-// resource server, a token must name the audience; but see browser.
-func (s *Service) Gateway(ctx context.Context, text string, facts caveats.Request) (*api.Pass, error) {
+// resource server, a token must name the audience; but see browser. shown is nil
+// for nothing.
+func (s *Service) Gateway(ctx context.Context, text string, facts caveats.Request, shown *dpop.Presented) (*api.Pass, error) {
 	facts.Time = s.now()
 	if facts.Audience == "" {
 		facts.Audience = s.Settings().GatewayAudience
@@ -186,8 +217,10 @@ func (s *Service) Gateway(ctx context.Context, text string, facts caveats.Reques
 	v := verdicts.Get().(*verify.Verdict)
 	defer verdicts.Put(v)
 	defer v.Forget()
-	s.judge(&verify.Question{Token: text, Request: facts, AllowBare: s.browser(&facts)}, v)
-	if err := s.settle(ctx, v); err != nil {
+	q := verify.Question{Token: text, Request: facts, AllowBare: s.browser(&facts)}
+	proof := s.bind(&q, shown)
+	s.judge(&q, v)
+	if err := s.settle(ctx, v, proof); err != nil {
 		return nil, s.cannotKnow(err)
 	}
 	if !v.Allowed() {

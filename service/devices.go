@@ -30,8 +30,20 @@ func (s *Service) UserDevices(ctx context.Context, userID, current string) (api.
 		return api.Devices{}, err
 	}
 	out := api.Devices{Devices: []api.Device{}}
+	waiting, err := s.store.Delayed(ctx, userID, s.now())
+	if err != nil {
+		return api.Devices{}, err
+	}
 	for _, d := range list {
-		out.Devices = append(out.Devices, deviceOut(d, current))
+		o := deviceOut(d, current)
+		for _, w := range waiting {
+			if w.Kind == actRemove && d.RevokedAt.IsZero() && (w.Target == d.ID || w.Target == allDevices || w.Target == otherDevices && w.DeviceID != d.ID) &&
+				(o.RemovalDueAt == nil || w.DueAt.Before(o.RemovalDueAt.Time)) {
+				due := atLeast(w.DueAt)
+				o.RemovalDueAt = &due
+			}
+		}
+		out.Devices = append(out.Devices, o)
 	}
 	return out, nil
 }
@@ -82,19 +94,47 @@ func (s *Service) RenameDevice(ctx context.Context, c *Caller, id, name string, 
 	return deviceOut(d, c.Device), nil
 }
 
-// RevokeDevice drops one device of the caller's.
-func (s *Service) RevokeDevice(ctx context.Context, c *Caller, id string, src Source) error {
-	return s.RevokeDevices(ctx, storage.RevokeDevices{UserID: c.User, DeviceID: id, Reason: ReasonOwner}, c.User, src)
+// Targets of a removal, but for a device's id.
+const (
+	allDevices   = "all"
+	otherDevices = "others"
+)
+
+// RevokeDevice drops one device of the caller's: the one that asks at once,
+// another one with a proof, or in a day.
+func (s *Service) RevokeDevice(ctx context.Context, c *Caller, id string, p api.Proof, src Source) (*api.Delayed, error) {
+	return s.remove(ctx, c, storage.RevokeDevices{UserID: c.User, DeviceID: id, Reason: ReasonOwner}, id, p, src)
 }
 
 // RevokeAllDevices drops all of the caller's devices, or all but the one that asks.
-func (s *Service) RevokeAllDevices(ctx context.Context, c *Caller, butThis bool, src Source) error {
-	in := storage.RevokeDevices{UserID: c.User, Reason: ReasonOwner}
+func (s *Service) RevokeAllDevices(ctx context.Context, c *Caller, butThis bool, p api.Proof, src Source) (*api.Delayed, error) {
+	in, target := storage.RevokeDevices{UserID: c.User, Reason: ReasonOwner}, allDevices
 	if butThis {
-		in.Except = c.Device
+		in.Except, target = c.Device, otherDevices
 	}
-	return s.RevokeDevices(ctx, in, c.User, src)
+	return s.remove(ctx, c, in, target, p, src)
 }
+
+func (s *Service) remove(ctx context.Context, c *Caller, in storage.RevokeDevices, target string, p api.Proof, src Source) (*api.Delayed, error) {
+	if target == c.Device {
+		p = api.Proof{} // none is needed to go oneself
+	}
+	if len(target) > maxTarget {
+		return nil, storage.ErrNotFound
+	}
+	act, settle, err := s.proved(ctx, c, actRemove, target, p, src)
+	if err != nil {
+		return nil, err
+	}
+	ev := s.event(EventDeviceRevoked, c.User, src)
+	ev.UserID, ev.Detail = c.User, in.Reason
+	entries, d, err := s.store.RemoveDevices(ctx, in, act, ev)
+	s.revoked(entries...)
+	return delayedOut(d, c.Device), settle(err)
+}
+
+// maxTarget is longer than any device's id.
+const maxTarget = 64
 
 // Logout drops the caller's own device.
 func (s *Service) Logout(ctx context.Context, c *Caller, src Source) error {

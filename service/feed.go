@@ -18,7 +18,7 @@ const MaxFeedWait = 30 * time.Second
 // Bounds of the feed. A waiting reader costs a connection and some kilobytes;
 // one that reads the table costs a page of 4,096 entries.
 const (
-	tailLength           = 16_384 // the latest entries, kept in memory: 1.2 MB
+	tailLength           = 16_384 // the latest entries, kept in memory: 1.5 MB
 	maxWaiting           = 10_000
 	maxWaitingOfOne      = 1_000 // of one credential
 	maxTableReaders      = 64

@@ -14,8 +14,8 @@ import (
 // within this and one query.
 const FollowInterval = 100 * time.Millisecond
 
-// CatchUp reads what is new in the table: revocations by sequence, and epochs
-// and services when the revision has moved. It is the one way by which this
+// CatchUp reads what is new in the table: revocations by sequence, and epochs,
+// services and policies when the revision has moved. It is the one way by which this
 // node learns of anything, and may be called at any time.
 func (s *Service) CatchUp(ctx context.Context) error { return s.catchUp(ctx, 0) }
 
@@ -46,11 +46,11 @@ func (s *Service) catchUp(ctx context.Context, fresh time.Duration) error {
 		recent = &tail{} // readers of the former history keep theirs until this one is whole
 	}
 	if state.Sequence > after || f.state.Generation != state.Generation {
-		last, err := s.readRevocations(ctx, after, recent)
-		if err != nil {
+		// What was committed after the state was read is on the list early. It is
+		// not published: an answer that tells a position has every policy up to it.
+		if err := s.readRevocations(ctx, after, recent); err != nil {
 			return err
 		}
-		state.Sequence = max(state.Sequence, last) // committed after the state was read
 	}
 	f.state = state
 	s.list.SetAsOf(asOf)
@@ -58,9 +58,8 @@ func (s *Service) catchUp(ctx context.Context, fresh time.Duration) error {
 	return nil
 }
 
-// readRevocations adds what the table has after a sequence, and says how far it
-// came. Adding goes on beside reading: at a start there can be a million.
-func (s *Service) readRevocations(ctx context.Context, after int64, recent *tail) (last int64, err error) {
+// readRevocations adds what the table has after a sequence. Adding goes on beside reading: at a start there can be a million.
+func (s *Service) readRevocations(ctx context.Context, after int64, recent *tail) (err error) {
 	const size = 1024
 	batches, known := make(chan []storage.Revocation, 4), make(chan bool)
 	go func() {
@@ -77,7 +76,6 @@ func (s *Service) readRevocations(ctx context.Context, after int64, recent *tail
 			err = e
 			break
 		}
-		last = entry.Seq
 		if batch = append(batch, entry); len(batch) == size {
 			batches <- batch
 			batch = make([]storage.Revocation, 0, size)
@@ -88,7 +86,7 @@ func (s *Service) readRevocations(ctx context.Context, after int64, recent *tail
 	if !<-known && err == nil {
 		err = errors.New("a revocation is of a grain that this release does not know: run the newer release")
 	}
-	return last, err
+	return err
 }
 
 // reload reads what the revision covers.
@@ -104,7 +102,13 @@ func (s *Service) reload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	policies, err := s.store.Policies(ctx)
+	if err != nil {
+		return err
+	}
 	s.services.Store(newCredentials(services))
+	table := newPolicyTable(policies)
+	s.policies.Store(&table)
 	s.names.clear()
 	return nil
 }

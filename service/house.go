@@ -59,7 +59,7 @@ func (s *Service) Sweep(ctx context.Context, now time.Time) {
 			s.log.Error("expired rows stay for now", "error", err)
 			return
 		}
-		if max(n.Revocations, n.RootKeys, n.Devices, n.Epochs, n.Audit, n.Accepted) < expireLimit {
+		if max(n.Revocations, n.RootKeys, n.Devices, n.Epochs, n.Accepted, n.Policies, n.Audit) < expireLimit {
 			break
 		}
 	}

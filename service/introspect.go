@@ -28,6 +28,8 @@ func (s *Service) Introspect(ctx context.Context, text string, enforce bool, svc
 	ver := s.verifier()
 	chain, who, code := ver.Authenticate(text)
 	audience, expires := "", time.Time{}
+	var policies []string
+	var until time.Time
 	switch {
 	case code != "":
 	case now.Sub(s.list.AsOf()) > ver.MaxStaleness:
@@ -35,7 +37,8 @@ func (s *Service) Introspect(ctx context.Context, text string, enforce bool, svc
 	case s.list.Revoked(chain):
 		code = api.CodeRevoked
 	default:
-		audience, expires, code = s.enforceable(chain, who, now, enforce, svc)
+		policies, until = s.policies.Load().of(nil, who, now)
+		audience, expires, code = s.enforceable(chain, who, now, enforce, svc, policies)
 	}
 	s.metrics.verdicts[code].Inc()
 	if code == api.CodeStale { // nobody is told that a good token is not
@@ -45,6 +48,7 @@ func (s *Service) Introspect(ctx context.Context, text string, enforce bool, svc
 		return no, nil
 	}
 	s.saw(chain, &who, now)
+	s.accepted(chain.Identifier())
 	// An edge keeps the name for as long as the prefix: it is worth a wait.
 	info := s.nameWithin(ctx, who.User, time.Second)
 	out := api.Introspection{
@@ -55,6 +59,7 @@ func (s *Service) Introspect(ctx context.Context, text string, enforce bool, svc
 	if enforce {
 		s.teach(&out, chain, svc)
 		out.Feed = &position
+		out.Policies, out.PoliciesUntil = policies, apiTime(until)
 	}
 	return out, nil
 }
@@ -62,8 +67,9 @@ func (s *Service) Introspect(ctx context.Context, text string, enforce bool, svc
 // enforceable judges what can be judged without a request, and says for which
 // audience and how long the token is active. What this authority does not know,
 // a resource server's own x- caveats among it, is left to a caller that
-// undertook to judge every caveat.
-func (s *Service) enforceable(chain token.Chain, who token.Identity, now time.Time, enforce bool, svc storage.Service) (audience string, expires time.Time, code string) {
+// undertook to judge every caveat. A policy is judged as a caveat is, but that
+// none names the audience.
+func (s *Service) enforceable(chain token.Chain, who token.Identity, now time.Time, enforce bool, svc storage.Service, policies []string) (audience string, expires time.Time, code string) {
 	for i := range chain.Len() {
 		text, _ := chain.Caveat(i)
 		if rest, ok := strings.CutPrefix(text, "audience "); ok && audience == "" && Serves(svc, rest) {
@@ -75,8 +81,14 @@ func (s *Service) enforceable(chain token.Chain, who token.Identity, now time.Ti
 	}
 	facts := caveats.Request{Time: now, Audience: audience, User: who.User, Device: who.Device}
 	expires = who.Expires
-	for i := range chain.Len() {
-		text, thirdParty := chain.Caveat(i)
+	for i := range chain.Len() + len(policies) {
+		var text string
+		var thirdParty bool
+		if i < chain.Len() {
+			text, thirdParty = chain.Caveat(i)
+		} else {
+			text = policies[i-chain.Len()]
+		}
 		c, err := caveats.Parse(text)
 		if thirdParty || (err != nil || c.NeedsRequest()) && !enforce {
 			return "", expires, api.CodeUnknownCaveat

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"time"
 
+	"macaroond/service/api"
 	"macaroond/service/keyring"
 	"macaroond/storage"
 )
@@ -25,7 +26,11 @@ func (s *Service) RotateKeys(ctx context.Context, actor string, src Source) (sto
 	if err := keyring.New(s.sealing).Load(epochs); err != nil {
 		return storage.Epoch{}, err
 	}
-	return s.store.CreateEpoch(ctx, false, s.sealing.Seal, s.event(EventEpochCreated, actor, src))
+	next, err := s.store.CreateEpoch(ctx, false, s.sealing.Seal, s.event(EventEpochCreated, actor, src))
+	if err != nil {
+		return storage.Epoch{}, err
+	}
+	return next, s.changed(ctx)
 }
 
 // RetireKeys ends an epoch at once, and every token that was minted in it. When
@@ -107,4 +112,26 @@ func (s *Service) RotateWhenDue(ctx context.Context, now time.Time) {
 		}
 		s.log.Info("keys rotated", "epoch", next.Number)
 	}
+}
+
+// EpochList is every epoch that is there, without its secret.
+func (s *Service) EpochList(ctx context.Context) (api.Epochs, error) {
+	epochs, err := s.store.Epochs(ctx)
+	if err != nil {
+		return api.Epochs{}, err
+	}
+	out := api.Epochs{Epochs: []api.Epoch{}}
+	for _, e := range epochs {
+		out.Epochs = append(out.Epochs, EpochOut(e))
+	}
+	return out, nil
+}
+
+var epochStates = map[storage.EpochState]string{
+	storage.EpochSigning: "signing", storage.EpochVerifying: "verifying", storage.EpochRetired: "retired",
+}
+
+// EpochOut is an epoch as it goes over the wire.
+func EpochOut(e storage.Epoch) api.Epoch {
+	return api.Epoch{Number: e.Number, State: epochStates[e.State], CreatedAt: api.At(e.CreatedAt), ExpiresAt: apiTime(e.ExpiresAt)}
 }

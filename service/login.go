@@ -49,10 +49,13 @@ func (s *Service) Login(ctx context.Context, in api.LoginIn, src Source) (api.Gr
 	if err != nil {
 		return api.Grant{}, err
 	}
-	fail, err := s.attempts.try(s.now(), key, src.address())
+	fail, err := s.tryLogin(ctx, key, device.InstallID, src)
 	if err != nil {
 		s.metrics.logins.WithLabelValues("limited").Inc()
 		return api.Grant{}, err
+	}
+	if s.hasher.full() {
+		return api.Grant{}, errBusy() // whoever comes too many is not even looked up
 	}
 	user, err := s.store.UserByNameKey(ctx, key)
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
@@ -128,7 +131,7 @@ func (s *Service) Signup(ctx context.Context, in api.SignupIn, src Source) (api.
 		return api.Grant{}, badField("/password", "a password is needed")
 	}
 	if in.Password != "" {
-		if err := checkPassword("/password", in.Password); err != nil {
+		if err := checkPassword("/password", in.Password, key); err != nil {
 			return api.Grant{}, err
 		}
 	}
@@ -172,7 +175,7 @@ func (s *Service) Recover(ctx context.Context, in api.RecoverIn, src Source) (ap
 	if err != nil {
 		return api.Grant{}, err
 	}
-	fail, err := s.attempts.try(s.now(), key, src.address())
+	fail, err := s.tryLogin(ctx, key, device.InstallID, src)
 	if err != nil {
 		return api.Grant{}, err
 	}

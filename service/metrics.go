@@ -4,6 +4,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"macaroond/service/api"
+	"macaroond/service/token"
 )
 
 // Metrics are the service's Prometheus collectors. No label holds anything
@@ -14,6 +15,8 @@ type Metrics struct {
 	logins      *prometheus.CounterVec
 	renewals    *prometheus.CounterVec
 	revocations *prometheus.CounterVec
+	seen        [][2]prometheus.Counter // by format, and whether an earlier epoch minted it
+	seenVec     *prometheus.CounterVec
 	clockJumped prometheus.Gauge
 	gauges      []prometheus.Collector
 }
@@ -25,6 +28,7 @@ func newMetrics(s *Service) *Metrics {
 		logins:      prometheus.NewCounterVec(prometheus.CounterOpts{Name: "macaroond_logins_total", Help: "Logins, sign-ups and recoveries, by outcome."}, []string{"outcome"}),
 		renewals:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "macaroond_renewals_total", Help: "Root macaroons presented to be renewed, by outcome: ok, again (the successor given before), theft, limited, refused."}, []string{"outcome"}),
 		revocations: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "macaroond_revocations_total", Help: "Revocations made by this process, by grain."}, []string{"grain"}),
+		seenVec:     prometheus.NewCounterVec(prometheus.CounterOpts{Name: "macaroond_tokens_seen_total", Help: "Tokens accepted, by their format and by whether the epoch that signs minted them or an earlier one."}, []string{"format", "epoch"}),
 		clockJumped: prometheus.NewGauge(prometheus.GaugeOpts{Name: "macaroond_clock_jumped", Help: "1 while the wall clock disagrees with the monotonic one, and nothing expires."}),
 	}
 	for _, code := range []string{
@@ -32,6 +36,9 @@ func newMetrics(s *Service) *Metrics {
 		api.CodeUnknownCaveat, api.CodeExpired, api.CodeNotYetValid, api.CodeWrongAudience, api.CodeRefused, api.CodeReplayed,
 	} {
 		m.verdicts[code] = m.verdictsVec.WithLabelValues(code)
+	}
+	for f := range token.Format(token.Formats()) {
+		m.seen = append(m.seen, [2]prometheus.Counter{m.seenVec.WithLabelValues(f.String(), "signing"), m.seenVec.WithLabelValues(f.String(), "earlier")})
 	}
 	gauge := func(name, help string, f func() float64) {
 		m.gauges = append(m.gauges, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f))
@@ -49,5 +56,5 @@ func newMetrics(s *Service) *Metrics {
 
 // Collectors are all of them, to be registered.
 func (m *Metrics) Collectors() []prometheus.Collector {
-	return append(m.gauges, m.verdictsVec, m.logins, m.renewals, m.revocations, m.clockJumped)
+	return append(m.gauges, m.verdictsVec, m.logins, m.renewals, m.revocations, m.seenVec, m.clockJumped)
 }

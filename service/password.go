@@ -34,7 +34,8 @@ const (
 	maxPassword = 1024
 )
 
-func checkPassword(field, password string) error {
+// nameKey is the user's name, which is nobody's password.
+func checkPassword(field, password, nameKey string) error {
 	switch {
 	case !utf8.ValidString(password):
 		return badField(field, "not UTF-8")
@@ -42,6 +43,9 @@ func checkPassword(field, password string) error {
 		return badField(field, "a password has at least %d characters", minPassword)
 	case len(password) > maxPassword:
 		return badField(field, "a password has at most %d bytes", maxPassword)
+	}
+	if why := weakPassword(password, nameKey); why != "" {
+		return badField(field, "the password %s: several words that have nothing to do with one another make a good one", why)
 	}
 	return nil
 }
@@ -67,6 +71,9 @@ func newHasher(h Hashing) *hasher {
 func errBusy() error {
 	return &Error{Code: api.CodeBusy, Detail: "too many logins at once", RetryAfter: time.Second}
 }
+
+// full says that a hash asked for now would be refused.
+func (p *hasher) full() bool { return len(p.queue) == cap(p.queue) }
 
 // run does one hash inside the pool.
 func (p *hasher) run(ctx context.Context, password string, salt []byte, m, t uint32, threads uint8, size int) ([]byte, error) {

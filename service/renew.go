@@ -22,7 +22,7 @@ func (s *Service) Renew(ctx context.Context, text string, cookie bool, src Sourc
 	if cookie {
 		facts.Via = "cookie"
 	}
-	c, err := s.Authorize(ctx, text, facts, true)
+	c, err := s.Authorize(ctx, Shown{Token: text, Facts: facts, Bare: true})
 	if err != nil {
 		return api.Grant{}, err
 	}

@@ -22,6 +22,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"macaroond/service/dpop"
 	"macaroond/service/keyring"
 	"macaroond/service/revocation"
 	"macaroond/service/verify"
@@ -41,10 +42,12 @@ type Settings struct {
 	MaxStaleness    time.Duration // see verify.Verifier
 	OnceMaxTTL      time.Duration // how far away the end of a one-time token may be; 0: there are none
 	MaxPrefixTTL    time.Duration // how far away the expiry that a prefix covers may be
+	FreshLogin      time.Duration // how long after a login with a password or code a device needs no other proof; 0: it always does
 	MaxDevices      int           // live devices a user may have
 	AuditRetention  time.Duration // audit entries older than this go; 0 keeps all
 	Browser         []string      // audiences besides its own for which the cookie's bare root is good
 	RotateEvery     time.Duration // how old the signing epoch becomes; 0 leaves rotating to the command
+	FormatEnds      []FormatEnd   // of earlier token formats; one that is not named verifies as long as its tokens live
 }
 
 // Config is what the service is made of.
@@ -68,8 +71,10 @@ type Service struct {
 	attempts *attempts
 	names    *nameCache
 	seen     *sightings
+	proofs   *dpop.Verifier
 	settings atomic.Pointer[Settings]
 	services atomic.Pointer[credentials]
+	policies atomic.Pointer[policyTable]
 	now      func() time.Time
 	log      *slog.Logger
 	metrics  *Metrics
@@ -101,9 +106,11 @@ func Open(c Config) (*Service, error) {
 	}
 	s.settings.Store(&c.Settings)
 	s.services.Store(newCredentials(nil))
+	s.policies.Store(new(policyTable))
 	s.hasher = newHasher(c.Hashing)
 	s.attempts = newAttempts(c.Limits)
 	s.seen = newSightings()
+	s.proofs = dpop.NewVerifier(s.now())
 	s.metrics = newMetrics(s)
 	var err error
 	s.names, err = newNameCache(c.Store)
@@ -144,7 +151,14 @@ func (s *Service) Metrics() *Metrics { return s.metrics }
 // verifier is the verifier under the settings in force.
 func (s *Service) verifier() verify.Verifier {
 	set := s.Settings()
-	return verify.Verifier{Keys: s.keyring, Revoked: s.list, MaxStaleness: set.MaxStaleness, OnceMax: set.OnceMaxTTL}
+	v := verify.Verifier{Keys: s.keyring, Revoked: s.list, MaxStaleness: set.MaxStaleness, OnceMax: set.OnceMaxTTL, Sealed: s.keyring}
+	if p := s.policies.Load(); len(*p) > 0 {
+		v.Policies = *p
+	}
+	if len(set.FormatEnds) > 0 {
+		v.Ended = endedFormats(set.FormatEnds, s.now())
+	}
+	return v
 }
 
 // Revocations is how many live entries the list in memory has.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"macaroond/service/api"
+	"macaroond/service/dpop"
 	"macaroond/service/verify"
 	"macaroond/storage"
 )
@@ -15,15 +16,50 @@ import (
 // lost nothing. It may turn an allowed verdict into replayed, and counts what it
 // came to. With an error nobody knows whether the token was used, and the
 // verdict is worth nothing.
-func (s *Service) settle(ctx context.Context, v *verify.Verdict) error {
-	if v.Allowed() && len(v.Points()) > 0 {
-		if err := s.use(ctx, v); err != nil {
-			s.count(api.CodeStale)
+func (s *Service) settle(ctx context.Context, v *verify.Verdict, proof *dpop.Binding) error {
+	if v.Allowed() {
+		if err := s.useUp(ctx, v, proof); err != nil {
+			s.count(AsError(err).Code)
 			return err
 		}
 	}
 	s.count(v.Code)
+	if v.Allowed() {
+		s.accepted(v.Chain.Identifier())
+	}
 	return nil
+}
+
+// useUp takes the proof first: it can be given back.
+func (s *Service) useUp(ctx context.Context, v *verify.Verdict, proof *dpop.Binding) error {
+	switch err := proof.Use(); {
+	case errors.Is(err, dpop.ErrReplayed):
+		v.ProofReplayed(err)
+		return nil
+	case err != nil:
+		return &Error{Code: api.CodeBusy, Detail: err.Error(), RetryAfter: dpop.Skew}
+	}
+	if len(v.Points()) == 0 {
+		return nil
+	}
+	err := s.use(ctx, v)
+	if err != nil || !v.Allowed() {
+		proof.Release()
+	}
+	return err
+}
+
+// bind puts what a request shows of a key into the question.
+func (s *Service) bind(q *verify.Question, shown *dpop.Presented) *dpop.Binding {
+	if shown == nil {
+		return nil
+	}
+	q.MustBind = shown.Scheme
+	proof := s.proofs.Bind(shown, dpop.Request{Method: q.Request.Method, Token: q.Token, Now: q.Request.Time})
+	if proof != nil {
+		q.Proof = proof
+	}
+	return proof
 }
 
 // use puts the points of a verdict into the ledger, all in one transaction.
@@ -40,10 +76,13 @@ func (s *Service) use(ctx context.Context, v *verify.Verdict) error {
 	return err
 }
 
-// cannotKnow is what a gateway is told when the ledger cannot be written: 503,
-// never that the token is bad.
+// cannotKnow is what a gateway is told when nobody can know whether the token
+// or its proof was used: 503, never that the token is bad.
 func (s *Service) cannotKnow(err error) error {
 	e := AsError(err)
+	if e.Code == api.CodeBusy {
+		return &api.Refusal{Code: e.Code, Reason: e.Detail, RetryAfter: e.RetryAfter}
+	}
 	s.log.Warn("a one-time token cannot be judged", "error", e.Err, "reason", e.Detail)
 	return &api.Refusal{Code: api.CodeStale, Reason: "the verifier cannot know whether the token was used before", RetryAfter: time.Second}
 }

@@ -37,7 +37,7 @@ func (s *Service) AddUser(ctx context.Context, in api.UserIn, actor string, src 
 	if in.Role != "" && in.Role != RoleAdmin {
 		return api.User{}, badField("/role", "the only role is %q", RoleAdmin)
 	}
-	if err := checkPassword("/password", in.Password); err != nil {
+	if err := checkPassword("/password", in.Password, key); err != nil {
 		return api.User{}, err
 	}
 	u := storage.User{ID: token.NewID(token.UserPrefix), Name: name, NameKey: key, Role: in.Role, CreatedAt: s.now()}
@@ -53,7 +53,7 @@ func (s *Service) AddUser(ctx context.Context, in api.UserIn, actor string, src 
 }
 
 func userOut(u storage.User) api.User {
-	return api.User{ID: u.ID, Username: u.Name, Role: u.Role, CreatedAt: api.At(u.CreatedAt), SuspendedAt: apiTime(u.SuspendedAt)}
+	return api.User{ID: u.ID, Username: u.Name, Role: u.Role, CreatedAt: api.At(u.CreatedAt), SuspendedAt: apiTime(u.SuspendedAt), Owner: u.Owner}
 }
 
 // Users is one page of users, by name. after is the former page's Next.
@@ -104,7 +104,11 @@ func (s *Service) ResumeUser(ctx context.Context, id, actor string, src Source) 
 
 // SetPassword replaces a password and revokes every device.
 func (s *Service) SetPassword(ctx context.Context, id, password, actor string, src Source) error {
-	if err := checkPassword("/password", password); err != nil {
+	user, err := s.store.User(ctx, id)
+	if err != nil {
+		return err
+	}
+	if err := checkPassword("/password", password, user.NameKey); err != nil {
 		return err
 	}
 	phc, err := s.hasher.hash(ctx, password)

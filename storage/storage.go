@@ -39,6 +39,10 @@ var (
 	ErrBranchLimit     = errors.New("too many live branches revoked under this root key")
 	ErrCodeUnknown     = errors.New("recovery code is unknown or used")
 	ErrPasswordChanged = errors.New("the password was changed meanwhile")
+	ErrTooMany         = errors.New("there are as many as there may be")
+	ErrServiceGone     = errors.New("the service or its secret was removed")
+	ErrPrivileged      = errors.New("the user has a role or a password")
+	ErrOwned           = errors.New("the user is another backend's")
 )
 
 // UnavailableError says that the database could not do what was asked: the
@@ -66,7 +70,7 @@ type State struct {
 	Generation string // names one uninterrupted history: changes when a backup is restored
 	Sequence   int64  // of the latest revocation ever given out in this generation; 0 is none
 	Audit      int64  // of the latest audit entry; 0 is none
-	Revision   int64  // grows with every change of epochs, services or users' roles (a user created with one, too)
+	Revision   int64  // grows with every change of epochs, services, policies or users' roles (a user created with one, too)
 }
 
 // User is an account. Times are stored in whole milliseconds, UTC; a zero time
@@ -79,6 +83,9 @@ type User struct {
 	Role         string // empty or "admin"
 	CreatedAt    time.Time
 	SuspendedAt  time.Time
+	SuspendedBy  string // the Owner when it did; empty for an operator or administrator
+	Owner        string // the service whose user this is (see Subjects); empty for a local one
+	Subject      string // that service's own id of the user
 }
 
 // Device is one login of a user. Revoked devices stay listed until their root
@@ -125,6 +132,7 @@ type IssueDevice struct {
 	MaxDevices   int       // live devices a user may have, the new one included; at least 1
 	PasswordHash *string   // the hash that a password was checked against: it must still be the user's; nil for none
 	RecoveryCode *[32]byte // hash of a recovery code to consume; nil for none
+	LinkID       string    // an approved link to consume (ErrNotFound without one); empty for none
 }
 
 // Grain is what a revocation kills. A user's is all of the user's devices.
@@ -134,16 +142,18 @@ const (
 	GrainDevice Grain = 1 + iota // RootKeyID
 	GrainBranch                  // RootKeyID and Fingerprint
 	GrainEpoch                   // Epoch
+	GrainPolicy                  // nothing: the policies of Subject are others now (see [Policies])
 )
 
 // Revocation is one entry of the list.
 type Revocation struct {
 	Seq         int64
 	Grain       Grain
-	RootKeyID   [16]byte  // zero for an epoch
-	Fingerprint [16]byte  // zero but for a branch
+	RootKeyID   [16]byte  // zero for an epoch and a policy
+	Fingerprint [16]byte  // zero but for a branch; of a policy random, so that each change is an entry of its own
 	Epoch       uint32    // zero but for an epoch
 	ExpiresAt   time.Time // when the entry may go: ClockSkew is in it
+	Subject     string    // of a policy: a user's, service's or device's id, empty for everybody
 }
 
 // RevokeDevices selects live devices of one user.
@@ -224,18 +234,19 @@ type Event struct {
 type AuditEntry struct {
 	Seq int64
 	Event
+	Address    AddressSeal
 	Prev, Hash [32]byte
 }
 
 // Expire says what has had its time.
 type Expire struct {
-	Now         time.Time // revocations, root keys and their revoked or expired devices whose expiry (plus ClockSkew) is before this go
+	Now         time.Time // revocations, policies, root keys and their revoked or expired devices whose expiry (plus ClockSkew) is before this go
 	AuditBefore time.Time // audit entries older than this go, the oldest first and none behind one that stays; zero keeps all
 	Limit       int       // rows a table and call, at least 1; the caller repeats while any count equals it
 }
 
 // Expired counts what went.
-type Expired struct{ Revocations, RootKeys, Devices, Epochs, Audit, Accepted int }
+type Expired struct{ Revocations, RootKeys, Devices, Epochs, Accepted, Policies, Audit int }
 
 // Store is the contract. All methods are safe for concurrent use. Every method
 // that changes something takes the audit event written in the same
@@ -249,6 +260,7 @@ type Expired struct{ Revocations, RootKeys, Devices, Epochs, Audit, Accepted int
 // reported as it is. After Close every method returns an [UnavailableError].
 type Store interface {
 	Accepted
+	Accounts
 	Renewals
 
 	// State MUST reflect every transaction that was answered before the call,
@@ -265,11 +277,13 @@ type Store interface {
 	Users(ctx context.Context, afterKey string, limit int) ([]User, error) // ordered by NameKey
 	// SetPassword replaces the hash; with Revoke all the user's devices are
 	// revoked (reason "password changed") in the same transaction.
-	// Errors: ErrNotFound, ErrPasswordChanged.
+	// Errors: ErrNotFound, ErrPasswordChanged, ErrOwned (a user with an Owner has none).
 	SetPassword(ctx context.Context, in SetPassword, ev Event) ([]Revocation, error)
 	// SuspendUser forbids login and revokes every live device and every
 	// unexpired root key of the user (reason "suspended") in the same transaction. Suspending a
-	// suspended user changes nothing, nor does resuming one who is not. ErrNotFound.
+	// suspended user changes nothing but that an Owner's suspension becomes the
+	// caller's, nor does resuming one who is not. Errors: ErrNotFound;
+	// ErrLastAdmin, when nobody else could administer.
 	SuspendUser(ctx context.Context, id string, ev Event) ([]Revocation, error)
 	ResumeUser(ctx context.Context, id string, ev Event) error // ErrNotFound; brings no device back
 
@@ -329,9 +343,12 @@ type Store interface {
 	// reseal is returned as it is; it runs inside the transaction, as seal does.
 	ResealEpochs(ctx context.Context, reseal func(number uint32, sealed []byte) ([]byte, error), ev Event) (int, error)
 
-	AddService(ctx context.Context, s Service, ev Event) error    // ErrNameTaken
-	Services(ctx context.Context) ([]Service, error)              // live ones, ordered by Name
-	RemoveService(ctx context.Context, id string, ev Event) error // ErrNotFound
+	AddService(ctx context.Context, s Service, ev Event) error // ErrNameTaken
+	Services(ctx context.Context) ([]Service, error)           // live ones, ordered by Name
+	ServiceSecrets
+	Subjects
+
+	Policies
 
 	AppendAudit(ctx context.Context, ev ...Event) error
 	Audit(ctx context.Context, after int64, limit int) ([]AuditEntry, error) // ordered by Seq

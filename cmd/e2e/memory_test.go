@@ -3,12 +3,15 @@ package e2e
 import (
 	"fmt"
 	"net/http"
+	"net/http/httptrace"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"macaroond/service/api"
 )
@@ -29,9 +32,21 @@ func TestLoginMemory(t *testing.T) {
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	statuses := map[int]int{}
+	var told []time.Duration // how long the server took to say 503
 	for range attempts {
 		wg.Go(func() {
-			res, err := http.Post(a.url+"/v1/login", "application/json", strings.NewReader(body))
+			var wrote, answered time.Time
+			trace := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
+				WroteRequest:         func(httptrace.WroteRequestInfo) { wrote = time.Now() },
+				GotFirstResponseByte: func() { answered = time.Now() },
+			})
+			req, err := http.NewRequestWithContext(trace, http.MethodPost, a.url+"/v1/login", strings.NewReader(body))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			req.Header.Set("Content-Type", "application/json")
+			res, err := http.DefaultClient.Do(req)
 			if err != nil {
 				t.Error(err)
 				return
@@ -41,6 +56,9 @@ func TestLoginMemory(t *testing.T) {
 				t.Error("503 without Retry-After")
 			}
 			mu.Lock()
+			if res.StatusCode == http.StatusServiceUnavailable {
+				told = append(told, answered.Sub(wrote))
+			}
 			statuses[res.StatusCode]++
 			mu.Unlock()
 		})
@@ -48,8 +66,10 @@ func TestLoginMemory(t *testing.T) {
 	wg.Wait()
 	t.Logf("statuses: %v", statuses)
 	if statuses[http.StatusOK] < pool || statuses[http.StatusServiceUnavailable] == 0 || len(statuses) != 2 {
-		t.Errorf("statuses %v: want some 200, the rest 503", statuses)
+		t.Fatalf("statuses %v: want some 200, the rest 503", statuses)
 	}
+	slices.Sort(told)
+	t.Logf("503 after %.1f ms (median), %.1f ms (99th percentile)", ms(told[len(told)/2]), ms(told[len(told)*99/100]))
 	if peak := peakMemory(t, a.cmd.Process.Pid); raceEnabled {
 		t.Logf("peak %d MiB, of a race-instrumented binary: not judged", peak>>20)
 	} else if limit := (pool*19 + 64) << 20; peak > limit {
@@ -59,6 +79,8 @@ func TestLoginMemory(t *testing.T) {
 	}
 	a.login(t, u)
 }
+
+func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 var highWater = regexp.MustCompile(`VmHWM:\s+(\d+) kB`)
 

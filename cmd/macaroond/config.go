@@ -31,6 +31,7 @@ type config struct {
 	Issuer         string        `key:"issuer" default:"" doc:"Public URL of this service: the tokens' location. Needed outside --dev." reload:"yes"`
 	Audience       string        `key:"audience" default:"macaroond" doc:"The authority's own audience: tokens narrowed for its own API name it." reload:"yes"`
 	AuthzAudience  string        `key:"authz_audience" default:"" doc:"Audience judged under /authz when the gateway's URL names none; empty is the authority's own. Under /authz/request it is the only one." reload:"yes"`
+	AuthzOrigin    string        `key:"authz_origin" default:"" doc:"Origin of what gateways guard, as clients write it, such as https://api.example.com: what a DPoP proof at /authz must name. Empty refuses tokens there that are bound to a key." reload:"yes"`
 	Key            string        `key:"key" default:"" secret:"yes" doc:"Key-encryption keys, one a line, the first seals. Prefer key_file."`
 	KeyFile        string        `key:"key_file" default:"" doc:"File with the key-encryption keys, mode 0600. A systemd credential named macaroond_key is found by itself."`
 	TLSCertFile    string        `key:"tls_cert_file" default:"" doc:"Certificate chain (PEM) for TLS on listen; read again on SIGHUP." reload:"yes"`
@@ -48,6 +49,7 @@ type config struct {
 	OnceMaxTTL     time.Duration `key:"once_max_ttl" default:"24h" doc:"How far away the time-before in front of a once may be: until then the ledger keeps what was used. 0 refuses one-time tokens." reload:"yes"`
 	MaxPrefixTTL   time.Duration `key:"max_prefix_ttl" default:"2h" doc:"How far away the expiry that a prefix covers may be. A prefix lets a resource server verify tokens of its own audience without asking; whoever steals it can make such tokens until that expiry." reload:"yes"`
 	RotateEvery    time.Duration `key:"rotate_every" default:"2160h" doc:"How old the signing epoch becomes before another begins (90 days); 0 leaves that to keys rotate. Nobody is logged out by it." reload:"yes"`
+	FreshLogin     time.Duration `key:"fresh_login" default:"10m" doc:"How long after a login with a password or recovery code a device may link others, remove others, and have new recovery codes without showing it again. Without either, these wait a day. 0 asks each time." reload:"yes"`
 	MaxDevices     int           `key:"max_devices" default:"100" doc:"Live devices a user may have; beyond it those without install_id and idle longest go first." reload:"yes"`
 	AuditRetention time.Duration `key:"audit_retention" default:"2160h" doc:"How long audit entries are kept (90 days); 0 keeps all." reload:"yes"`
 	HashMemory     int           `key:"hash_memory" default:"19456" doc:"KiB of memory of one argon2id hash; at least 19456 (19 MiB)."`
@@ -259,9 +261,11 @@ func (c *config) check() error {
 		{"session_max", c.SessionMax != 0 && c.SessionMax < time.Minute, "0 (no limit) or at least 1m"},
 		{"access_ttl", c.AccessTTL < time.Second || c.AccessTTL > c.RootTTL, "1s to root_ttl"},
 		{"max_staleness", c.MaxStaleness < time.Second, "at least 1s"},
+		{"authz_origin", !origin(c.AuthzOrigin), "scheme://host[:port]"},
 		{"once_max_ttl", c.OnceMaxTTL < 0 || c.OnceMaxTTL > 366*24*time.Hour, "0 (no one-time tokens) to 8784h"},
 		{"max_prefix_ttl", c.MaxPrefixTTL < 0, "0 (no prefixes) or more"},
 		{"rotate_every", c.RotateEvery != 0 && c.RotateEvery < time.Hour, "0 (never) or at least 1h"},
+		{"fresh_login", c.FreshLogin < 0 || c.FreshLogin > 24*time.Hour, "0 to 24h"},
 		{"max_devices", c.MaxDevices < 1 || c.MaxDevices > 10_000, "1 to 10000"},
 		{"audit_retention", c.AuditRetention < 0, "0 or more"},
 		{"hash_memory", c.HashMemory < 19456 || c.HashMemory > 4<<20, "19456 to 4194304"},
@@ -297,6 +301,12 @@ func address(s string) bool {
 		return path != ""
 	}
 	return hostPort(s)
+}
+
+// origin accepts http or https and a host, or nothing.
+func origin(s string) bool {
+	u, err := url.Parse(s)
+	return s == "" || err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "" && u.Scheme+"://"+u.Host == s
 }
 
 func logLevel(s string) bool { return slices.Contains([]string{"debug", "info", "warn", "error"}, s) }

@@ -20,6 +20,7 @@ import (
 	"macaroond/caveats"
 	"macaroond/service/api"
 	"macaroond/service/client"
+	"macaroond/service/dpop"
 	"macaroond/service/guard"
 	"macaroond/service/httpapi"
 	"macaroond/service/token"
@@ -37,6 +38,7 @@ type edgeConfig struct {
 	TLSCertFile    string        `key:"tls_cert_file" default:"" doc:"Certificate chain (PEM) for TLS on listen; read again on SIGHUP." reload:"yes"`
 	TLSKeyFile     string        `key:"tls_key_file" default:"" doc:"Private key (PEM) for tls_cert_file." reload:"yes"`
 	TrustedProxies []string      `key:"trusted_proxies" default:"127.0.0.0/8 ::1/128" doc:"CIDRs of gateways: only they may ask, and their X-Forwarded-For is believed. A Unix socket's peer counts as 127.0.0.1." reload:"yes"`
+	AuthzOrigin    string        `key:"authz_origin" default:"" doc:"Origin of what the gateway guards, as clients write it, such as https://api.example.com: what a DPoP proof must name. Empty refuses tokens that are bound to a key." reload:"yes"`
 	RemoteUser     string        `key:"remote_user" default:"id" doc:"What the Remote-User header tells a backend: id or username." reload:"yes"`
 	MaxStaleness   time.Duration `key:"max_staleness" default:"30s" doc:"How old the list of revocations may be before the authority is asked about each token, and, while it is away, each is refused as stale (503). So long a revoked token may live on here at most."`
 	LogLevel       string        `key:"log_level" default:"info" doc:"debug, info, warn or error. At debug each verdict has a line, too." reload:"yes"`
@@ -95,6 +97,7 @@ func (c *edgeConfig) check() error {
 		{"listen", !address(c.Listen), "HOST:PORT or unix:PATH"},
 		{"metrics_listen", c.MetricsListen != "" && !hostPort(c.MetricsListen), "HOST:PORT"},
 		{"audience", c.Audience != "" && !plainWord(c.Audience), "1 to 128 printable ASCII characters without space"},
+		{"authz_origin", !origin(c.AuthzOrigin), "scheme://host[:port]"},
 		{"credential", c.Credential != "" && c.CredentialFile != "", "not given together with credential_file"},
 		{"tls_key_file", (c.TLSCertFile == "") != (c.TLSKeyFile == ""), "given together with tls_cert_file"},
 		{"remote_user", c.RemoteUser != "id" && c.RemoteUser != "username", "id or username"},
@@ -276,7 +279,7 @@ func (d *edge) apply(cfg *edgeConfig) error {
 	}
 	d.setLevel(cfg.LogLevel)
 	d.swap.Set(httpapi.NewEdge(httpapi.Config{
-		TrustedProxies: proxies, RemoteUser: cfg.RemoteUser, Version: versionOf(), Log: d.log, Requests: d.counts,
+		TrustedProxies: proxies, AuthzOrigin: cfg.AuthzOrigin, RemoteUser: cfg.RemoteUser, Version: versionOf(), Log: d.log, Requests: d.counts,
 	}, d))
 	return nil
 }
@@ -299,12 +302,12 @@ func (d *edge) reload() {
 // Gateway judges; see [guard.Guard.Gateway]. As long as the authority has not
 // said that the credential serves the audience, a token that it calls inactive
 // may be a good one, and a client must not be told otherwise.
-func (d *edge) Gateway(ctx context.Context, text string, facts caveats.Request) (*api.Pass, error) {
+func (d *edge) Gateway(ctx context.Context, text string, facts caveats.Request, shown *dpop.Presented) (*api.Pass, error) {
 	if !d.rights.confirmed.Load() {
 		d.observe(guard.Observation{Code: api.CodeStale, How: guard.Local})
 		return nil, &api.Refusal{Code: api.CodeStale, Reason: "the verifier cannot know: the authority has not confirmed its credential"}
 	}
-	return d.guard.Gateway(ctx, text, facts)
+	return d.guard.Gateway(ctx, text, facts, shown)
 }
 
 // Ready says what keeps the sidecar from judging by itself.

@@ -208,7 +208,7 @@ func (c *config) settings() service.Settings {
 		Issuer: c.Issuer, Audience: c.Audience, GatewayAudience: gateway, Signup: c.Signup,
 		RootTTL: c.RootTTL, RenewGrace: c.RenewGrace, SessionMax: c.SessionMax, AccessTTL: c.AccessTTL, MaxStaleness: c.MaxStaleness, OnceMaxTTL: c.OnceMaxTTL, MaxPrefixTTL: c.MaxPrefixTTL,
 		Browser:    c.BrowserAud,
-		MaxDevices: c.MaxDevices, AuditRetention: c.AuditRetention, RotateEvery: c.RotateEvery,
+		MaxDevices: c.MaxDevices, FreshLogin: c.FreshLogin, AuditRetention: c.AuditRetention, RotateEvery: c.RotateEvery,
 	}
 }
 

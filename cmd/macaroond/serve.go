@@ -178,7 +178,7 @@ func (a *authority) apply(cfg *config) error {
 	a.setLevel(cfg.LogLevel)
 	a.svc.SetSettings(cfg.settings())
 	a.swap.Set(httpapi.New(httpapi.Config{
-		Service: a.svc, TrustedProxies: proxies, CORSOrigins: cfg.CORSOrigins, RemoteUser: cfg.RemoteUser,
+		Service: a.svc, TrustedProxies: proxies, CORSOrigins: cfg.CORSOrigins, AuthzOrigin: cfg.AuthzOrigin, RemoteUser: cfg.RemoteUser,
 		Version: versionOf(), Log: a.log, Requests: a.counts,
 	}))
 	a.cfg = cfg

@@ -107,6 +107,7 @@ type Device struct {
 	LastSeenAt    Time   `json:"last_seen_at"`
 	ExpiresAt     Time   `json:"expires_at"`
 	Current       bool   `json:"current"`
+	RemovalDueAt  *Time  `json:"removal_due_at,omitempty"` // when a removal that waits may be done
 	RevokedAt     *Time  `json:"revoked_at,omitempty"`
 	RevokedReason string `json:"revoked_reason,omitempty"`
 }
@@ -162,11 +163,12 @@ type Principal struct {
 	RootKeyID string `json:"root_key_id"`
 }
 
-// CaveatVerdict is one caveat's part of a decision.
+// CaveatVerdict is one caveat's part of a decision. Those of policies come after
+// the token's own; their index goes on.
 type CaveatVerdict struct {
 	Index  int    `json:"index"`
 	Text   string `json:"text"`
-	Source string `json:"source"` // "mint" or "holder"
+	Source string `json:"source"` // "mint", "holder" or "policy"
 	Held   bool   `json:"held"`
 	Reason string `json:"reason,omitempty"`
 }
@@ -190,6 +192,7 @@ type User struct {
 	Role        string `json:"role,omitempty"`
 	CreatedAt   Time   `json:"created_at"`
 	SuspendedAt *Time  `json:"suspended_at,omitempty"`
+	Owner       string `json:"owner,omitempty"` // the service whose user this is
 }
 
 // Users is one page; Next, when not empty, is the next page's ?after=.
@@ -229,6 +232,8 @@ type Service struct {
 	Actions   []string `json:"actions"`
 	Rights    []string `json:"rights"`
 	CreatedAt Time     `json:"created_at"`
+
+	Secrets []ServiceSecret `json:"secrets"` // ids only
 }
 
 // Services is the answer of GET /v1/admin/services.

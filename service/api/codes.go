@@ -27,11 +27,17 @@ const (
 	CodeSignupOff        = "signup_off"         // 403
 	CodeBareRootRequired = "bare_root_required" // 403
 	CodeCSRF             = "csrf"               // 403: the cookie came with a request that may be a foreign page's
+	CodeProofRequired    = "proof_required"     // 403: the root alone is not enough, and this cannot wait
+	CodeProofRefused     = "proof_refused"      // 403: the token is good, the password or code beside it is wrong
 	CodeSessionOver      = "session_over"       // 403: nothing later can be given; log in again
 	CodeNotFound         = "not_found"          // 404
 	CodeMethodNotAllowed = "method_not_allowed" // 405
 	CodeNameTaken        = "name_taken"         // 409
 	CodeBranchLimit      = "branch_limit"       // 409
+	CodePolicyLimit      = "policy_limit"       // 409
+	CodeTooMany          = "too_many"           // 409: as many as there may be
+	CodeTooManyDelayed   = "too_many_delayed"   // 409: cancel one, or send a proof
+	CodeLastAdmin        = "last_admin"         // 409
 	CodeOtherGeneration  = "other_generation"   // 410: the feed is of another history, named in the problem
 	CodeBodyTooLarge     = "body_too_large"     // 413
 	CodeUnsupportedMedia = "unsupported_media"  // 415

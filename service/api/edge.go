@@ -21,6 +21,9 @@ type Introspection struct {
 	Fingerprints []string      `json:"fingerprints,omitempty"` // of the signatures after the 4th caveat to the last, in order: 22 characters of base64url each
 	Feed         *FeedPosition `json:"feed,omitempty"`         // where the authority's list of revocations stood
 	Prefix       *Prefix       `json:"prefix,omitempty"`
+
+	Policies      []string `json:"policies,omitempty"`       // caveats to be ANDed to the token's own, in that order
+	PoliciesUntil *Time    `json:"policies_until,omitempty"` // when the first of them ends: then ask again
 }
 
 // Prefix is the chain's signature right after the audience caveat: a secret,
@@ -52,11 +55,12 @@ type Feed struct {
 // grain that it does not know must not go on as if it understood the list.
 type Revocation struct {
 	Seq         int64  `json:"seq"`
-	Grain       string `json:"grain"` // "device", "branch" or "epoch"
+	Grain       string `json:"grain"` // "device", "branch", "epoch" or "policy"
 	RootKeyID   string `json:"root_key_id,omitempty"`
 	Fingerprint string `json:"fingerprint,omitempty"`
 	Epoch       uint32 `json:"epoch,omitzero"`
-	ExpiresAt   Time   `json:"expires_at"` // rounded up: the entry may go then
+	Subject     string `json:"subject,omitempty"` // of a policy: a user's, service's or device's id; left out for everybody
+	ExpiresAt   Time   `json:"expires_at"`        // rounded up: the entry may go then
 }
 
 // Grains of the feed.
@@ -64,6 +68,7 @@ const (
 	GrainDevice = "device" // RootKeyID: everything under that root key
 	GrainBranch = "branch" // RootKeyID and Fingerprint: a token and what was derived from it
 	GrainEpoch  = "epoch"  // Epoch: everything minted in it
+	GrainPolicy = "policy" // Subject: nothing dies, and what was known of its policies counts no more
 )
 
 // Moment is a timestamp in whole milliseconds, UTC, for what is measured

@@ -1,8 +1,9 @@
 package client
 
 import (
+	"bufio"
+	"bytes"
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -179,10 +181,11 @@ type feedReader struct {
 	body    *steady
 	entries func(generation string, batch []api.Revocation) error
 
-	dec  *jsontext.Decoder
-	out  FeedAnswer
-	last int64 // sequence
-	seen [4]bool
+	dec    *jsontext.Decoder
+	before int64 // bytes of the body that dec has not seen
+	out    FeedAnswer
+	last   int64 // sequence
+	seen   [4]bool
 }
 
 // Members of the answer, in the order in which the server sends them.
@@ -192,6 +195,8 @@ const (
 	memberEntries
 	memberNext
 )
+
+var members = map[string]int{"generation": memberGeneration, "as_of": memberAsOf, "entries": memberEntries, "next": memberNext}
 
 func (f *feedReader) read() (*FeedAnswer, error) {
 	f.last = f.q.After
@@ -226,9 +231,14 @@ func (f *feedReader) read() (*FeedAnswer, error) {
 }
 
 func (f *feedReader) member(name string) (err error) {
+	if i, ours := members[name]; ours {
+		if f.seen[i] {
+			return errFeed("the member %s is there twice", name)
+		}
+		f.seen[i] = true
+	}
 	switch name {
 	case "generation":
-		f.seen[memberGeneration] = true
 		var generation string
 		switch err = f.value(&generation); {
 		case err != nil:
@@ -239,7 +249,6 @@ func (f *feedReader) member(name string) (err error) {
 		}
 		f.out.Generation = generation
 	case "as_of":
-		f.seen[memberAsOf] = true
 		var at api.Moment
 		if err = f.value(&at); err == nil && at.IsZero() {
 			err = errFeed("as_of is no time")
@@ -249,10 +258,8 @@ func (f *feedReader) member(name string) (err error) {
 		if !f.seen[memberGeneration] {
 			return errFeed("entries come before their generation")
 		}
-		f.seen[memberEntries] = true
 		err = f.list()
 	case "next":
-		f.seen[memberNext] = true
 		err = f.value(&f.out.Next)
 	default: // of a newer release
 		f.extend()
@@ -265,209 +272,139 @@ func (f *feedReader) member(name string) (err error) {
 
 // list hands the entries on. Those that came before an error are handed on,
 // too: each stands by itself.
-func (f *feedReader) list() (err error) {
+func (f *feedReader) list() error {
 	if _, err := f.token('['); err != nil {
 		return err
 	}
-	var raw []byte // of the batch
-	var ends [feedBatch]int
-	n := 0
 	batch := make([]api.Revocation, 0, feedBatch)
-	flush := func() error {
-		var bad error
-		batch, bad = f.decode(batch[:0], string(raw), ends[:n])
-		raw, n = raw[:0], 0
-		if len(batch) > 0 {
-			if err := f.entries(f.out.Generation, batch); err != nil {
-				return err
-			}
-		}
-		return bad
-	}
-	for err == nil && f.dec.PeekKind() == '{' {
-		f.extend()
-		value, e := f.dec.ReadValue()
-		if e != nil {
-			err = f.bad(e)
-			break
-		}
-		raw = append(raw, value...)
-		ends[n] = len(raw)
-		if n++; n == feedBatch || len(raw) > maxElement {
-			err = flush()
-		}
-	}
-	if n > 0 {
-		if e := flush(); err == nil {
-			err = e
-		}
-	}
-	if err != nil {
+	if err := f.quick(batch); err != nil {
 		return err
 	}
-	_, err = f.token(']')
+	for f.dec.PeekKind() == '{' {
+		batch = batch[:0]
+		var bad error
+		for bad == nil && len(batch) < feedBatch && f.dec.PeekKind() == '{' {
+			var r api.Revocation
+			if r, bad = f.entry(); bad == nil {
+				batch = append(batch, r)
+			}
+		}
+		if err := f.handOn(batch); err != nil {
+			return err
+		}
+		if bad != nil {
+			return bad
+		}
+	}
+	_, err := f.token(']')
 	return err
 }
 
-// decode reads entries that stand one after another in text, whose parts they
-// keep: a million entries are not two million strings.
-func (f *feedReader) decode(batch []api.Revocation, text string, ends []int) ([]api.Revocation, error) {
-	from := 0
-	for _, end := range ends {
-		value := text[from:end]
-		from = end
-		r, ok := entryAsSent(value)
-		if !ok {
-			r = api.Revocation{}
-			if err := json.Unmarshal([]byte(value), &r); err != nil {
-				return batch, errFeed("an entry is none")
+// quick reads entries for as long as they stand in the very form in which
+// macaroond sends them, without the JSON decoder: at a start there can be a
+// million. What comes then is left to a decoder that takes itself to be at the
+// same place.
+func (f *feedReader) quick(batch []api.Revocation) error {
+	f.body.limit = 0 // an entry that does not fit the buffer is left to the decoder
+	r := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(f.dec.UnreadBuffer()), f.body), maxElement)
+	place := `{"":[`
+	for {
+		if _, err := r.Peek(1); err != nil {
+			break // the decoder says what is missing
+		}
+		buffered, _ := r.Peek(r.Buffered())
+		text, read := string(buffered), 0 // which the entries keep: a million of them are not two million strings
+		batch = batch[:0]
+		var bad error
+		for bad == nil {
+			s, ok := text[read:], true
+			if place == between {
+				s, ok = skip(s, ",")
+			}
+			var e api.Revocation
+			if ok {
+				e, s, ok = entryAsSent(s)
+			}
+			if !ok {
+				break
+			}
+			if bad = f.next(&e); bad == nil {
+				batch = append(batch, e)
+			}
+			read, place = len(text)-len(s), between
+		}
+		if err := f.handOn(batch); err != nil {
+			return err
+		}
+		if bad != nil {
+			return bad
+		}
+		_, _ = r.Discard(read) // it is in the buffer
+		if left := r.Buffered(); read == 0 && (left > longestEntry || text[0] == ']') {
+			break
+		} else if left > 0 && left <= longestEntry {
+			if _, err := r.Peek(left + 1); err != nil { // the rest of an entry
+				break
 			}
 		}
-		if r.Seq <= f.last {
-			return batch, fmt.Errorf("%w: entry %d after entry %d", ErrHistory, r.Seq, f.last)
-		}
-		if err := sound(&r); err != nil {
-			return batch, err
-		}
-		f.last = r.Seq
-		batch = append(batch, r)
 	}
-	return batch, nil
-}
-
-// sound holds an entry against what its grain needs.
-func sound(r *api.Revocation) error {
-	var ok bool
-	switch r.Grain {
-	case api.GrainDevice:
-		ok = id128(r.RootKeyID) && r.Fingerprint == "" && r.Epoch == 0
-	case api.GrainBranch:
-		ok = id128(r.RootKeyID) && id128(r.Fingerprint) && r.Epoch == 0
-	case api.GrainEpoch:
-		ok = r.RootKeyID == "" && r.Fingerprint == "" && r.Epoch > 0
-	default:
-		return &UnknownGrainError{r.Seq, r.Grain[:min(64, len(r.Grain))]}
-	}
-	if !ok || r.ExpiresAt.IsZero() {
-		return errFeed("entry %d does not have what its grain needs", r.Seq)
+	f.before = f.body.read - int64(r.Buffered()+len(place))
+	f.dec = jsontext.NewDecoder(io.MultiReader(strings.NewReader(place), r))
+	for range tokensTo[place] {
+		if _, err := f.dec.ReadToken(); err != nil {
+			return f.bad(err)
+		}
 	}
 	return nil
 }
 
-// id128 reports 16 bytes in base64url, in their one spelling.
-func id128(s string) bool {
-	if len(s) != 22 {
-		return false
+// between is what a decoder reads to be between entries.
+const (
+	between      = `{"":[0`
+	longestEntry = 512 // more than one takes in the form in which it is sent
+)
+
+var tokensTo = map[string]int{`{"":[`: 3, between: 4}
+
+// entry reads one by the decoder.
+func (f *feedReader) entry() (r api.Revocation, err error) {
+	f.extend()
+	value, err := f.dec.ReadValue()
+	if err != nil {
+		return r, f.bad(err)
 	}
-	var text [22]byte
-	var id [16]byte
-	copy(text[:], s)
-	n, err := strict.Decode(id[:], text[:])
-	return err == nil && n == len(id)
+	if json.Unmarshal(value, &r) != nil {
+		return r, errFeed("an entry is none")
+	}
+	return r, f.next(&r)
 }
 
-var strict = base64.RawURLEncoding.Strict()
+// next holds an entry against the one before it and against what it needs.
+func (f *feedReader) next(r *api.Revocation) error {
+	if r.Seq <= f.last {
+		return fmt.Errorf("%w: entry %d after entry %d", ErrHistory, r.Seq, f.last)
+	}
+	if err := sound(r); err != nil {
+		return err
+	}
+	f.last = r.Seq
+	return nil
+}
 
-// entryAsSent reads an entry in the very form in which macaroond sends it; any
-// other is left to the JSON library, which says the same of this form as far as
-// it is [sound] (FuzzEntry).
-func entryAsSent(s string) (r api.Revocation, ok bool) {
-	if s, ok = skip(s, `{"seq":`); !ok {
-		return r, false
-	}
-	var n uint64
-	if n, s, ok = number(s); !ok {
-		return r, false
-	}
-	r.Seq = int64(n)
-	if s, ok = skip(s, `,"grain":"`); !ok {
-		return r, false
-	}
-	switch {
-	case has(&s, api.GrainDevice+`","root_key_id":"`):
-		r.Grain = api.GrainDevice
-		r.RootKeyID, s, ok = plain(s)
-	case has(&s, api.GrainBranch+`","root_key_id":"`):
-		r.Grain = api.GrainBranch
-		if r.RootKeyID, s, ok = plain(s); ok {
-			if s, ok = skip(s, `,"fingerprint":"`); ok {
-				r.Fingerprint, s, ok = plain(s)
-			}
+// handOn gives entries to the caller, no more than feedBatch at a time.
+func (f *feedReader) handOn(entries []api.Revocation) error {
+	for len(entries) > 0 {
+		n := min(len(entries), feedBatch)
+		if err := f.entries(f.out.Generation, entries[:n]); err != nil {
+			return err
 		}
-	case has(&s, api.GrainEpoch+`","epoch":`):
-		r.Grain = api.GrainEpoch
-		n, s, ok = number(s)
-		r.Epoch = uint32(n)
-		ok = ok && n == uint64(r.Epoch)
-	default:
-		return r, false
+		entries = entries[n:]
 	}
-	if !ok || !has(&s, `,"expires_at":"`) {
-		return r, false
-	}
-	const form = "2006-01-02T15:04:05Z"
-	if len(s) != len(form)+len(`"}`) || s[len(form):] != `"}` {
-		return r, false
-	}
-	r.ExpiresAt.Time, ok = instant(s[:len(form)])
-	return r, ok
-}
-
-func skip(s, prefix string) (rest string, ok bool) {
-	if len(s) < len(prefix) || s[:len(prefix)] != prefix {
-		return s, false
-	}
-	return s[len(prefix):], true
-}
-
-func has(s *string, prefix string) (ok bool) {
-	*s, ok = skip(*s, prefix)
-	return ok
-}
-
-// number reads a whole number of at most 18 digits.
-func number(s string) (n uint64, rest string, ok bool) {
-	i := 0
-	for ; i < len(s) && i < 19 && '0' <= s[i] && s[i] <= '9'; i++ {
-		n = n*10 + uint64(s[i]-'0')
-	}
-	if i == 0 || i == 19 || s[0] == '0' && i > 1 {
-		return 0, s, false
-	}
-	return n, s[i:], true
-}
-
-// plain cuts off 22 characters and the quotation mark after them. What they are
-// is for [sound]: any that are not base64url are refused there, and would be,
-// too, as whatever they stand for in JSON, which is then shorter.
-func plain(s string) (text, rest string, ok bool) {
-	if len(s) < 23 || s[22] != '"' {
-		return "", s, false
-	}
-	return s[:22], s[23:], true
-}
-
-// instant reads YYYY-MM-DDThh:mm:ssZ.
-func instant(s string) (time.Time, bool) {
-	if s[4] != '-' || s[7] != '-' || s[10] != 'T' || s[13] != ':' || s[16] != ':' || s[19] != 'Z' {
-		return time.Time{}, false
-	}
-	var v [6]int
-	for i, at := range [...][2]int{{0, 4}, {5, 7}, {8, 10}, {11, 13}, {14, 16}, {17, 19}} {
-		for _, c := range []byte(s[at[0]:at[1]]) {
-			if c < '0' || c > '9' {
-				return time.Time{}, false
-			}
-			v[i] = v[i]*10 + int(c-'0')
-		}
-	}
-	t := time.Date(v[0], time.Month(v[1]), v[2], v[3], v[4], v[5], 0, time.UTC)
-	// time.Date takes the 31st of June for the 1st of July.
-	return t, t.Month() == time.Month(v[1]) && t.Day() == v[2] && t.Hour() == v[3] && t.Minute() == v[4] && t.Second() == v[5]
+	return nil
 }
 
 // extend lets the next element be read.
-func (f *feedReader) extend() { f.body.limit = f.dec.InputOffset() + maxElement }
+func (f *feedReader) extend() { f.body.limit = f.before + f.dec.InputOffset() + maxElement }
 
 func (f *feedReader) token(want jsontext.Kind) (jsontext.Token, error) {
 	f.extend()

@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"macaroond/caveats"
 	"macaroond/service"
 	"macaroond/service/api"
 	"macaroond/service/client"
@@ -108,7 +107,7 @@ func feedThroughput(b *testing.B, followers int) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	owner, err := n.svc.Authorize(b.Context(), grant.Token, caveats.Request{}, true)
+	owner, err := n.svc.Authorize(b.Context(), service.Shown{Token: grant.Token, Bare: true})
 	if err != nil {
 		b.Fatal(err)
 	}

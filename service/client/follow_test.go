@@ -68,7 +68,7 @@ func (n *node) start() {
 	svc, err := service.New(context.Background(), service.Config{
 		Store: store, Keys: n.keys, Now: time.Now, Log: log, Limits: service.DefaultLimits,
 		Hashing:  service.Hashing{MemoryKiB: 19456, Time: 2, Threads: 1, Pool: 1, Queue: 8},
-		Settings: service.Settings{Issuer: "https://auth.example", Audience: "macaroond", RootTTL: 24 * time.Hour, MaxStaleness: 30 * time.Second, MaxDevices: 10},
+		Settings: service.Settings{Issuer: "https://auth.example", Audience: "macaroond", RootTTL: 24 * time.Hour, MaxStaleness: 30 * time.Second, MaxDevices: 10, FreshLogin: 10 * time.Minute},
 	})
 	if err != nil {
 		n.t.Fatal(err)

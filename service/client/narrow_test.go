@@ -167,22 +167,22 @@ func TestNarrowRefuses(t *testing.T) {
 		n    Narrowing
 		want error // nil: any
 	}{
-		"no time at all":      {Narrowing{For: time.Millisecond}, nil},
-		"negative":            {Narrowing{For: -time.Minute}, nil},
-		"audience with space": {Narrowing{Audience: "a b"}, caveats.ErrSyntax},
-		"lower-case method":   {Narrowing{Methods: []string{"get"}}, caveats.ErrSyntax},
-		"relative path":       {Narrowing{Paths: []string{"photos"}}, caveats.ErrSyntax},
-		"two paths in one":    {Narrowing{Paths: []string{"/a /b"}}, caveats.ErrSyntax},
-		"star in an action":   {Narrowing{Actions: []string{"a*"}}, caveats.ErrSyntax},
-		"no origin":           {Narrowing{Origins: []string{"app.example"}}, caveats.ErrSyntax},
-		"unknown":             {Narrowing{Extra: []string{"tenant 7"}}, caveats.ErrUnknown},
+		"no time at all":       {Narrowing{For: time.Millisecond}, nil},
+		"negative":             {Narrowing{For: -time.Minute}, nil},
+		"audience with space":  {Narrowing{Audience: "a b"}, caveats.ErrSyntax},
+		"lower-case method":    {Narrowing{Methods: []string{"get"}}, caveats.ErrSyntax},
+		"relative path":        {Narrowing{Paths: []string{"photos"}}, caveats.ErrSyntax},
+		"two paths in one":     {Narrowing{Paths: []string{"/a /b"}}, caveats.ErrSyntax},
+		"star in an action":    {Narrowing{Actions: []string{"a*"}}, caveats.ErrSyntax},
+		"no origin":            {Narrowing{Origins: []string{"app.example"}}, caveats.ErrSyntax},
+		"unknown":              {Narrowing{Extra: []string{"tenant 7"}}, caveats.ErrUnknown},
 		"a thumbprint of none": {Narrowing{Extra: []string{"cnf n"}}, caveats.ErrSyntax},
-		"x- and no name":      {Narrowing{Extra: []string{"x- 7"}}, caveats.ErrSyntax},
-		"x- and no argument":  {Narrowing{Extra: []string{"x-tenant"}}, caveats.ErrSyntax},
-		"empty":               {Narrowing{Extra: []string{""}}, caveats.ErrSyntax},
-		"control character":   {Narrowing{Note: "a\x1b[2J"}, caveats.ErrSyntax},
-		"note too long":       {Narrowing{Note: strings.Repeat("a", 600)}, caveats.ErrSyntax},
-		"too many":            {Narrowing{Extra: slices.Repeat([]string{"note n"}, 70)}, token.ErrTooLarge},
+		"x- and no name":       {Narrowing{Extra: []string{"x- 7"}}, caveats.ErrSyntax},
+		"x- and no argument":   {Narrowing{Extra: []string{"x-tenant"}}, caveats.ErrSyntax},
+		"empty":                {Narrowing{Extra: []string{""}}, caveats.ErrSyntax},
+		"control character":    {Narrowing{Note: "a\x1b[2J"}, caveats.ErrSyntax},
+		"note too long":        {Narrowing{Note: strings.Repeat("a", 600)}, caveats.ErrSyntax},
+		"too many":             {Narrowing{Extra: slices.Repeat([]string{"note n"}, 70)}, token.ErrTooLarge},
 	} {
 		out, err := Narrow(root, c.n, at("2026-03-01T12:00:00Z"))
 		if err == nil || out != nil || c.want != nil && !errors.Is(err, c.want) {

@@ -39,7 +39,7 @@ func authority(t *testing.T) *client.Client {
 		Hashing: service.Hashing{MemoryKiB: 19456, Time: 2, Threads: 1, Pool: 2, Queue: 8},
 		Settings: service.Settings{
 			Issuer: "https://auth.example", Audience: "macaroond", GatewayAudience: "macaroond", Signup: "device",
-			RootTTL: 24 * time.Hour, RenewGrace: time.Minute, AccessTTL: time.Minute, MaxStaleness: 30 * time.Second, MaxDevices: 10,
+			RootTTL: 24 * time.Hour, RenewGrace: time.Minute, AccessTTL: time.Minute, MaxStaleness: 30 * time.Second, MaxDevices: 10, FreshLogin: 10 * time.Minute,
 		},
 	})
 	if err != nil {

@@ -1,14 +1,17 @@
 package client
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"macaroond/caveats"
+	"macaroond/service/dpop"
 	"macaroond/service/token"
 )
 
@@ -26,6 +29,10 @@ type TransportOptions struct {
 	// Paths. A path that is not canonical ([caveats.PatternFor]) is then an
 	// error, and so is one behind a proxy that rewrites paths.
 	BindRequest bool
+	// Key, when there is one, makes the tokens worth nothing to whoever has not
+	// got it: each is bound to the key (cnf) and goes with a fresh DPoP proof (RFC
+	// 9449) for its request, in the scheme DPoP.
+	Key *dpop.Key
 	// PlainHTTP permits origins of http:// that are not this machine. Whoever is
 	// on the way then reads every token.
 	PlainHTTP bool
@@ -71,12 +78,23 @@ type Transport struct {
 	tokenFor func(*http.Request, time.Time) (*token.Token, error)
 	base     http.RoundTripper
 	now      func() time.Time
+	key      *dpop.Key        // or nil
 	origins  map[string]*skew // never changed; by the origin's one spelling
 }
 
 // NewTransport makes a Transport that narrows t, a root or what a delegation
 // left of one. The errors say which option is wrong, and are those of [Narrow].
 func NewTransport(t *token.Token, o TransportOptions) (*Transport, error) {
+	return transportOf(t, func(context.Context) (*token.Token, error) { return t, nil }, o)
+}
+
+// Transport is a Transport that narrows the session's root, which is renewed on
+// the way.
+func (s *Session) Transport(o TransportOptions) (*Transport, error) {
+	return transportOf(s.held.Load().root, s.Root, o)
+}
+
+func transportOf(t *token.Token, root func(context.Context) (*token.Token, error), o TransportOptions) (*Transport, error) {
 	n, err := o.Narrowing.PerRequest(t)
 	if err != nil {
 		return nil, err
@@ -84,8 +102,16 @@ func NewTransport(t *token.Token, o TransportOptions) (*Transport, error) {
 	if o.BindRequest && len(n.Methods)+len(n.Paths) > 0 {
 		return nil, errors.New("BindRequest chooses method and path: leave those of the Narrowing empty")
 	}
-	tr := &Transport{base: o.Base, now: o.Now, origins: map[string]*skew{}}
+	if o.Key != nil {
+		// Not in place: the caller's own list may have room behind its end.
+		n.Extra = append(slices.Clip(n.Extra), "cnf "+o.Key.Thumbprint())
+	}
+	tr := &Transport{base: o.Base, now: o.Now, key: o.Key, origins: map[string]*skew{}}
 	tr.tokenFor = func(req *http.Request, now time.Time) (*token.Token, error) {
+		t, err := root(req.Context())
+		if err != nil {
+			return nil, err
+		}
 		if !o.BindRequest {
 			return Narrow(t, n, now)
 		}
@@ -133,7 +159,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	resp, outdated, err := t.send(req, req.Body, clock)
-	if err != nil || resp.StatusCode != http.StatusUnauthorized || !outdated {
+	if err != nil || !outdated || !t.untimely(resp.StatusCode) {
 		return resp, err
 	}
 	resp.Body.Close()
@@ -148,6 +174,12 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	resp, _, err = t.send(req, body, clock)
 	return resp, err
+}
+
+// untimely reports a status with which a wrong clock is answered: 401 for a
+// token, 403 for a proof. Either says that the request had no effect.
+func (t *Transport) untimely(status int) bool {
+	return status == http.StatusUnauthorized || t.key != nil && status == http.StatusForbidden
 }
 
 // send does req once with this body, which it closes, and a token of its own.
@@ -165,7 +197,19 @@ func (t *Transport) send(req *http.Request, body io.ReadCloser, clock *skew) (re
 	if r.Header == nil {
 		r.Header = http.Header{}
 	}
+	if r.Method == "" { // as net/http has it
+		r.Method = http.MethodGet
+	}
 	r.Header.Set("Authorization", "Bearer "+narrowed.Text())
+	if t.key != nil {
+		proof, err := t.key.Prove(r.Method, r.URL.String(), narrowed.Text(), sent.Add(ahead))
+		if err != nil {
+			closeBody(body)
+			return nil, false, err
+		}
+		r.Header.Set("Authorization", "DPoP "+narrowed.Text())
+		r.Header.Set("DPoP", proof)
+	}
 	r.Body = body
 	resp, err = t.base.RoundTrip(r)
 	if err != nil {

@@ -192,7 +192,7 @@ func TestBrokenVerdicts(t *testing.T) {
 		{"null", `null`, "stale"},
 	} {
 		a.answer("/v1/verify", func(w *httptest.ResponseRecorder) { w.Body = bytes.NewBufferString(row.body) })
-		pass, err := g.Gateway(t.Context(), text, get())
+		pass, err := g.Gateway(t.Context(), text, get(), nil)
 		if got := codeIn(err); got != row.code {
 			t.Errorf("%s: %s, want %s", row.name, got, row.code)
 		}

@@ -130,7 +130,7 @@ func BenchmarkEdge(b *testing.B) {
 	text := narrow(b, x.root.Token, window(), "audience photos", soon(), "path /photos/1")
 	facts := get()
 	ours := func() {
-		if _, err := g.Gateway(context.Background(), text, facts); err != nil {
+		if _, err := g.Gateway(context.Background(), text, facts, nil); err != nil {
 			b.Fatal(err)
 		}
 	}

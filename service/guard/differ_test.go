@@ -40,7 +40,7 @@ func TestSameAsTheAuthority(t *testing.T) {
 		facts := m.facts()
 		want, err := a.c.Verify(t.Context(), photos, api.VerifyIn{Token: text, Request: asked(facts)})
 		ok(t, err)
-		pass, err := g.Gateway(t.Context(), text, facts)
+		pass, err := g.Gateway(t.Context(), text, facts, nil)
 		got := codeIn(err)
 		seen[got+" "+how]++
 		if got == want.Code {

@@ -3,6 +3,7 @@ package guard
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"macaroond/service/api"
@@ -16,12 +17,18 @@ type sink struct{ *Guard }
 
 func (s sink) Entries(batch []api.Revocation) error {
 	entries := make([]storage.Revocation, len(batch))
+	h := s.history.Load()
+	var changed []change
 	for i := range batch {
 		if err := read(&batch[i], &entries[i]); err != nil {
 			return fmt.Errorf("revocation %d: %w", batch[i].Seq, err)
 		}
+		if e := &entries[i]; e.Grain == storage.GrainPolicy {
+			changed = append(changed, change{e.Subject, e.Seq, e.ExpiresAt})
+		}
 	}
-	if !s.history.Load().list.Add(entries...) {
+	h.policies.add(changed...)
+	if !h.list.Add(entries...) {
 		return errors.New("a grain that is not known")
 	}
 	return nil
@@ -47,12 +54,17 @@ func read(in *api.Revocation, out *storage.Revocation) error {
 			return errors.New("no epoch")
 		}
 		return nil
+	case api.GrainPolicy:
+		out.Grain, out.Subject = storage.GrainPolicy, strings.Clone(in.Subject) // the batch's texts are not ours
+		return nil
 	}
 	return errors.New("a grain that is not known")
 }
 
 func (s sink) AsOf(t time.Time) {
-	s.history.Load().list.SetAsOf(t)
+	h := s.history.Load()
+	h.policies.caughtUp(s.follow.Position())
+	h.list.SetAsOf(t)
 	s.once.Do(func() { close(s.ready) })
 }
 

@@ -151,7 +151,7 @@ func TestOneQuestionForMany(t *testing.T) {
 	})
 	var wg sync.WaitGroup
 	ask := func(ctx context.Context, want string) {
-		if _, err := g.Gateway(ctx, text, get()); codeIn(err) != want {
+		if _, err := g.Gateway(ctx, text, get(), nil); codeIn(err) != want {
 			t.Errorf("%v, want %s", err, want)
 		}
 	}
@@ -195,7 +195,7 @@ func TestFlood(t *testing.T) {
 			text = forge(narrow(t, begin, fmt.Sprint("note ", row, " ", i)))
 			b, _ := base64.RawURLEncoding.DecodeString(text)
 			copy(b[strings.Index(string(b), "usr_")+4:], fmt.Sprintf("%04d", i%10_000)) // begins otherwise
-			_, err := g.Gateway(t.Context(), base64.RawURLEncoding.EncodeToString(b), facts)
+			_, err := g.Gateway(t.Context(), base64.RawURLEncoding.EncodeToString(b), facts, nil)
 			codes[codeIn(err)]++
 			if r, is := err.(*api.Refusal); is && (r.Code == api.CodeRateLimited || r.Code == api.CodeBusy) && r.RetryAfter != time.Second {
 				t.Errorf("%s without saying when to come again", r.Code)

@@ -19,6 +19,7 @@ import (
 	"macaroond/caveats"
 	"macaroond/service/api"
 	"macaroond/service/client"
+	"macaroond/service/dpop"
 	"macaroond/service/revocation"
 	"macaroond/service/token"
 	"macaroond/service/verify"
@@ -42,6 +43,11 @@ type Options struct {
 	// Extra, and the ClientIP if it is not the connection's peer. It must not
 	// touch the body.
 	Facts func(*http.Request, *caveats.Request)
+	// URL is what the client asked for, as it wrote it: what a DPoP proof must
+	// name. nil: https when the connection has TLS and http otherwise, the Host
+	// header, and the path. A server behind a proxy that ends TLS or rewrites
+	// paths says it here. The query does not count.
+	URL func(*http.Request) string
 	// MaxBody is how many bytes of a body are read for a body-sha256 caveat; a
 	// longer one is refused (413). 0 is 64 KiB.
 	MaxBody int64
@@ -87,6 +93,7 @@ type Guard struct {
 	memory  memory
 	limits  limits
 	silence silence
+	proofs  *dpop.Verifier
 	serves  atomic.Bool // the authority has said that the credential serves the audience
 	history atomic.Pointer[history]
 	ready   chan struct{} // closed at the first complete list
@@ -100,8 +107,9 @@ type Guard struct {
 // learned under another one counts for nothing, and neither does an answer to a
 // question that was put under it.
 type history struct {
-	list    *revocation.List
-	flights singleflight.Group
+	list     *revocation.List
+	policies changes
+	flights  singleflight.Group
 }
 
 // New makes a guard and begins to follow the authority's feed. It does not wait
@@ -141,7 +149,7 @@ func New(ctx context.Context, o Options) (*Guard, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &Guard{o: o, client: c, ready: make(chan struct{})}
+	g := &Guard{o: o, client: c, proofs: dpop.NewVerifier(o.Now()), ready: make(chan struct{})}
 	g.history.Store(&history{list: revocation.New()})
 	if err := g.memory.init(o.Prefixes); err != nil {
 		return nil, err
@@ -199,8 +207,9 @@ func (g *Guard) Ready(context.Context) map[string]string {
 
 // Gateway judges a token for a request whose facts are given, but for time and
 // audience, which are the guard's: another audience is refused as forbidden,
-// for the gateway's configuration would be wrong. Errors are an [*api.Refusal].
-func (g *Guard) Gateway(ctx context.Context, text string, facts caveats.Request) (*api.Pass, error) {
+// for the gateway's configuration would be wrong. shown is what the request
+// shows of a key; nil is nothing. Errors are an [*api.Refusal].
+func (g *Guard) Gateway(ctx context.Context, text string, facts caveats.Request, shown *dpop.Presented) (*api.Pass, error) {
 	if facts.Audience != "" && facts.Audience != g.o.Audience {
 		return nil, &api.Refusal{Code: api.CodeForbidden, Reason: "this verifier is for another audience: ask without audience, or with its own"}
 	}
@@ -210,7 +219,7 @@ func (g *Guard) Gateway(ctx context.Context, text string, facts caveats.Request)
 	if !v.Read(text) {
 		return nil, g.refused(v, Local)
 	}
-	return g.judge(ctx, text, v, &facts, nil)
+	return g.judge(ctx, text, v, &facts, shown, nil)
 }
 
 // verdicts are used again; no text of one leaves but as a copy.
@@ -219,7 +228,7 @@ var verdicts = sync.Pool{New: func() any { return new(verify.Verdict) }}
 // judge goes on with a token that v has read. r gives the address of the client
 // when that is needed and the facts do not have it: for a caveat about it, and
 // for a question; nil gives none.
-func (g *Guard) judge(ctx context.Context, text string, v *verify.Verdict, facts *caveats.Request, r *http.Request) (*api.Pass, error) {
+func (g *Guard) judge(ctx context.Context, text string, v *verify.Verdict, facts *caveats.Request, shown *dpop.Presented, r *http.Request) (*api.Pass, error) {
 	facts.Time, facts.Audience = g.o.Now(), g.o.Audience
 	t := v.Unverified()
 	special := specialOf(t)
@@ -227,7 +236,7 @@ func (g *Guard) judge(ctx context.Context, text string, v *verify.Verdict, facts
 		address(facts, r)
 	}
 	if special.authority {
-		return g.online(ctx, text, facts)
+		return g.online(ctx, text, facts, special, shown)
 	}
 	if special.own {
 		// The server's own check may keep what it is given, for a cache of parsed
@@ -240,7 +249,7 @@ func (g *Guard) judge(ctx context.Context, text string, v *verify.Verdict, facts
 	how, stale := Local, facts.Time.Sub(h.list.AsOf()) > g.o.MaxStaleness
 	var p *prefix
 	if !stale {
-		p = g.memory.find(t, h)
+		p = g.memory.find(t, h, facts.Time)
 	}
 	if p == nil {
 		how = Introspected
@@ -254,14 +263,39 @@ func (g *Guard) judge(ctx context.Context, text string, v *verify.Verdict, facts
 			return nil, refusal
 		}
 	}
-	verifier := verify.Verifier{Revoked: h.list, Language: g.o.Language, MaxStaleness: math.MaxInt64} // asked about just now, or not stale
-	verifier.JudgeFrom(&verify.Question{Request: *facts}, &p.anchor, v)
+	if p.address {
+		address(facts, r)
+	}
+	verifier := verify.Verifier{Revoked: h.list, Language: g.o.Language, Policies: p, MaxStaleness: math.MaxInt64} // asked about just now, or not stale
+	q := verify.Question{Request: *facts}
+	var proof *dpop.Binding
+	if shown != nil {
+		q.MustBind = shown.Scheme
+		if proof = g.proofs.Bind(shown, dpop.Request{Method: facts.Method, Token: text, Now: facts.Time}); proof != nil {
+			q.Proof = proof
+		}
+	}
+	verifier.JudgeFrom(&q, &p.anchor, v)
+	if v.Allowed() { // the last step: a refused request uses no proof up
+		switch err := proof.Use(); {
+		case errors.Is(err, dpop.ErrReplayed):
+			v.ProofReplayed(err)
+		case err != nil:
+			return nil, g.busy(err, how)
+		}
+	}
 	if !v.Allowed() {
 		return nil, g.refused(v, how)
 	}
 	g.o.Observe(Observation{v.Code, how})
 	user, device := p.identity(v.Identity) // the verdict's own texts go with it
 	return &api.Pass{User: user, Username: p.username, Device: device, Audience: g.o.Audience, Role: p.role, Expires: v.Expires}, nil
+}
+
+// busy is the refusal when nobody can know whether a proof was used.
+func (g *Guard) busy(err error, how string) *api.Refusal {
+	g.o.Observe(Observation{api.CodeBusy, how})
+	return &api.Refusal{Code: api.CodeBusy, Reason: err.Error(), RetryAfter: dpop.Skew}
 }
 
 func (g *Guard) refused(v *verify.Verdict, how string) *api.Refusal {
@@ -276,6 +310,7 @@ type special struct {
 	own       bool // x-: a resource server's
 	body      bool // body-sha256: the body must be read
 	address   bool // client-ip: the address must be known
+	bound     bool // cnf: a proof must be shown
 }
 
 func specialOf(t *token.Token) (s special) {
@@ -293,6 +328,7 @@ func specialOf(t *token.Token) (s special) {
 			s.own = s.own || strings.HasPrefix(text, "x-")
 		case 'c':
 			s.address = s.address || strings.HasPrefix(text, "client-ip ")
+			s.bound = s.bound || strings.HasPrefix(text, "cnf ")
 		case 'b':
 			s.body = s.body || strings.HasPrefix(text, "body-sha256 ")
 		}

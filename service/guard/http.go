@@ -13,6 +13,7 @@ import (
 
 	"macaroond/caveats"
 	"macaroond/service/api"
+	"macaroond/service/dpop"
 	"macaroond/service/verify"
 )
 
@@ -49,9 +50,13 @@ func From(ctx context.Context) (api.Pass, bool) {
 }
 
 func (g *Guard) request(r *http.Request) (*api.Pass, error) {
-	text, err := bearer(r.Header["Authorization"], r.Header["Cookie"])
+	text, bound, err := bearer(r.Header["Authorization"], r.Header["Cookie"])
 	if err != nil {
 		return nil, err
+	}
+	var shown *dpop.Presented
+	if proofs := r.Header["Dpop"]; bound || len(proofs) > 0 {
+		shown = &dpop.Presented{Proofs: proofs, URL: g.urlOf(r), Scheme: bound}
 	}
 	facts := caveats.Request{Method: r.Method, Target: r.RequestURI, Origins: r.Header["Origin"]}
 	from := r
@@ -71,27 +76,41 @@ func (g *Guard) request(r *http.Request) (*api.Pass, error) {
 			return nil, err
 		}
 	}
-	return g.judge(r.Context(), text, v, &facts, from)
+	return g.judge(r.Context(), text, v, &facts, shown, from)
+}
+
+// urlOf is what the client asked for.
+func (g *Guard) urlOf(r *http.Request) string {
+	if g.o.URL != nil {
+		return g.o.URL(r)
+	}
+	scheme := "http://"
+	if r.TLS != nil {
+		scheme = "https://"
+	}
+	return scheme + r.Host + r.URL.EscapedPath()
 }
 
 // bearer takes the token from the one Authorization header: two readers of two
 // could each take another one, and so could they of a header and browser mode's
 // cookie. By itself that cookie is nothing here: only the authority can tell a
-// page of its own from a foreign one.
-func bearer(values, cookies []string) (string, error) {
+// page of its own from a foreign one. bound: the token came under the scheme DPoP
+// (RFC 9449 section 7.1).
+func bearer(values, cookies []string) (token string, bound bool, err error) {
 	if len(values) > 1 {
-		return "", &api.Refusal{Code: api.CodeBadRequest, Reason: "more than one Authorization header"}
+		return "", false, &api.Refusal{Code: api.CodeBadRequest, Reason: "more than one Authorization header"}
 	}
 	if len(values) == 1 {
 		if len(cookies) > 0 && len(api.CookieValues(cookies)) > 0 {
-			return "", &api.Refusal{Code: api.CodeBadRequest, Reason: "an Authorization header and the cookie " + api.Cookie + ": send one of them"}
+			return "", false, &api.Refusal{Code: api.CodeBadRequest, Reason: "an Authorization header and the cookie " + api.Cookie + ": send one of them"}
 		}
 		scheme, rest, _ := strings.Cut(values[0], " ")
-		if text := strings.TrimLeft(rest, " "); strings.EqualFold(scheme, "Bearer") && text != "" {
-			return text, nil
+		bound = strings.EqualFold(scheme, "DPoP")
+		if text := strings.TrimLeft(rest, " "); (bound || strings.EqualFold(scheme, "Bearer")) && text != "" {
+			return text, bound, nil
 		}
 	}
-	return "", &api.Refusal{Code: api.CodeNoToken, Reason: "send a token: Authorization: Bearer …"}
+	return "", false, &api.Refusal{Code: api.CodeNoToken, Reason: "send a token: Authorization: Bearer …"}
 }
 
 // peer is who is at the other end of the connection; no address for a Unix

@@ -334,7 +334,7 @@ func TestLogShowsNothing(t *testing.T) {
 			a.answer(path, func(w *httptest.ResponseRecorder) {
 				w.Body = bytes.NewBufferString(strings.ReplaceAll(say, "TOKEN", text))
 			})
-			_, err := g.Gateway(t.Context(), text, get())
+			_, err := g.Gateway(t.Context(), text, get(), nil)
 			showsNothing(t, "the refusal", fmt.Sprint(err), text)
 		}
 	}

@@ -110,7 +110,7 @@ func start(t *testing.T, change ...func(*service.Settings)) *authority {
 	t.Cleanup(func() { a.store.Close() })
 	settings := service.Settings{
 		Issuer: "https://auth.example", Audience: "macaroond", GatewayAudience: "macaroond", Signup: "device",
-		RootTTL: 24 * time.Hour, RenewGrace: time.Minute, AccessTTL: time.Minute, MaxStaleness: 30 * time.Second, OnceMaxTTL: 24 * time.Hour, MaxPrefixTTL: 2 * time.Hour, MaxDevices: 1000,
+		RootTTL: 24 * time.Hour, RenewGrace: time.Minute, AccessTTL: time.Minute, MaxStaleness: 30 * time.Second, OnceMaxTTL: 24 * time.Hour, MaxPrefixTTL: 2 * time.Hour, MaxDevices: 1000, FreshLogin: time.Hour,
 	}
 	for _, f := range change {
 		f(&settings)
@@ -194,7 +194,7 @@ func (a *authority) warm() {
 	for _, g := range a.names {
 		text, facts := narrow(a.t, g.Token, "audience names"), caveats.Request{Audience: "names"}
 		eventually(a.t, "the authority knows the name", func() bool {
-			pass, err := a.svc.Gateway(a.t.Context(), text, facts)
+			pass, err := a.svc.Gateway(a.t.Context(), text, facts, nil)
 			return err != nil || pass.Username == g.User.Username // revoked by now
 		})
 	}
@@ -258,7 +258,7 @@ func get() caveats.Request { return caveats.Request{Method: "GET", Target: "/pho
 func code(g *guard.Guard, text string) string { return codeOf(g, text, get()) }
 
 func codeOf(g *guard.Guard, text string, facts caveats.Request) string {
-	_, err := g.Gateway(context.Background(), text, facts)
+	_, err := g.Gateway(context.Background(), text, facts, nil)
 	return codeIn(err)
 }
 

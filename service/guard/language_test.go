@@ -27,7 +27,7 @@ func TestWhoJudges(t *testing.T) {
 		code      string
 		again     string // the code of the second time
 		verdicts  int64  // asked for
-		questions int64 // put
+		questions int64  // put
 	}{
 		{"once, and something that is refused", narrow(t, begin, "once abc", "method PUT"), "refused", "refused", 1, 0},
 		{"once, forged", forge(narrow(t, begin, "once abc")), "invalid", "invalid", 1, 0},

@@ -14,6 +14,7 @@ import (
 	"macaroond/caveats"
 	"macaroond/service/api"
 	"macaroond/service/client"
+	"macaroond/service/dpop"
 	"macaroond/service/token"
 )
 
@@ -41,7 +42,7 @@ func (g *Guard) learn(ctx context.Context, h *history, text string, t *token.Tok
 		return nil, &api.Refusal{Code: api.CodeExpired, Reason: "the token has expired"}
 	}
 	digest := t.UnverifiedDigest()
-	if _, ok := g.memory.refused.GetIfPresent(digest); ok {
+	if known, ok := g.memory.refused.GetIfPresent(digest); ok && known == h.policies.latest() {
 		return nil, invalid()
 	}
 	if refusal := g.limits.allow(from, g.o.Now()); refusal != nil {
@@ -117,8 +118,34 @@ func (g *Guard) introspect(ctx context.Context, h *history, text string, digest 
 	if err != nil {
 		return nil, err
 	}
+	for range mostOutdated {
+		p, err := g.question(ctx, h, text, t, digest)
+		if err != nil {
+			return nil, err
+		}
+		if h.policies.outdate(p) {
+			continue // the feed told of a change while the answer was on its way
+		}
+		if p.whole {
+			g.memory.whole.Set(digest, p)
+		} else {
+			g.memory.keep(t.UnverifiedIdentifier().RootKeyID, p)
+		}
+		return p, nil
+	}
+	g.o.Log.Warn("the authority answers with policies that are older than its feed")
+	return nil, cannotKnow()
+}
+
+// mostOutdated is how often a question is put whose answer knows less than the
+// feed has told: a node that is asked can be behind the one that is followed.
+const mostOutdated = 3
+
+// question asks once.
+func (g *Guard) question(ctx context.Context, h *history, text string, t *token.Token, digest [32]byte) (*prefix, error) {
+	known := h.policies.latest() // before the question: an answer may have been given before what comes now
 	var in *api.Introspection
-	err = g.silence.ask(ctx, func(ctx context.Context) (err error) {
+	err := g.silence.ask(ctx, func(ctx context.Context) (err error) {
 		in, err = g.client.IntrospectToEnforce(ctx, g.o.Credential, text)
 		if err == nil && !in.Active && !g.serves.Load() {
 			err = g.confirm(ctx)
@@ -133,7 +160,7 @@ func (g *Guard) introspect(ctx context.Context, h *history, text string, digest 
 		return nil, cannotKnow()
 	}
 	if !in.Active {
-		g.memory.refused.Set(digest, struct{}{})
+		g.memory.refused.Set(digest, known)
 		return nil, invalid()
 	}
 	g.serves.Store(true)
@@ -143,11 +170,6 @@ func (g *Guard) introspect(ctx context.Context, h *history, text string, digest 
 		return nil, cannotKnow()
 	}
 	p.history = h
-	if in.Prefix != nil {
-		g.memory.keep(t.UnverifiedIdentifier().RootKeyID, p)
-	} else {
-		g.memory.whole.Set(digest, p)
-	}
 	return p, nil
 }
 
@@ -177,8 +199,18 @@ func (g *Guard) understand(in *api.Introspection, t *token.Token) (*prefix, erro
 			return nil, errors.New("it is about another token")
 		}
 	}
-	p := &prefix{user: in.Sub, device: in.Device, username: in.Username, role: in.Role}
-	p.anchor.Caveats, p.anchor.Signature = n, t.UnverifiedSignature() // the authority found the whole chain good
+	p := &prefix{user: in.Sub, device: in.Device, username: in.Username, role: in.Role, policies: in.Policies}
+	if in.Feed == nil {
+		return nil, errors.New("it does not say what it knew")
+	}
+	p.sequence = in.Feed.Sequence
+	if in.PoliciesUntil != nil {
+		p.until = in.PoliciesUntil.Time
+	}
+	for _, text := range in.Policies {
+		p.address = p.address || strings.HasPrefix(text, "client-ip ")
+	}
+	p.whole, p.anchor.Caveats, p.anchor.Signature = in.Prefix == nil, n, t.UnverifiedSignature() // the authority found the whole chain good
 	if in.Prefix != nil {
 		p.anchor.Caveats = in.Prefix.Caveats
 		if in.Prefix.Caveats <= token.MintCaveats || in.Prefix.Caveats > n {
@@ -222,19 +254,23 @@ func (g *Guard) understand(in *api.Introspection, t *token.Token) (*prefix, erro
 	return p, nil
 }
 
-// decode reads base64url of just the length of to.
+// decode reads base64url of just the length of to: at most 32 bytes.
 func decode(to []byte, text string) error {
-	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	if err != nil || len(b) != len(to) {
-		return errors.New("a member is not base64url of the right length")
+	var source [43]byte // a million entries of the feed go through here
+	n := copy(source[:], text)
+	if n == len(text) && n == strict.EncodedLen(len(to)) {
+		if got, err := strict.Decode(to, source[:n]); err == nil && got == len(to) {
+			return nil
+		}
 	}
-	copy(to, b)
-	return nil
+	return errors.New("a member is not base64url of the right length")
 }
 
+var strict = base64.RawURLEncoding.Strict()
+
 // online has the authority judge a token that only it can judge.
-func (g *Guard) online(ctx context.Context, text string, facts *caveats.Request) (*api.Pass, error) {
-	pass, refusal := g.askVerdict(ctx, text, facts)
+func (g *Guard) online(ctx context.Context, text string, facts *caveats.Request, special special, shown *dpop.Presented) (*api.Pass, error) {
+	pass, refusal := g.askVerdict(ctx, text, facts, special, shown)
 	if refusal != nil {
 		g.o.Observe(Observation{refusal.Code, Online})
 		return nil, refusal
@@ -243,14 +279,24 @@ func (g *Guard) online(ctx context.Context, text string, facts *caveats.Request)
 	return pass, nil
 }
 
-func (g *Guard) askVerdict(ctx context.Context, text string, facts *caveats.Request) (*api.Pass, *api.Refusal) {
-	if refusal := g.limits.allow(facts.ClientIP, facts.Time); refusal != nil {
-		return nil, refusal
-	}
+func (g *Guard) askVerdict(ctx context.Context, text string, facts *caveats.Request, special special, shown *dpop.Presented) (*api.Pass, *api.Refusal) {
 	in := api.VerifyIn{Token: text, Request: api.Request{
 		Method: facts.Method, Path: facts.Target, Audience: facts.Audience, Actions: facts.Actions,
 		BodySHA256: facts.BodySHA256, Extra: facts.Extra,
 	}}
+	if shown != nil {
+		// The authority is told of one proof: two are as good as none. It is not
+		// told of the scheme, so that is judged here.
+		if shown.Scheme && !special.bound {
+			return nil, &api.Refusal{Code: api.CodeRefused, Reason: "the token is bound to no key, so it is not one for the scheme DPoP: send it as Bearer"}
+		}
+		if len(shown.Proofs) == 1 {
+			in.Request.DPoP, in.Request.URL = shown.Proofs[0], shown.URL
+		}
+	}
+	if refusal := g.limits.allow(facts.ClientIP, facts.Time); refusal != nil {
+		return nil, refusal
+	}
 	if facts.ClientIP.IsValid() {
 		in.Request.ClientIP = facts.ClientIP.String()
 	}
@@ -293,6 +339,8 @@ func (g *Guard) sweep(ctx context.Context) {
 		if ours := g.o.Now(); ours.Before(theirs) {
 			theirs = ours
 		}
-		g.history.Load().list.Sweep(theirs)
+		h := g.history.Load()
+		h.list.Sweep(theirs)
+		h.policies.sweep(theirs)
 	}
 }

@@ -17,11 +17,28 @@ type prefix struct {
 	history  *history // under which it was learned
 	begin    []byte   // identifier and covered caveats, as encoded
 	anchor   token.Anchor
+	whole    bool      // no prefix but a token, of which no other begins so
 	expires  time.Time // the earliest time-before that it covers
 	user     string    // the identity that it covers, in texts that stay
 	device   string
 	username string
 	role     string
+
+	sequence int64     // of the feed: what the answer knew, policies among it
+	policies []string  // ANDed to each token's own caveats
+	until    time.Time // the first of them ends then, and the authority is asked anew; zero: none ends
+	address  bool      // one of them is about the client's address
+}
+
+// Append implements [verify.Policies].
+func (p *prefix) Append(room []string, _ token.Identity, _ time.Time) []string {
+	return append(room, p.policies...)
+}
+
+// counts reports whether what was learned is still so: under this history, and
+// with these policies.
+func (p *prefix) counts(h *history, now time.Time) bool {
+	return p.history == h && (p.until.IsZero() || now.Before(p.until)) && !h.policies.outdate(p)
 }
 
 // identity gives who the token is for, in texts that stay when the verdict that
@@ -56,7 +73,7 @@ func newCache[K comparable, V any](size int, keep time.Duration) (*cache[K, V], 
 type memory struct {
 	prefixes *cache[token.RootKeyID, []*prefix] // a list never changes in place
 	whole    *cache[[32]byte, *prefix]          // tokens for which there is no prefix, by digest
-	refused  *cache[[32]byte, struct{}]         // tokens that were not active a moment ago
+	refused  *cache[[32]byte, int64]            // tokens that were not active a moment ago, with the latest change of policies known then
 }
 
 const (
@@ -76,7 +93,7 @@ func (m *memory) init(size int) (err error) {
 	if m.whole, err = newCache[[32]byte, *prefix](maxWhole, keepKnown); err != nil {
 		return err
 	}
-	m.refused, err = newCache[[32]byte, struct{}](maxRefused, keepRefused)
+	m.refused, err = newCache[[32]byte, int64](maxRefused, keepRefused)
 	return err
 }
 
@@ -94,15 +111,15 @@ func (m *memory) close() {
 }
 
 // find gives what covers the token, if anything does.
-func (m *memory) find(t *token.Token, h *history) *prefix {
+func (m *memory) find(t *token.Token, h *history, now time.Time) *prefix {
 	if list, ok := m.prefixes.GetIfPresent(t.UnverifiedIdentifier().RootKeyID); ok {
 		for _, p := range list {
-			if p.history == h && p.covers(t) {
+			if p.covers(t) && p.counts(h, now) {
 				return p
 			}
 		}
 	}
-	if p, ok := m.whole.GetIfPresent(t.UnverifiedDigest()); ok && p.history == h {
+	if p, ok := m.whole.GetIfPresent(t.UnverifiedDigest()); ok && p.counts(h, now) {
 		return p
 	}
 	return nil
@@ -115,7 +132,7 @@ func (m *memory) keep(id token.RootKeyID, p *prefix) {
 	m.prefixes.Compute(id, func(old []*prefix, _ bool) ([]*prefix, otter.ComputeOp) {
 		next := []*prefix{p}
 		for _, q := range old {
-			if q.history == p.history && !bytes.Equal(q.begin, p.begin) {
+			if q.history == p.history && !p.history.policies.outdate(q) && !bytes.Equal(q.begin, p.begin) {
 				next = append(next, q)
 			}
 		}

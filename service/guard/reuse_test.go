@@ -44,10 +44,12 @@ func TestEachIsTheirOwn(t *testing.T) {
 		why  *api.Refusal
 	}
 	judges := map[string]func(context.Context, string, caveats.Request) (*api.Pass, error){
-		"guard": g.Gateway,
+		"guard": func(ctx context.Context, text string, facts caveats.Request) (*api.Pass, error) {
+			return g.Gateway(ctx, text, facts, nil)
+		},
 		"gateway": func(ctx context.Context, text string, facts caveats.Request) (*api.Pass, error) {
 			facts.Audience = "photos"
-			return a.svc.Gateway(ctx, text, facts)
+			return a.svc.Gateway(ctx, text, facts, nil)
 		},
 	}
 	for name, judge := range judges {
@@ -308,7 +310,7 @@ func TestContextEnds(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := g.Gateway(ctx, text, get()); err != nil {
+	if _, err := g.Gateway(ctx, text, get(), nil); err != nil {
 		t.Errorf("what is known needs nobody, and no context: %v", err)
 	}
 }

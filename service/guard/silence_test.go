@@ -77,7 +77,7 @@ func TestHangingUpIsNoSilence(t *testing.T) {
 		ctx, hangUp := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		before := a.count("/v1/verify").Load()
-		go func() { defer close(done); g.Gateway(ctx, forged, get()) }()
+		go func() { defer close(done); g.Gateway(ctx, forged, get(), nil) }()
 		eventually(t, "the authority is asked", func() bool { return a.count("/v1/verify").Load() > before })
 		hangUp()
 		<-done

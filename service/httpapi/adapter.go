@@ -58,11 +58,15 @@ func do[In, Out any](s *server, status int, f func(*call, In) (Out, error)) gin.
 			s.fail(c, err)
 			return
 		}
+		status, body := status, any(out)
+		if e, ok := body.(either); ok {
+			status, body = e.status, e.body
+		}
 		if status == http.StatusNoContent {
 			c.Status(status)
 			return
 		}
-		s.answer(c, status, "application/json", out)
+		s.answer(c, status, "application/json", body)
 	}
 }
 
@@ -225,7 +229,7 @@ func (x *call) user(action string, ready ...func(*service.Caller) error) (*servi
 func (x *call) owner(action string) (*service.Caller, error) { return x.authorize(action, true) }
 
 func (x *call) authorize(action string, bare bool, ready ...func(*service.Caller) error) (*service.Caller, error) {
-	text, cookie, err := x.token()
+	cred, cookie, err := x.credential()
 	if err != nil {
 		return nil, err
 	}
@@ -233,11 +237,20 @@ func (x *call) authorize(action string, bare bool, ready ...func(*service.Caller
 	if cookie {
 		facts.Via = "cookie"
 	}
-	c, err := x.s.svc.Authorize(x.ctx(), text, facts, bare, ready...)
+	c, err := x.s.svc.Authorize(x.ctx(), x.shown(cred, facts, bare), ready...)
 	if cookie && dead(err) {
 		takeCookie(x.gin)
 	}
 	return c, err
+}
+
+// shown is the request as it shows itself.
+func (x *call) shown(cred credential, facts caveats.Request, bare bool) service.Shown {
+	r := x.gin.Request
+	return service.Shown{
+		Token: cred.token, Facts: facts, Bare: bare,
+		DPoP: cred.presented(r, x.s.svc.Settings().Issuer, r.RequestURI),
+	}
 }
 
 // basic checks a service credential.

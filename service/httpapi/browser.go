@@ -45,32 +45,32 @@ func (s *server) ticket(x *call, in api.TicketIn) (api.Ticket, error) {
 // presented is the token that a request came with, from the one Authorization
 // header or from the one cookie. A sidecar takes no cookie: it cannot derive
 // synchronizer tokens, and has no root to judge.
-func (s *server) presented(r *http.Request) (text string, cookie bool, err error) {
-	cred, err := credentialOf(r)
+func (s *server) presented(r *http.Request) (cred credential, cookie bool, err error) {
+	cred, err = credentialOf(r)
 	if err != nil || cred.token != "" {
-		return cred.token, false, err
+		return cred, false, err
 	}
 	if s.svc == nil || len(r.Header["Authorization"]) > 0 || len(r.Header["Cookie"]) == 0 {
-		return "", false, errNoToken()
+		return cred, false, errNoToken()
 	}
 	switch values := api.CookieValues(r.Header["Cookie"]); len(values) {
 	case 0:
-		return "", false, errNoToken()
+		return cred, false, errNoToken()
 	case 1:
-		return values[0], true, nil
+		return credential{token: values[0]}, true, nil
 	}
-	return "", false, &service.Error{Code: api.CodeBadRequest, Detail: "more than one cookie " + api.Cookie}
+	return cred, false, &service.Error{Code: api.CodeBadRequest, Detail: "more than one cookie " + api.Cookie}
 }
 
-// token is the token that a request to the authority's own endpoint came with.
-// When it came in the cookie, the request is its own page's.
-func (x *call) token() (text string, cookie bool, err error) {
+// credential is what a request to the authority's own endpoint came with: a
+// token, always. When it came in the cookie, the request is its own page's.
+func (x *call) credential() (cred credential, cookie bool, err error) {
 	r := x.gin.Request
-	text, cookie, err = x.s.presented(r)
+	cred, cookie, err = x.s.presented(r)
 	if err == nil && cookie {
-		err = x.s.sameSite(text, r, r.Method, r.Host)
+		err = x.s.sameSite(cred.token, r, r.Method, r.Host)
 	}
-	return text, cookie, err
+	return cred, cookie, err
 }
 
 // hasCookie reports whether a request that was authorized was so by the cookie:

@@ -33,7 +33,7 @@ var document = sync.OnceValue(func() *description {
 	d := &description{doc, map[string]*regexp.Regexp{}}
 	for p := range doc.Paths.Map() {
 		re := strings.ReplaceAll(regexp.QuoteMeta(p), `\{path\}`, `(?P<path>.*)`)
-		re = strings.ReplaceAll(re, `\{id\}`, `(?P<id>[^/]+)`)
+		re = regexp.MustCompile(`\\\{(id|subject|secret)\\\}`).ReplaceAllString(re, `(?P<$1>[^/]+)`)
 		d.paths[p] = regexp.MustCompile("(?s)^" + re + "$")
 	}
 	return d
@@ -91,7 +91,8 @@ func (d *description) input(r *http.Request, body []byte) *openapi3filter.Reques
 				return nil
 			}
 			scheme, _, _ := strings.Cut(in.RequestValidationInput.Request.Header.Get("Authorization"), " ")
-			if !strings.EqualFold(scheme, in.SecurityScheme.Scheme) {
+			bound := strings.EqualFold(scheme, "DPoP") && in.SecurityScheme.Scheme == "bearer" // as the document says of it
+			if !bound && !strings.EqualFold(scheme, in.SecurityScheme.Scheme) {
 				return errors.New("no " + in.SecurityScheme.Scheme)
 			}
 			return nil

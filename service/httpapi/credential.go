@@ -6,11 +6,15 @@ import (
 
 	"macaroond/service"
 	"macaroond/service/api"
+	"macaroond/service/dpop"
 )
 
 // credential is what an Authorization header carries: a token, or a name and
 // a secret, or nothing.
-type credential struct{ token, name, secret string }
+type credential struct {
+	token, name, secret string
+	bound               bool // it came under the scheme DPoP (RFC 9449 section 7.1)
+}
 
 // credentialOf reads the one Authorization header. A second one is refused, and
 // so is the cookie beside it: two readers could each take another one.
@@ -27,11 +31,25 @@ func credentialOf(r *http.Request) (credential, error) {
 		return credential{}, &service.Error{Code: api.CodeBadRequest, Detail: "an Authorization header and the cookie " + api.Cookie + ": send one of them"}
 	}
 	scheme, rest, _ := strings.Cut(values[0], " ")
-	if strings.EqualFold(scheme, "Bearer") {
-		return credential{token: strings.TrimLeft(rest, " ")}, nil
+	if bound := strings.EqualFold(scheme, "DPoP"); bound || strings.EqualFold(scheme, "Bearer") {
+		return credential{token: strings.TrimLeft(rest, " "), bound: bound}, nil
 	}
 	if name, secret, ok := r.BasicAuth(); ok {
 		return credential{name: name, secret: secret}, nil
 	}
 	return credential{}, nil
+}
+
+// presented is what a request shows besides its token, for a request to a URL;
+// nil when that is nothing.
+func (c credential) presented(r *http.Request, origin, target string) *dpop.Presented {
+	proofs := r.Header["Dpop"]
+	if len(proofs) == 0 && !c.bound {
+		return nil
+	}
+	shown := &dpop.Presented{Proofs: proofs, Scheme: c.bound}
+	if origin != "" {
+		shown.URL = strings.TrimSuffix(origin, "/") + target
+	}
+	return shown
 }

@@ -170,7 +170,7 @@ func TestTokensThatAreNone(t *testing.T) {
 		{"none", "", "no_token"},
 		{"an empty one", "Bearer ", "no_token"},
 		{"Basic", basic("alice", password("alice")), "no_token"},
-		{"another scheme", "DPoP " + alice.Token, "no_token"},
+		{"another scheme", "Digest " + alice.Token, "no_token"},
 		{"no scheme", alice.Token, "no_token"},
 		{"garbage", "Bearer garbage", "malformed"},
 		{"with padding", bearer(alice.Token + "="), "malformed"},

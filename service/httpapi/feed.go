@@ -46,16 +46,7 @@ func (s *server) feed(c *gin.Context) (*service.FeedAnswer, error) {
 	if err != nil {
 		return nil, err
 	}
-	cred, err := credentialOf(c.Request)
-	switch {
-	case err != nil:
-		return nil, err
-	case cred.token != "":
-		return nil, &service.Error{Code: api.CodeForbidden, Detail: "the feed is for service credentials, not for tokens"}
-	case cred.name == "":
-		return nil, &service.Error{Code: api.CodeNoToken, Detail: "send a service credential by HTTP Basic"}
-	}
-	svc, err := x.basic(cred)
+	svc, err := x.service("revocations")
 	if err != nil {
 		return nil, err
 	}
@@ -181,6 +172,11 @@ func appendRevocation(b []byte, r *storage.Revocation) ([]byte, error) {
 	case storage.GrainEpoch:
 		b = append(b, `,"grain":"`+api.GrainEpoch+`","epoch":`...)
 		b = strconv.AppendUint(b, uint64(r.Epoch), 10)
+	case storage.GrainPolicy:
+		b = append(b, `,"grain":"`+api.GrainPolicy+`"`...)
+		if r.Subject != "" {
+			b = appendMember(b, "subject", r.Subject)
+		}
 	default:
 		return b, fmt.Errorf("revocation %d is of grain %d, which has no name on the wire", r.Seq, r.Grain)
 	}

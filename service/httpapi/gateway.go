@@ -70,7 +70,9 @@ func (s *server) tell(h http.Header, pass *api.Pass) {
 	values := [len(passHeaders)]string{
 		pass.User, pass.Username, pass.Device, pass.Audience, pass.Expires.UTC().Format(time.RFC3339), pass.Role, pass.User,
 	}
-	if s.RemoteUser == "username" {
+	// A service's name may be a user's, too: it is told by its id, which no
+	// name of a user begins like.
+	if s.RemoteUser == "username" && !service.IsService(pass.User) {
 		values[6] = pass.Username
 	}
 	for i, name := range passHeaders {
@@ -108,7 +110,7 @@ func (s *server) ask(r *http.Request, d dialect) (*api.Pass, error) {
 			return nil, err
 		}
 	}
-	text, cookie, err := s.presented(r)
+	cred, cookie, err := s.presented(r)
 	if e, ok := err.(*service.Error); ok && e.Code == api.CodeBadRequest {
 		err = forbidden(e.Detail) // the client's mistake; a gateway understands no 400
 	}
@@ -121,11 +123,11 @@ func (s *server) ask(r *http.Request, d dialect) (*api.Pass, error) {
 		if d.host != "" {
 			host, _ = single(r.Header, d.host)
 		}
-		if err := s.sameSite(text, r, facts.Method, host); err != nil {
+		if err := s.sameSite(cred.token, r, facts.Method, host); err != nil {
 			return nil, err
 		}
 	}
-	return s.judge.Gateway(r.Context(), text, facts)
+	return s.judge.Gateway(r.Context(), cred.token, facts, cred.presented(r, s.AuthzOrigin, facts.Target))
 }
 
 // asked reads the query, which is the gateway's configuration and no client's.

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"errors"
+	"net/http"
 
 	"macaroond/service"
 	"macaroond/service/api"
@@ -69,38 +70,40 @@ func (s *server) renameDevice(x *call, in api.RenameIn) (api.Device, error) {
 	return s.svc.RenameDevice(x.ctx(), c, x.gin.Param("id"), in.Name, x.source())
 }
 
-func (s *server) revokeDevice(x *call, _ none) (none, error) {
+func (s *server) revokeDevice(x *call, in api.Proof) (either, error) {
 	c, err := x.user("devices:revoke", s.svc.OwnDevice(x.ctx(), x.gin.Param("id")))
 	if err != nil {
-		return none{}, err
+		return either{}, err
 	}
-	return none{}, s.svc.RevokeDevice(x.ctx(), c, x.gin.Param("id"), x.source())
+	later, err := s.svc.RevokeDevice(x.ctx(), c, x.gin.Param("id"), in, x.source())
+	return settled(later, http.StatusNoContent, nil, err)
 }
 
-func (s *server) revokeDevices(x *call, _ none) (none, error) {
+func (s *server) revokeDevices(x *call, in api.Proof) (either, error) {
 	q, err := x.query("except")
 	if err != nil {
-		return none{}, err
+		return either{}, err
 	}
 	if e, there := q["except"]; there && e != "current" {
-		return none{}, &service.Error{Code: api.CodeBadRequest, Detail: "except is \"current\" or left out"}
+		return either{}, &service.Error{Code: api.CodeBadRequest, Detail: "except is \"current\" or left out"}
 	}
 	c, err := x.user("devices:revoke")
 	if err != nil {
-		return none{}, err
+		return either{}, err
 	}
-	return none{}, s.svc.RevokeAllDevices(x.ctx(), c, q["except"] == "current", x.source())
+	later, err := s.svc.RevokeAllDevices(x.ctx(), c, q["except"] == "current", in, x.source())
+	return settled(later, http.StatusNoContent, nil, err)
 }
 
-// verify is asked by a service credential, or by a user with a bare root about
+// verify is asked by a service, or by a user with a bare root about
 // a token of the same user.
 func (s *server) verify(x *call, in api.VerifyIn) (api.Decision, error) {
 	cred, err := credentialOf(x.gin.Request)
 	if err != nil {
 		return api.Decision{}, err
 	}
-	if cred.name != "" {
-		svc, err := x.basic(cred)
+	if cred.name != "" || service.ClaimsService(cred.token) {
+		svc, err := x.service("verify")
 		if err != nil {
 			return api.Decision{}, err
 		}

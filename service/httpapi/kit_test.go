@@ -76,7 +76,7 @@ func start(t *testing.T, change ...func(*setup)) *authority {
 			Limits:  service.Limits{AccountAddress: often, Account: often, Address: often, Signup: often},
 			Settings: service.Settings{
 				Issuer: "https://auth.example", Audience: "macaroond", GatewayAudience: "backend", Signup: "device",
-				RootTTL: 30 * 24 * time.Hour, RenewGrace: time.Minute, AccessTTL: 10 * time.Minute, MaxStaleness: 30 * time.Second, OnceMaxTTL: 24 * time.Hour, MaxDevices: 100,
+				RootTTL: 30 * 24 * time.Hour, RenewGrace: time.Minute, AccessTTL: 10 * time.Minute, MaxStaleness: 30 * time.Second, OnceMaxTTL: 24 * time.Hour, MaxDevices: 100, FreshLogin: 10 * time.Minute,
 			},
 		},
 		http: Config{Version: api.Version{Version: "v0", Go: "go"}, Log: log, Requests: NewRequests()},

@@ -8,6 +8,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"macaroond/service"
 	"macaroond/service/api"
 	"macaroond/storage"
 )
@@ -17,6 +18,7 @@ type oauthFail struct {
 	status int
 	code   string
 	detail string
+	bearer bool // it is about the token in the Authorization header (RFC 6750)
 }
 
 func (e *oauthFail) Error() string { return e.code }
@@ -55,7 +57,7 @@ func (s *server) oauthFailed(c *gin.Context, err error) {
 		for k, v := range header {
 			c.Header(k, v)
 		}
-		fail = &oauthFail{p.Status, "invalid_request", p.Detail}
+		fail = &oauthFail{status: p.Status, code: "invalid_request", detail: p.Detail}
 		switch {
 		case p.Status == http.StatusServiceUnavailable:
 			fail.code = "temporarily_unavailable"
@@ -63,7 +65,10 @@ func (s *server) oauthFailed(c *gin.Context, err error) {
 			fail.code = "server_error"
 		}
 	}
-	if fail.status == http.StatusUnauthorized {
+	switch {
+	case fail.bearer:
+		c.Header("WWW-Authenticate", api.ChallengeOf(fail.status, "", true))
+	case fail.status == http.StatusUnauthorized:
 		c.Header("WWW-Authenticate", `Basic realm="macaroond"`)
 	}
 	c.Set(codeKey, fail.code)
@@ -75,79 +80,116 @@ func (s *server) oauthFailed(c *gin.Context, err error) {
 func (x *call) form() (url.Values, error) {
 	mt, _, err := mime.ParseMediaType(x.gin.GetHeader("Content-Type"))
 	if err != nil || mt != "application/x-www-form-urlencoded" {
-		return nil, &oauthFail{http.StatusBadRequest, "invalid_request", "send Content-Type: application/x-www-form-urlencoded"}
+		return nil, &oauthFail{status: http.StatusBadRequest, code: "invalid_request", detail: "send Content-Type: application/x-www-form-urlencoded"}
 	}
 	form, err := url.ParseQuery(string(x.body))
 	if err != nil {
-		return nil, &oauthFail{http.StatusBadRequest, "invalid_request", "the body is not a form"}
+		return nil, &oauthFail{status: http.StatusBadRequest, code: "invalid_request", detail: "the body is not a form"}
 	}
 	for _, v := range form {
 		if len(v) > 1 {
-			return nil, &oauthFail{http.StatusBadRequest, "invalid_request", "a parameter is there twice"}
+			return nil, &oauthFail{status: http.StatusBadRequest, code: "invalid_request", detail: "a parameter is there twice"}
 		}
-	}
-	if form.Get("token") == "" {
-		return nil, &oauthFail{http.StatusBadRequest, "invalid_request", "no token"}
 	}
 	return form, nil
 }
 
-// client authenticates the OAuth client by Basic or by body parameters. nil
-// when it sends neither.
-func (x *call) client(form url.Values) (*storage.Service, error) {
-	invalid := &oauthFail{http.StatusUnauthorized, "invalid_client", "the client's id or secret is wrong"}
+func tokenOf(form url.Values) (string, error) {
+	if form.Get("token") == "" {
+		return "", &oauthFail{status: http.StatusBadRequest, code: "invalid_request", detail: "no token"}
+	}
+	return form.Get("token"), nil
+}
+
+func invalidClient(detail string) error {
+	return &oauthFail{status: http.StatusUnauthorized, code: "invalid_client", detail: detail}
+}
+
+// clientCredential is what the OAuth client sends by Basic or by body
+// parameters, form-encoding undone; empty when it sends neither.
+func (x *call) clientCredential(form url.Values) (credential, error) {
 	cred, err := credentialOf(x.gin.Request)
 	if err != nil {
-		return nil, &oauthFail{http.StatusBadRequest, "invalid_request", "more than one Authorization header"}
+		return credential{}, &oauthFail{status: http.StatusBadRequest, code: "invalid_request", detail: "more than one Authorization header"}
 	}
-	byBasic := cred.name != "" || cred.secret != ""
-	if !byBasic && form.Get("client_id") == "" {
-		return nil, nil
+	if cred.name == "" && cred.secret == "" {
+		return credential{name: form.Get("client_id"), secret: form.Get("client_secret")}, nil
 	}
-	if byBasic {
-		if form.Get("client_secret") != "" {
-			return nil, &oauthFail{http.StatusBadRequest, "invalid_request", "the client authenticates twice"}
-		}
-		// RFC 6749 section 2.3.1: both halves are form-encoded inside Basic.
-		id, err1 := url.QueryUnescape(cred.name)
-		secret, err2 := url.QueryUnescape(cred.secret)
-		if err1 != nil || err2 != nil || form.Get("client_id") != "" && form.Get("client_id") != id {
-			return nil, invalid
-		}
-		cred.name, cred.secret = id, secret
-	} else {
-		cred.name, cred.secret = form.Get("client_id"), form.Get("client_secret")
+	if form.Get("client_secret") != "" {
+		return credential{}, &oauthFail{status: http.StatusBadRequest, code: "invalid_request", detail: "the client authenticates twice"}
+	}
+	// RFC 6749 section 2.3.1: both halves are form-encoded inside Basic.
+	id, err1 := url.QueryUnescape(cred.name)
+	secret, err2 := url.QueryUnescape(cred.secret)
+	if err1 != nil || err2 != nil || form.Get("client_id") != "" && form.Get("client_id") != id {
+		return credential{}, invalidClient("the client's id or secret is wrong")
+	}
+	return credential{name: id, secret: secret}, nil
+}
+
+// client authenticates the OAuth client. nil when it sends neither id nor
+// secret.
+func (x *call) client(form url.Values) (*storage.Service, error) {
+	cred, err := x.clientCredential(form)
+	if err != nil || cred == (credential{}) {
+		return nil, err
 	}
 	svc, err := x.basic(cred)
-	if err != nil {
-		return nil, invalid
+	return svc, granted(err)
+}
+
+// clientOrToken authenticates by a token of the service as well (RFC 7662
+// section 2.1).
+func (x *call) clientOrToken(form url.Values, action string) (*storage.Service, error) {
+	cred, err := credentialOf(x.gin.Request)
+	if err != nil || !service.ClaimsService(cred.token) {
+		return x.client(form)
 	}
-	return svc, nil
+	if form.Get("client_secret") != "" {
+		return nil, &oauthFail{status: http.StatusBadRequest, code: "invalid_request", detail: "the client authenticates twice"}
+	}
+	svc, err := x.serviceToken(cred, action)
+	if refused, ok := errors.AsType[*api.Refusal](err); ok && refused.Code != api.CodeStale {
+		fail := &oauthFail{status: api.StatusOf(refused.Code), code: "invalid_token", detail: refused.Reason, bearer: true}
+		if fail.status == http.StatusForbidden {
+			fail.code = "insufficient_scope"
+		}
+		return nil, fail
+	}
+	return svc, err
 }
 
 func (s *server) introspect(x *call, form url.Values) (any, error) {
-	svc, err := x.client(form)
+	text, err := tokenOf(form)
+	if err != nil {
+		return nil, err
+	}
+	svc, err := x.clientOrToken(form, "introspect")
 	if err != nil {
 		return nil, err
 	}
 	if svc == nil {
-		return nil, &oauthFail{http.StatusUnauthorized, "invalid_client", "introspection needs a service credential"}
+		return nil, invalidClient("introspection needs a service credential")
 	}
 	enforce := form.Get("caveats")
 	if enforce != "" && enforce != "enforce" {
-		return nil, &oauthFail{http.StatusBadRequest, "invalid_request", "caveats is \"enforce\" or left out"}
+		return nil, &oauthFail{status: http.StatusBadRequest, code: "invalid_request", detail: "caveats is \"enforce\" or left out"}
 	}
-	return s.svc.Introspect(x.ctx(), form.Get("token"), enforce != "", *svc)
+	return s.svc.Introspect(x.ctx(), text, enforce != "", *svc)
 }
 
 // oauthRevoke is RFC 7009. Having the token is what allows ending it, so a
 // client need not authenticate; one that tries must be right. A token that is
 // none is answered like one that is revoked now.
 func (s *server) oauthRevoke(x *call, form url.Values) (any, error) {
+	text, err := tokenOf(form)
+	if err != nil {
+		return nil, err
+	}
 	if _, err := x.client(form); err != nil {
 		return nil, err
 	}
-	_, err := s.svc.Revoke(x.ctx(), form.Get("token"), nil, x.source())
+	_, err = s.svc.Revoke(x.ctx(), text, nil, x.source())
 	if _, refused := err.(*api.Refusal); refused {
 		return nil, nil
 	}

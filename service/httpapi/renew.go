@@ -5,11 +5,11 @@ import "macaroond/service/api"
 // renew takes the root from the header or the cookie. The one verdict on it is
 // the service's, which is told how it came.
 func (s *server) renew(x *call, _ none) (api.Grant, error) {
-	text, cookie, err := x.token()
+	cred, cookie, err := x.credential()
 	if err != nil {
 		return api.Grant{}, err
 	}
-	grant, err := s.svc.Renew(x.ctx(), text, cookie, x.source())
+	grant, err := s.svc.Renew(x.ctx(), cred.token, cookie, x.source())
 	if cookie && dead(err) {
 		takeCookie(x.gin)
 	}

@@ -17,6 +17,7 @@ import (
 	"macaroond/caveats"
 	"macaroond/service"
 	"macaroond/service/api"
+	"macaroond/service/dpop"
 )
 
 // Config is what the handler is made of. It is fixed: a reload makes a new
@@ -25,6 +26,7 @@ type Config struct {
 	Service        *service.Service
 	TrustedProxies []netip.Prefix // gateways: may ask /authz, and say who their client is
 	CORSOrigins    []string       // browsers' origins that may call /v1 and /oauth2
+	AuthzOrigin    string         // scheme://host of what gateways guard, for DPoP proofs; empty: nobody knows
 	RemoteUser     string         // what Remote-User is: "id" (default) or "username"
 	Version        api.Version
 	Log            *slog.Logger
@@ -35,7 +37,8 @@ type Config struct {
 type Judge interface {
 	// Gateway judges a request that a gateway asks about; its errors are those
 	// of the one table (see problem).
-	Gateway(ctx context.Context, token string, facts caveats.Request) (*api.Pass, error)
+	// shown is nil for a request that shows nothing but its token.
+	Gateway(ctx context.Context, token string, facts caveats.Request, shown *dpop.Presented) (*api.Pass, error)
 	// Ready says what keeps it from judging, by name; empty is ready.
 	Ready(ctx context.Context) map[string]string
 }
@@ -87,9 +90,12 @@ func (s *server) routes(g *gin.Engine) {
 	g.DELETE("/v1/devices/:id", do(s, http.StatusNoContent, s.revokeDevice))
 	g.DELETE("/v1/devices", do(s, http.StatusNoContent, s.revokeDevices))
 
+	s.accountRoutes(g)
+
 	g.POST("/v1/verify", do(s, http.StatusOK, s.verify))
 	g.POST("/v1/revoke", do(s, http.StatusOK, s.revoke))
 	get(g, "/v1/revocations", s.revocations)
+	s.sealRoutes(g)
 
 	g.POST("/oauth2/introspect", s.oauth(s.introspect))
 	g.POST("/oauth2/revoke", s.oauth(s.oauthRevoke))
@@ -103,8 +109,13 @@ func (s *server) routes(g *gin.Engine) {
 	g.POST("/v1/admin/services", do(s, http.StatusCreated, s.addService))
 	g.DELETE("/v1/admin/services/:id", do(s, http.StatusNoContent, s.removeService))
 	get(g, "/v1/admin/audit", do(s, http.StatusOK, s.audit))
+	s.policyRoutes(g)
+	s.keyRoutes(g)
 
 	s.browserRoutes(g)
+
+	s.oauthRoutes(g)
+	s.serviceRoutes(g)
 
 	get(g, "/openapi.json", openAPI)
 	s.gatewayRoutes(g)
@@ -157,12 +168,12 @@ func (s *server) withCORS(next http.Handler) http.Handler {
 	browser := cors.New(cors.Options{
 		AllowedOrigins: s.CORSOrigins,
 		AllowedMethods: []string{http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete},
-		AllowedHeaders: []string{"Authorization", "Content-Type"},
+		AllowedHeaders: []string{"Authorization", "Content-Type", "DPoP"},
 		ExposedHeaders: []string{"WWW-Authenticate", "Retry-After", "X-Request-Id"},
 		MaxAge:         600,
 	}).Handler(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasPrefix(r.URL.Path, "/v1/") || strings.HasPrefix(r.URL.Path, "/oauth2/") {
+		if strings.HasPrefix(r.URL.Path, "/v1/") || strings.HasPrefix(r.URL.Path, "/oauth2/") || strings.HasPrefix(r.URL.Path, metadataPath) {
 			browser.ServeHTTP(w, r)
 			return
 		}

@@ -129,7 +129,7 @@ func membersOf(body []byte) (out []string) {
 			}
 		case string:
 			switch name {
-			case "token", "password", "code", "secret", "recovery_codes", "csrf_token", "ticket":
+			case "token", "password", "code", "secret", "recovery_codes", "csrf_token", "ticket", "claim", "current":
 				out = append(out, v)
 			}
 		}

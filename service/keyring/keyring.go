@@ -22,9 +22,15 @@ type Keyring struct {
 }
 
 type state struct {
-	prk     map[uint32]*[32]byte // HKDF-Extract of the epoch secret
+	prk     map[slot]*[32]byte // HKDF-Extract of the epoch secret, under the format's label
+	epochs  int
 	signing uint32
 }
+
+// slot is an epoch and a format in one word, which a map finds fastest.
+type slot uint64
+
+func slotOf(epoch uint32, f token.Format) slot { return slot(f)<<32 | slot(epoch) }
 
 // New makes a keyring with no epoch.
 func New(keys *SealingKeys) *Keyring {
@@ -47,23 +53,16 @@ func (*Keyring) LogValue() slog.Value { return slog.StringValue(redacted) }
 // nothing: an epoch that cannot be opened is [ErrCannotOpen], and the keyring
 // stays as it was.
 func (k *Keyring) Load(epochs []storage.Epoch) error {
-	next := state{prk: map[uint32]*[32]byte{}}
+	next := state{prk: map[slot]*[32]byte{}}
 	old := k.state.Load()
 	for _, e := range epochs {
 		if e.State == storage.EpochRetired {
 			continue
 		}
-		prk, known := old.prk[e.Number]
-		if !known {
-			secret, err := k.keys.open(e.Number, e.Sealed)
-			if err != nil {
-				return fmt.Errorf("epoch %d: %w", e.Number, err)
-			}
-			if prk, err = extract(secret); err != nil {
-				return err
-			}
+		if err := k.open(&next, old, e); err != nil {
+			return err
 		}
-		next.prk[e.Number] = prk
+		next.epochs++
 		if e.State == storage.EpochSigning {
 			next.signing = e.Number
 		}
@@ -72,14 +71,39 @@ func (k *Keyring) Load(epochs []storage.Epoch) error {
 	return nil
 }
 
+// open puts what root keys of an epoch are derived from into next, for each
+// format, out of old when it is there.
+func (k *Keyring) open(next, old *state, e storage.Epoch) error {
+	var secret [32]byte
+	opened := false
+	for f := range token.Format(token.Formats()) {
+		at := slotOf(e.Number, f)
+		prk, known := old.prk[at]
+		var err error
+		if !known && !opened {
+			if secret, err = k.keys.open(e.Number, e.Sealed); err != nil {
+				return fmt.Errorf("epoch %d: %w", e.Number, err)
+			}
+			opened = true
+		}
+		if !known {
+			if prk, err = extract(secret, f); err != nil {
+				return err
+			}
+		}
+		next.prk[at] = prk
+	}
+	return nil
+}
+
 // Signing is the epoch that mints; 0 when there is none.
 func (k *Keyring) Signing() uint32 { return k.state.Load().signing }
 
 // Epochs is how many epochs verify.
-func (k *Keyring) Epochs() int { return len(k.state.Load().prk) }
+func (k *Keyring) Epochs() int { return k.state.Load().epochs }
 
-func extract(secret [32]byte) (*[32]byte, error) {
-	prk, err := hkdf.Extract(sha256.New, secret[:], []byte("macaroond/root-key/v1"))
+func extract(secret [32]byte, f token.Format) (*[32]byte, error) {
+	prk, err := hkdf.Extract(sha256.New, secret[:], []byte(f.Label()))
 	if err != nil {
 		return nil, err
 	}
@@ -87,12 +111,12 @@ func extract(secret [32]byte) (*[32]byte, error) {
 }
 
 // RootKey derives the root key of an identifier: HKDF-SHA256 (RFC 5869), whose
-// salt is the purpose and its version, and whose info is the whole identifier,
+// salt is the purpose and its version, the format's own, and whose info is the whole identifier,
 // which begins with the token format. For an epoch that is not on the ring it
 // does the same work with a decoy and says false: a forger learns nothing from
 // the time about which epochs exist.
 func (k *Keyring) RootKey(id token.Identifier) (token.RootKey, bool) {
-	prk, known := k.state.Load().prk[id.Epoch]
+	prk, known := k.state.Load().prk[slotOf(id.Epoch, id.Format)]
 	if !known {
 		prk = &k.decoy
 	}
@@ -106,7 +130,7 @@ func (k *Keyring) RootKey(id token.Identifier) (token.RootKey, bool) {
 // nothing away about the root key and is no bearer secret: without the cookie it
 // is good for nothing. False as RootKey says it.
 func (k *Keyring) CSRF(id token.Identifier, user, device string) (sum [32]byte, known bool) {
-	prk, known := k.state.Load().prk[id.Epoch]
+	prk, known := k.state.Load().prk[slotOf(id.Epoch, id.Format)]
 	if !known {
 		prk = &k.decoy
 	}

@@ -14,6 +14,7 @@ package keyring
 
 import (
 	"crypto/hkdf"
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
@@ -33,6 +34,7 @@ type SealingKeys struct{ keys []sealingKey }
 type sealingKey struct {
 	id   [8]byte // names the key inside a sealed secret; derived, not secret
 	aead [32]byte
+	link [32]byte
 }
 
 const redacted = "[redacted]"
@@ -70,6 +72,7 @@ func ParseSealingKeys(file string) (*SealingKeys, error) {
 		var k sealingKey
 		copy(k.id[:], expand(kek, "macaroond/key-id/v1", 8))
 		copy(k.aead[:], expand(kek, "macaroond/seal/v1", 32))
+		copy(k.link[:], expand(kek, "macaroond/link-code/v1", 32))
 		out.keys = append(out.keys, k)
 	}
 	if len(out.keys) == 0 {
@@ -151,4 +154,13 @@ func (s *SealingKeys) open(epoch uint32, sealed []byte) (secret [32]byte, err er
 		return [32]byte(plain), nil
 	}
 	return secret, ErrCannotOpen
+}
+
+// LinkCode is what is stored of a link's short code: HMAC-SHA256 under a key
+// for nothing else, which is derived from the first key-encryption key. A copy
+// of the database is thus not enough to try codes.
+func (s *SealingKeys) LinkCode(userID, code string) [32]byte {
+	mac := hmac.New(sha256.New, s.keys[0].link[:])
+	fmt.Fprintf(mac, "%d\x00%s%s", len(userID), userID, code)
+	return [32]byte(mac.Sum(nil))
 }

@@ -42,7 +42,7 @@ func TestRootKeyVectors(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			prk, err := extract([32]byte(secret))
+			prk, err := extract([32]byte(secret), token.Minting)
 			if err != nil {
 				t.Fatal(err)
 			}

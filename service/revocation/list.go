@@ -78,6 +78,7 @@ func (l *List) Add(entries ...storage.Revocation) bool {
 			l.marked.add(hash, mark(hash), until)
 		case storage.GrainEpoch:
 			added = l.addEpoch(e.Epoch, until)
+		case storage.GrainPolicy: // kills nothing: a follower of policies makes something of it
 		default:
 			known = false
 		}

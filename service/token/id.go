@@ -36,8 +36,9 @@ func (id RootKeyID) String() string { return base64.RawURLEncoding.EncodeToStrin
 
 // Identifier is what a token's chain begins with: the format, the epoch whose
 // secret derives the root key, and the root key ID. Its text is
-// m1.<epoch>.<root key ID>: ASCII, so that every macaroon library carries it.
+// m1.<epoch>.<root key ID> in the format m1: ASCII, so that every macaroon library carries it.
 type Identifier struct {
+	Format    Format
 	Epoch     uint32 // 1 and up
 	RootKeyID RootKeyID
 }
@@ -49,7 +50,8 @@ func (id Identifier) String() string { return string(id.AppendTo(nil)) }
 
 // AppendTo appends the text to b.
 func (id Identifier) AppendTo(b []byte) []byte {
-	b = append(b, "m1."...)
+	b = append(b, formats[id.Format].name...)
+	b = append(b, '.')
 	b = strconv.AppendUint(b, uint64(id.Epoch), 10)
 	b = append(b, '.')
 	return base64.RawURLEncoding.AppendEncode(b, id.RootKeyID[:])
@@ -57,7 +59,10 @@ func (id Identifier) AppendTo(b []byte) []byte {
 
 // ParseIdentifier reads the one spelling that String writes.
 func ParseIdentifier(s string) (id Identifier, err error) {
-	rest, ok := strings.CutPrefix(s, "m1.")
+	name, rest, ok := strings.Cut(s, ".")
+	if ok {
+		id.Format, ok = FormatNamed(name)
+	}
 	if !ok {
 		return id, errors.New("the identifier is not m1.<epoch>.<root key ID>")
 	}

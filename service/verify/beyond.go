@@ -3,6 +3,8 @@ package verify
 import (
 	"crypto/sha256"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"macaroond/caveats"
@@ -68,7 +70,7 @@ func (v *Verdict) fails(at int, code, why string) {
 // found is what was found out about the caveat at i, the last of it; false when
 // the language's word counts.
 func (v *Verdict) found(i int) (f finding, ok bool) {
-	for _, f := range v.findings {
+	for _, f := range slices.Backward(v.findings) {
 		if f.at == i {
 			return f, true
 		}
@@ -76,9 +78,13 @@ func (v *Verdict) found(i int) (f finding, ok bool) {
 	return finding{}, false
 }
 
-// beyond judges a caveat that the language found not to hold.
+// beyond judges a caveat that the language found not to hold. It is told its
+// text: what is sealed stands at the index of its box.
 func (v *Verifier) beyond(q *Question, out *Verdict, i int, text string, outcome caveats.Outcome) caveats.Outcome {
-	if outcome != caveats.Unknown {
+	switch {
+	case outcome == caveats.Refused && strings.HasPrefix(text, "cnf "):
+		return v.proven(q, out, i, text)
+	case outcome != caveats.Unknown:
 		return outcome
 	}
 	c, err := v.Language.Parse(text)
@@ -88,8 +94,88 @@ func (v *Verifier) beyond(q *Question, out *Verdict, i int, text string, outcome
 	switch c.Name() {
 	case "once":
 		return v.once(out, i)
+	case "sealed":
+		return v.sealed(q, out, i, c.Argument())
 	}
 	return outcome
+}
+
+// sealed judges what is in a box like any other caveat, and tells nobody of it:
+// whatever does not hold is refused, by that code and in these words. It never
+// bounds what is shown: not the expiry, not how long the ledger keeps a point,
+// and not the audience rule. No box is in a box, and no once, which is between
+// the ledger and whoever can read it.
+func (v *Verifier) sealed(q *Question, out *Verdict, i int, box string) caveats.Outcome {
+	if v.Sealed == nil {
+		return caveats.Unknown
+	}
+	text, ok := v.Sealed.OpenSealed(out.Chain.Identifier(), box)
+	if !ok {
+		out.fails(i, api.CodeUnknownCaveat, "what is sealed cannot be opened: it was sealed for another token, or the key is gone")
+		return caveats.Unknown
+	}
+	outcome := v.Language.Check(text, &out.request)
+	if outcome == caveats.Refused && strings.HasPrefix(text, "cnf ") {
+		outcome = v.proven(q, out, i, text)
+	}
+	switch outcome {
+	case caveats.Held:
+		return outcome
+	case caveats.Unknown:
+		out.fails(i, api.CodeUnknownCaveat, "what is sealed is not understood")
+		return outcome
+	}
+	out.fails(i, api.CodeRefused, "what is sealed does not hold")
+	return caveats.Refused
+}
+
+// Prover proves a key, by what came with the request: see package dpop.
+type Prover interface {
+	// Prove gives the thumbprint of the key. The error is safe to show.
+	Prove() (key string, err error)
+}
+
+// proven judges a cnf once more, with the proof that nobody has looked at yet:
+// its signature costs many times what the token does.
+func (v *Verifier) proven(q *Question, out *Verdict, i int, text string) caveats.Outcome {
+	if out.request.ProofKey == "" && out.proofAt == 0 && q.Proof != nil {
+		out.proofAt = i // never 0: that is a mint caveat's
+		key, err := q.Proof.Prove()
+		if err != nil {
+			out.proofErr = err
+		}
+		out.request.ProofKey = key
+	}
+	outcome := v.Language.Check(text, &out.request)
+	out.proven = out.proven || outcome == caveats.Held
+	if outcome != caveats.Held && out.proofErr != nil {
+		out.fails(i, api.CodeRefused, out.proofErr.Error())
+	}
+	return outcome
+}
+
+// ProofReplayed makes an allowed verdict the refusal that its proof was used
+// before.
+func (v *Verdict) ProofReplayed(err error) {
+	why := err.Error()
+	if text, _ := v.Chain.Caveat(v.proofAt); !strings.HasPrefix(text, "cnf ") {
+		why = "it was used before" // what is sealed is not told
+	}
+	v.fails(v.proofAt, api.CodeReplayed, why)
+	v.Code = api.CodeReplayed
+}
+
+// bound reports whether a cnf held.
+func (v *Verdict) bound() bool {
+	if v.proven {
+		return true
+	}
+	for i := range v.Chain.Len() {
+		if text, _ := v.Chain.Caveat(i); strings.HasPrefix(text, "cnf ") && v.held&(1<<i) != 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // once holds where there is a ledger that will keep the point for as long as a

@@ -6,6 +6,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"macaroond/caveats"
 	"macaroond/service/api"
 	"macaroond/service/token"
 )
@@ -44,6 +45,14 @@ func (v *Verdict) Reason() string {
 			return v.explain(i)
 		}
 	}
+	if v.unbound {
+		return "the token is bound to no key, so it is not one for the scheme DPoP: send it as Bearer"
+	}
+	for _, text := range v.policies {
+		if codes[ranks[v.language.Check(text, &v.request)]] == v.Code {
+			return "a policy: " + v.language.Explain(text, &v.request)
+		}
+	}
 	return reasons[v.Code]
 }
 
@@ -78,12 +87,12 @@ func (v *Verdict) explain(i int) string {
 	return v.language.Explain(text, &v.request)
 }
 
-// Caveats explains every caveat. It is nil unless the chain held.
+// Caveats explains every caveat, and then every policy's. It is nil unless the chain held.
 func (v *Verdict) Caveats() []api.CaveatVerdict {
 	if !v.Held {
 		return nil
 	}
-	out := make([]api.CaveatVerdict, v.Chain.Len())
+	out := make([]api.CaveatVerdict, v.Chain.Len(), v.Chain.Len()+len(v.policies))
 	for i := range out {
 		text, _ := v.Chain.Caveat(i)
 		c := api.CaveatVerdict{Index: i, Text: printable(text), Source: "holder", Held: v.held&(1<<i) != 0}
@@ -94,6 +103,13 @@ func (v *Verdict) Caveats() []api.CaveatVerdict {
 			c.Reason = v.explain(i)
 		}
 		out[i] = c
+	}
+	for _, text := range v.policies {
+		c := api.CaveatVerdict{Index: len(out), Text: text, Source: "policy", Held: v.language.Check(text, &v.request) == caveats.Held}
+		if !c.Held {
+			c.Reason = v.language.Explain(text, &v.request)
+		}
+		out = append(out, c)
 	}
 	return out
 }

@@ -32,11 +32,21 @@ type Keys interface {
 	Anchor(token.Identifier) (token.Anchor, bool)
 }
 
+// Policies gives the caveats that tokens of a user or device have on top of
+// their own: put on by an administrator after they were minted.
+type Policies interface {
+	// Append appends the texts that count for who at that time to room. They
+	// must not change afterwards.
+	Append(room []string, who token.Identity, at time.Time) []string
+}
+
 // Verifier judges tokens. It is safe for concurrent use.
 type Verifier struct {
 	Keys     Keys // nil at an edge, which uses JudgeFrom
 	Revoked  *revocation.List
 	Language caveats.Language
+	Policies Policies        // nil: none
+	Ended    token.FormatSet // formats that were accepted once, and are no more
 	// MaxStaleness is how old the revocation list may be (its AsOf against the
 	// request's time) before every token is refused as stale.
 	MaxStaleness time.Duration
@@ -44,6 +54,8 @@ type Verifier struct {
 	// verifier keeps; 0 without a ledger, and then once is unknown. With one,
 	// chains are walked from their start: see [Verdict.Points].
 	OnceMax time.Duration
+	// Sealed opens sealed caveats; nil opens none, and then they are unknown.
+	Sealed Opener
 }
 
 // Question is a token and the request it came with. The verifier fills in
@@ -51,9 +63,18 @@ type Verifier struct {
 type Question struct {
 	Token   string
 	Request caveats.Request
+	// Proof proves the key that the request was made with: it is asked at most
+	// once, for a cnf in a chain that held. nil proves none.
+	Proof Prover
+	// MustBind refuses a token that is bound to no key, as one that came as
+	// "Authorization: DPoP" must be.
+	MustBind bool
 	// AllowBare lets a bare root pass without an audience. Only the authority
 	// sets it, at its own endpoints: anywhere else a token must name its audience.
 	AllowBare bool
+	// NoPolicies leaves policies out. Only the authority sets it, for what takes
+	// power away: a policy must not keep anybody from logging out.
+	NoPolicies bool
 }
 
 // Verdict is the answer. The zero value refuses. One may be used again, by one
@@ -64,16 +85,22 @@ type Verdict struct {
 	Held     bool           // the chain held: only then is anything below known
 	Chain    token.Chain    // valid when Held
 	Identity token.Identity // from the mint caveats
-	Expires  time.Time      // the earliest time-before of all caveats
+	Expires  time.Time      // the earliest time-before of all caveats, policies' included
 
 	token    token.Token
 	chain    token.Chain // the memory of Chain
 	request  caveats.Request
 	language caveats.Language
-	held     uint64 // bit i: caveat i held
-	named    bool   // the audience rule held
+	held     uint64   // bit i: caveat i held
+	named    bool     // the audience rule held
+	own      int      // the rank without policies
+	policies []string // ANDed to the token's own caveats
 	points   []Point
 	findings []finding
+	proofAt  int   // the caveat that asked for the proof; 0: none did
+	proofErr error // what is wrong with it
+	proven   bool  // a cnf held by the proof
+	unbound  bool  // MustBind, and nothing binds
 }
 
 // Format prints the code for every verb: the rest has a token in it.
@@ -82,8 +109,16 @@ func (v Verdict) Format(f fmt.State, _ rune) { io.WriteString(f, "verdict "+strc
 // Allowed reports whether every step held.
 func (v *Verdict) Allowed() bool { return v.Code == api.CodeOK }
 
+// ByPolicy reports whether nothing but a policy refuses: the token itself is
+// good.
+func (v *Verdict) ByPolicy() bool {
+	return v.Held && v.own == rankOK && !v.Allowed() && v.Code != api.CodeReplayed
+}
+
 // Forget lets go of everything but the memory.
-func (v *Verdict) Forget() { *v = Verdict{token: v.token, chain: v.chain} }
+func (v *Verdict) Forget() {
+	*v = Verdict{token: v.token, chain: v.chain, policies: v.policies[:0]}
+}
 
 // Read takes the text apart: the steps before any cryptography. When it is no
 // token, the verdict is that, and false is returned.
@@ -119,7 +154,7 @@ func (v *Verdict) walk(from *token.Anchor, known bool) bool {
 func (v *Verifier) Authenticate(text string) (c token.Chain, id token.Identity, code string) {
 	out := new(Verdict)
 	if out.Read(text) {
-		anchor, known := v.Keys.Anchor(out.token.UnverifiedIdentifier())
+		anchor, known := v.anchor(out)
 		out.walk(&anchor, known)
 	}
 	return out.Chain, out.Identity, out.Code
@@ -137,8 +172,16 @@ func (v *Verifier) Judge(q *Question, out *Verdict) {
 	if !out.Read(q.Token) {
 		return
 	}
-	anchor, known := v.Keys.Anchor(out.token.UnverifiedIdentifier())
+	anchor, known := v.anchor(out)
 	v.judge(q, &anchor, known, out)
+}
+
+// anchor is the start of the chain. A format that has ended is as an unknown
+// key is: the same work, and the same answer.
+func (v *Verifier) anchor(out *Verdict) (token.Anchor, bool) {
+	id := out.token.UnverifiedIdentifier()
+	anchor, known := v.Keys.Anchor(id)
+	return anchor, known && !v.Ended.Has(id.Format)
 }
 
 // JudgeFrom goes on after [Verdict.Read] from an anchor that is known to be one
@@ -172,7 +215,29 @@ func (v *Verifier) judge(q *Question, from *token.Anchor, known bool, out *Verdi
 	if !out.named {
 		worst = min(worst, rankAudience)
 	}
+	if q.MustBind && !out.bound() {
+		out.unbound = true
+		worst = min(worst, rankRefused)
+	}
+	out.own = worst
+	if v.Policies != nil && !q.NoPolicies {
+		worst = min(worst, v.clearPolicies(out))
+	}
 	out.Code = codes[worst]
+}
+
+// clearPolicies judges the policies. None of them names the audience for the
+// token: that is the holder's to do, and a policy can only refuse.
+func (v *Verifier) clearPolicies(out *Verdict) (worst int) {
+	worst = rankOK
+	out.policies = v.Policies.Append(out.policies[:0], out.Identity, out.request.Time)
+	for _, text := range out.policies {
+		if t, ok := caveats.Before(text); ok && t.Before(out.Expires) {
+			out.Expires = t
+		}
+		worst = min(worst, ranks[v.Language.Check(text, &out.request)])
+	}
+	return worst
 }
 
 // check judges the caveat at i, and notes what it says of expiry and audience.

@@ -20,10 +20,11 @@ func (t *tx) audit(ev storage.Event) error {
 		key = ev.RootKeyID[:]
 	}
 	seq, prev := t.st.auditSeq+1, t.st.auditHash
-	hash := storage.ChainHash(prev, seq, ev)
-	if _, err := t.exec(`INSERT INTO audit (seq, time, type, actor, user_id, device_id, root_key_id, client_ip, detail, prev, hash)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, seq, milli(ev.Time), ev.Type, ev.Actor, ev.UserID, ev.DeviceID, key, ev.ClientIP, ev.Detail,
-		prev[:], hash[:]); err != nil {
+	address := storage.SealAddress(ev.ClientIP)
+	hash := storage.ChainHash(prev, seq, ev, address)
+	if _, err := t.exec(`INSERT INTO audit (seq, time, type, actor, user_id, device_id, root_key_id, client_ip, detail, prev, hash, ip_salt, ip_seal)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, seq, milli(ev.Time), ev.Type, ev.Actor, ev.UserID, ev.DeviceID, key, ev.ClientIP, ev.Detail,
+		prev[:], hash[:], address.Salt, address.Seal[:]); err != nil {
 		return err
 	}
 	t.st.auditSeq, t.st.auditHash = seq, hash
@@ -49,8 +50,8 @@ func (s *Store) AppendAudit(ctx context.Context, ev ...storage.Event) error {
 func (s *Store) Audit(ctx context.Context, after int64, limit int) ([]storage.AuditEntry, error) {
 	return list(s.reader(ctx), func(r scanner) (e storage.AuditEntry, err error) {
 		var at int64
-		var key, prev, hash []byte
-		err = r.Scan(&e.Seq, &at, &e.Type, &e.Actor, &e.UserID, &e.DeviceID, &key, &e.ClientIP, &e.Detail, &prev, &hash)
+		var key, prev, hash, seal []byte
+		err = r.Scan(&e.Seq, &at, &e.Type, &e.Actor, &e.UserID, &e.DeviceID, &key, &e.ClientIP, &e.Detail, &prev, &hash, &e.Address.Salt, &seal)
 		e.Time = fromMilli(at)
 		if len(key) > 0 {
 			e.RootKeyID = new([16]byte)
@@ -58,7 +59,8 @@ func (s *Store) Audit(ctx context.Context, after int64, limit int) ([]storage.Au
 		}
 		copy(e.Prev[:], prev)
 		copy(e.Hash[:], hash)
+		copy(e.Address.Seal[:], seal)
 		return e, err
-	}, `SELECT seq, time, type, actor, user_id, device_id, root_key_id, client_ip, detail, prev, hash FROM audit WHERE seq > ? ORDER BY seq LIMIT ?`,
+	}, `SELECT seq, time, type, actor, user_id, device_id, root_key_id, client_ip, detail, prev, hash, ip_salt, ip_seal FROM audit WHERE seq > ? ORDER BY seq LIMIT ?`,
 		after, max(limit, 0))
 }

@@ -82,7 +82,7 @@ func (t *tx) issue(in storage.IssueDevice, ev storage.Event) (issued, error) {
 	if in.MaxDevices < 1 {
 		return none, fmt.Errorf("storage/sqlite: MaxDevices is %d", in.MaxDevices)
 	}
-	if err := t.mayIssue(in); err != nil {
+	if err := t.mayIssue(in, ev.Time); err != nil {
 		return none, err
 	}
 	live, err := liveDevices(t, in.UserID)
@@ -112,20 +112,21 @@ func (t *tx) issue(in storage.IssueDevice, ev storage.Event) (issued, error) {
 	return issued{d, revoked}, err
 }
 
-// mayIssue refuses, or consumes the recovery code. Whether the user is
+// mayIssue refuses, or consumes the recovery code or the link. Whether the user is
 // suspended is told only to those whose code or password is right.
-func (t *tx) mayIssue(in storage.IssueDevice) error {
+func (t *tx) mayIssue(in storage.IssueDevice, now time.Time) error {
 	u, err := findUser(t, in.UserID)
 	if err != nil {
 		return err
 	}
 	if in.RecoveryCode != nil {
-		n, err := t.exec(`DELETE FROM recovery_codes WHERE user_id = ? AND hash = ?`, in.UserID, in.RecoveryCode[:])
-		if err != nil {
+		if err := t.consumeCode(in.UserID, *in.RecoveryCode); err != nil {
 			return err
 		}
-		if n == 0 {
-			return storage.ErrCodeUnknown
+	}
+	if in.LinkID != "" {
+		if err := t.consumeLink(in.UserID, in.LinkID, now); err != nil {
+			return err
 		}
 	}
 	if in.PasswordHash != nil && *in.PasswordHash != u.PasswordHash {
@@ -155,6 +156,9 @@ func (t *tx) place(in storage.IssueDevice, live []storage.Device, now time.Time)
 		id, live = old.ID, slices.Delete(live, same, same+1)
 		if _, err := t.exec(`UPDATE devices SET name = ?, root_key_id = ?, last_seen_at = ?, ttl = ?, started_at = ?, proved_at = ?, root_expires_at = ? WHERE id = ?`,
 			in.Device.Name, in.RootKey.ID[:], max(milli(old.LastSeenAt), started), in.Device.TTL.Milliseconds(), started, proved, root, old.ID); err != nil {
+			return "", nil, err
+		}
+		if err := t.forgetAsked(old.ID); err != nil { // by whoever had the former root
 			return "", nil, err
 		}
 		if revoked, err = t.revokeKey(revoked, old.RootKeyID, old.ExpiresAt); err != nil {

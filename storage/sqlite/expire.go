@@ -32,6 +32,7 @@ func (s *Store) Expire(ctx context.Context, in storage.Expire) (storage.Expired,
 			{&out.Epochs, `DELETE FROM epochs WHERE number IN (SELECT number FROM epochs WHERE state <> ? AND expires_at < ?
 				AND NOT EXISTS (SELECT 1 FROM root_keys WHERE epoch = number) ORDER BY number LIMIT ?)`, []any{storage.EpochSigning, skewed, in.Limit}},
 			{&out.Accepted, `DELETE FROM accepted WHERE point IN (SELECT point FROM accepted WHERE expires_at < ? ORDER BY expires_at, point LIMIT ?)`, []any{now, in.Limit}},
+			{&out.Policies, `DELETE FROM policies WHERE id IN (SELECT id FROM policies WHERE expires_at <> 0 AND expires_at < ? ORDER BY expires_at, id LIMIT ?)`, []any{skewed, in.Limit}},
 		} {
 			n, err := t.exec(step.query, step.args...)
 			if err != nil {
@@ -39,7 +40,12 @@ func (s *Store) Expire(ctx context.Context, in storage.Expire) (storage.Expired,
 			}
 			*step.count = int(n)
 		}
-		if out.Epochs > 0 {
+		for _, table := range [...]string{"links", "delayed"} { // few, and of no use to count
+			if _, err := t.exec(`DELETE FROM `+table+` WHERE id IN (SELECT id FROM `+table+` WHERE expires_at <= ? ORDER BY expires_at, id LIMIT ?)`, now, in.Limit); err != nil {
+				return storage.Expired{}, err
+			}
+		}
+		if out.Epochs+out.Policies > 0 {
 			t.st.revision++
 		}
 		var err error

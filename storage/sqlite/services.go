@@ -24,8 +24,7 @@ func (s *Store) AddService(ctx context.Context, v storage.Service, ev storage.Ev
 			return err
 		}
 		for _, secret := range v.Secrets {
-			if _, err := t.exec(`INSERT INTO service_secrets (id, service_id, hash, device_id, root_key_id, created_at) VALUES (?, ?, ?, ?, ?, ?)`,
-				secret.ID, v.ID, secret.Hash[:], secret.DeviceID, secret.RootKeyID[:], milli(secret.CreatedAt)); err != nil {
+			if err := t.addSecret(v.ID, secret); err != nil {
 				return err
 			}
 		}
@@ -74,24 +73,6 @@ func (s *Store) Services(ctx context.Context) ([]storage.Service, error) {
 		}
 	}
 	return all, nil
-}
-
-// RemoveService implements [storage.Store].
-func (s *Store) RemoveService(ctx context.Context, id string, ev storage.Event) error {
-	return s.w.do(ctx, func(t *tx) error {
-		if _, err := t.exec(`DELETE FROM service_secrets WHERE service_id = ?`, id); err != nil {
-			return err
-		}
-		n, err := t.exec(`DELETE FROM services WHERE id = ?`, id)
-		if err == nil && n == 0 {
-			err = storage.ErrNotFound
-		}
-		if err != nil {
-			return err
-		}
-		t.st.revision++
-		return t.audit(ev)
-	})
 }
 
 // words is how a list is stored: a JSON array, empty rather than null.

@@ -6,11 +6,11 @@ import (
 	"macaroond/storage"
 )
 
-const userColumns = `id, name, name_key, password_hash, role, created_at, suspended_at`
+const userColumns = `id, name, name_key, password_hash, role, created_at, suspended_at, suspended_by, owner, subject`
 
 func scanUser(r scanner) (u storage.User, err error) {
 	var created, suspended int64
-	err = r.Scan(&u.ID, &u.Name, &u.NameKey, &u.PasswordHash, &u.Role, &created, &suspended)
+	err = r.Scan(&u.ID, &u.Name, &u.NameKey, &u.PasswordHash, &u.Role, &created, &suspended, &u.SuspendedBy, &u.Owner, &u.Subject)
 	u.CreatedAt, u.SuspendedAt = fromMilli(created), fromMilli(suspended)
 	return u, err
 }
@@ -30,8 +30,8 @@ func (s *Store) CreateUser(ctx context.Context, u storage.User, codes [][32]byte
 		if taken {
 			return none, storage.ErrNameTaken
 		}
-		if _, err := t.exec(`INSERT INTO users (`+userColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?)`,
-			u.ID, u.Name, u.NameKey, u.PasswordHash, u.Role, milli(u.CreatedAt), milli(u.SuspendedAt)); err != nil {
+		if _, err := t.exec(`INSERT INTO users (`+userColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			u.ID, u.Name, u.NameKey, u.PasswordHash, u.Role, milli(u.CreatedAt), milli(u.SuspendedAt), u.SuspendedBy, u.Owner, u.Subject); err != nil {
 			return none, err
 		}
 		for _, code := range codes {
@@ -74,6 +74,9 @@ func (s *Store) SetPassword(ctx context.Context, in storage.SetPassword, ev stor
 		if err != nil {
 			return nil, err
 		}
+		if u.Owner != "" {
+			return nil, storage.ErrOwned
+		}
 		if in.Was != nil && *in.Was != u.PasswordHash {
 			return nil, storage.ErrPasswordChanged
 		}
@@ -94,30 +97,54 @@ func (s *Store) SetPassword(ctx context.Context, in storage.SetPassword, ev stor
 func (s *Store) SuspendUser(ctx context.Context, id string, ev storage.Event) ([]storage.Revocation, error) {
 	return change(ctx, s, func(t *tx) ([]storage.Revocation, error) {
 		u, err := findUser(t, id)
-		if err != nil || !u.SuspendedAt.IsZero() {
-			return nil, err
+		if err == nil && u.SuspendedAt.IsZero() {
+			err = t.notLastAdmin(u)
 		}
-		if _, err := t.exec(`UPDATE users SET suspended_at = ? WHERE id = ?`, milli(ev.Time), id); err != nil {
-			return nil, err
-		}
-		revoked, err := t.revokeAll(id, "suspended", ev.Time)
 		if err != nil {
 			return nil, err
 		}
-		return revoked, t.audit(ev)
+		return t.suspend(u, "", ev)
 	})
+}
+
+// suspend makes by who suspended the user, unless somebody above it did.
+func (t *tx) suspend(u storage.User, by string, ev storage.Event) ([]storage.Revocation, error) {
+	if !u.SuspendedAt.IsZero() {
+		if u.SuspendedBy == by || by != "" {
+			return nil, nil
+		}
+		if _, err := t.exec(`UPDATE users SET suspended_by = '' WHERE id = ?`, u.ID); err != nil {
+			return nil, err
+		}
+		return nil, t.audit(ev)
+	}
+	if _, err := t.exec(`UPDATE users SET suspended_at = ?, suspended_by = ? WHERE id = ?`, milli(ev.Time), by, u.ID); err != nil {
+		return nil, err
+	}
+	revoked, err := t.revokeAll(u.ID, "suspended", ev.Time)
+	if err != nil {
+		return nil, err
+	}
+	return revoked, t.audit(ev)
 }
 
 // ResumeUser implements [storage.Store].
 func (s *Store) ResumeUser(ctx context.Context, id string, ev storage.Event) error {
 	return s.w.do(ctx, func(t *tx) error {
 		u, err := findUser(t, id)
-		if err != nil || u.SuspendedAt.IsZero() {
+		if err != nil {
 			return err
 		}
-		if _, err := t.exec(`UPDATE users SET suspended_at = 0 WHERE id = ?`, id); err != nil {
-			return err
-		}
-		return t.audit(ev)
+		return t.resume(u, ev)
 	})
+}
+
+func (t *tx) resume(u storage.User, ev storage.Event) error {
+	if u.SuspendedAt.IsZero() {
+		return nil
+	}
+	if _, err := t.exec(`UPDATE users SET suspended_at = 0, suspended_by = '' WHERE id = ?`, u.ID); err != nil {
+		return err
+	}
+	return t.audit(ev)
 }

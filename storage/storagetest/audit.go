@@ -15,7 +15,8 @@ func (k *kit) chained(all []storage.AuditEntry, prev [32]byte) {
 			k.Fatalf("entry %d follows %d", e.Seq, all[i-1].Seq)
 		}
 		k.equal("prev", e.Prev, prev)
-		k.equal("hash", e.Hash, storage.ChainHash(prev, e.Seq, e.Event))
+		k.equal("hash", e.Hash, storage.ChainHash(prev, e.Seq, e.Event, e.Address))
+		k.equal("intact", e.Intact(), true)
 		prev = e.Hash
 	}
 }
@@ -70,7 +71,7 @@ var audit = []clause{
 		k.must(err)
 		s := k.service("a")
 		k.must(k.s.AddService(k.Context(), s, event("service_added", T0)))
-		k.must(k.s.RemoveService(k.Context(), s.ID, event("service_removed", T0)))
+		k.removeService(s.ID)
 		_, err = k.s.RetireEpoch(k.Context(), e.Number, event("epoch_retired", T0))
 		k.must(err)
 		_, err = k.s.Restored(k.Context(), true, event("restored", T0))

@@ -44,7 +44,7 @@ var services = []clause{
 			k.wantErr(k.s.AddService(k.Context(), other, event("service_added", T0)), storage.ErrNameTaken)
 		})
 		k.equal("services", k.services(), []storage.Service{s})
-		k.must(k.s.RemoveService(k.Context(), s.ID, event("service_removed", T0)))
+		k.removeService(s.ID)
 		k.equal("after removal", len(k.services()), 0)
 		k.must(k.s.AddService(k.Context(), other, event("service_added", T0)))
 		k.equal("services", k.services(), []storage.Service{other})
@@ -53,18 +53,20 @@ var services = []clause{
 		s := k.service("a")
 		k.must(k.s.AddService(k.Context(), s, event("service_added", T0)))
 		k.unchanged(func() {
-			k.wantErr(k.s.RemoveService(k.Context(), "svc_nobody", event("service_removed", T0)), storage.ErrNotFound)
+			_, err := k.s.RemoveService(k.Context(), "svc_nobody", T0, event("service_removed", T0))
+			k.wantErr(err, storage.ErrNotFound)
 		})
-		k.must(k.s.RemoveService(k.Context(), s.ID, event("service_removed", T0)))
+		k.removeService(s.ID)
 		k.unchanged(func() {
-			k.wantErr(k.s.RemoveService(k.Context(), s.ID, event("service_removed", T0)), storage.ErrNotFound)
+			_, err := k.s.RemoveService(k.Context(), s.ID, T0, event("service_removed", T0))
+			k.wantErr(err, storage.ErrNotFound)
 		})
 	}},
 	{"each change moves the revision", func(k *kit) {
 		s, r0 := k.service("a"), k.state().Revision
 		k.must(k.s.AddService(k.Context(), s, event("service_added", T0)))
 		r1 := k.state().Revision
-		k.must(k.s.RemoveService(k.Context(), s.ID, event("service_removed", T0)))
+		k.removeService(s.ID)
 		if r2 := k.state().Revision; !(r0 < r1 && r1 < r2) {
 			k.Fatalf("revisions %d, %d, %d", r0, r1, r2)
 		}

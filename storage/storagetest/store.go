@@ -54,13 +54,23 @@ func calls(k *kit, ctx context.Context) map[string]func() error {
 		"RetireEpoch":   func() error { _, err := k.s.RetireEpoch(ctx, 1, ev); return err },
 		"AddService":    func() error { return k.s.AddService(ctx, k.service("never"), ev) },
 		"Services":      func() error { _, err := k.s.Services(ctx); return err },
-		"RemoveService": func() error { return k.s.RemoveService(ctx, "svc_nobody", ev) },
-		"AppendAudit":   func() error { return k.s.AppendAudit(ctx, ev) },
-		"Audit":         func() error { _, err := k.s.Audit(ctx, 0, 1); return err },
 		"Accept":        func() error { return k.s.Accept(ctx, points(T0, 1)) },
-		"Expire":        func() error { _, err := k.s.Expire(ctx, storage.Expire{Now: T0, Limit: 1}); return err },
-		"Backup":        func() error { return k.s.Backup(ctx, filepath.Join(k.TempDir(), "backup")) },
-		"Restored":      func() error { _, err := k.s.Restored(ctx, false, ev); return err },
+		"RemoveService": func() error { _, err := k.s.RemoveService(ctx, "svc_nobody", T0, ev); return err },
+		"AddServiceSecret": func() error {
+			return k.s.AddServiceSecret(ctx, storage.AddServiceSecret{ServiceID: "svc_nobody", Secret: serviceSecret(1), Max: 1}, ev)
+		},
+		"RemoveServiceSecret": func() error { _, err := k.s.RemoveServiceSecret(ctx, "svc_nobody", "sec_nobody", T0, ev); return err },
+		"MintService":         func() error { return k.s.MintService(ctx, storage.MintService{ServiceID: "svc_nobody"}, ev) },
+		"IssueSubject":        func() error { _, _, err := k.s.IssueSubject(ctx, storage.User{}, in, ev); return err },
+		"Subject":             func() error { _, err := k.s.Subject(ctx, "svc_nobody", "1"); return err },
+		"Subjects":            func() error { _, err := k.s.Subjects(ctx, "svc_nobody", "", 1); return err },
+		"SuspendSubject":      func() error { _, err := k.s.SuspendSubject(ctx, "svc_nobody", "1", ev); return err },
+		"ResumeSubject":       func() error { return k.s.ResumeSubject(ctx, "svc_nobody", "1", ev) },
+		"AppendAudit":         func() error { return k.s.AppendAudit(ctx, ev) },
+		"Audit":               func() error { _, err := k.s.Audit(ctx, 0, 1); return err },
+		"Expire":              func() error { _, err := k.s.Expire(ctx, storage.Expire{Now: T0, Limit: 1}); return err },
+		"Backup":              func() error { return k.s.Backup(ctx, filepath.Join(k.TempDir(), "backup")) },
+		"Restored":            func() error { _, err := k.s.Restored(ctx, false, ev); return err },
 	}
 }
 

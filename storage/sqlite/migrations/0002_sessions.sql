@@ -65,9 +65,11 @@ CREATE TABLE renewals (
 ) STRICT, WITHOUT ROWID;
 
 -- owner: the service whose user this is, and subject that service's own id of
--- it; both empty for a local user.
+-- it; both empty for a local user. suspended_by: the owner, when it was the one
+-- who did: it must not undo an administrator's.
 ALTER TABLE users ADD COLUMN owner TEXT NOT NULL DEFAULT '';
 ALTER TABLE users ADD COLUMN subject TEXT NOT NULL DEFAULT '';
+ALTER TABLE users ADD COLUMN suspended_by TEXT NOT NULL DEFAULT '';
 CREATE UNIQUE INDEX users_subject ON users (owner, subject) WHERE owner <> '';
 
 -- Each secret of a service is a credential with a root key of its own: what was
@@ -168,3 +170,12 @@ SELECT seq, grain, root_key_id, fingerprint, epoch, expires_at, '' FROM revocati
 DROP TABLE revocations;
 ALTER TABLE revocations_2 RENAME TO revocations;
 CREATE INDEX revocations_expires ON revocations (expires_at);
+
+-- The address in an audit entry is covered by a salted seal, so that it can be
+-- erased and the chain stays whole. Entries without one are of the first form.
+ALTER TABLE audit ADD COLUMN ip_salt BLOB NOT NULL DEFAULT x'';
+ALTER TABLE audit ADD COLUMN ip_seal BLOB NOT NULL DEFAULT x'' CHECK (length(ip_seal) IN (0, 32));
+
+-- For erasing a deleted user's addresses.
+CREATE INDEX audit_user ON audit (user_id) WHERE user_id <> '';
+CREATE INDEX audit_actor ON audit (actor) WHERE actor <> '' AND actor <> user_id;

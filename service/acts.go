@@ -1,0 +1,122 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"macaroond/service/api"
+	"macaroond/service/token"
+	"macaroond/storage"
+)
+
+// What a root alone is not enough for. Whoever has somebody's phone for a
+// minute has a root; with these they would keep the account.
+const (
+	actRemove   = "remove"   // devices other than the one that asks
+	actCodes    = "codes"    // new recovery codes
+	actLink     = "link"     // another device
+	actPassword = "password" // a first password
+	actDelete   = "delete"   // the account; never waits
+)
+
+const (
+	actDelay = 24 * time.Hour     // in which some device of the user can cancel
+	actKeep  = 7 * 24 * time.Hour // in which it can be done
+	maxActs  = 10                 // of a user that may wait
+)
+
+// proved is the one way to an act that needs a proof. It checks a password, if
+// one is given, and says what the act may rest on; the store judges the rest in
+// the act's own transaction. settle turns the store's error into the answer,
+// and counts a wrong proof.
+//
+// A wrong password or code counts against the asking device, in a bucket of its
+// own: a device that has a root is not kept from its own account by what
+// strangers do, and a thief of one gets no more tries than a stranger.
+func (s *Service) proved(ctx context.Context, c *Caller, kind, target string, p api.Proof, src Source) (act storage.Act, settle func(error) error, err error) {
+	act = storage.Act{
+		UserID: c.User, DeviceID: c.Device, Kind: kind, Target: target,
+		ID: token.NewID("act_"), Delay: actDelay, Keep: actKeep, Max: maxActs, Local: kind != actRemove && kind != actDelete,
+		Begun: s.eventOf(EventActDelayed, c.User, src),
+	}
+	act.Begun.DeviceID, act.Begun.Detail = c.Device, kind
+	if target != "" {
+		act.Begun.Detail += " " + target
+	}
+	if fresh := s.Settings().FreshLogin; fresh > 0 {
+		act.FreshSince = s.now().Add(-fresh)
+	}
+	settle = func(err error) error { return err }
+	switch {
+	case p.Password == "" && p.Code == "":
+		return act, settle, nil
+	case p.Password != "" && p.Code != "":
+		return act, nil, badField("/code", "send the password or a code, not both")
+	}
+	fail, err := s.attempts.own(s.now(), c.User, c.Device)
+	if err != nil {
+		return act, nil, err
+	}
+	refused := func() error {
+		fail()
+		ev := s.eventOf(EventProofFailed, c.User, src)
+		ev.DeviceID, ev.Detail = c.Device, kind
+		s.note(ctx, ev)
+		return refuse(api.CodeProofRefused, "the password or the code is wrong")
+	}
+	settle = func(err error) error {
+		if errors.Is(err, storage.ErrCodeUnknown) || errors.Is(err, storage.ErrPasswordChanged) {
+			return refused()
+		}
+		return err
+	}
+	if p.Code != "" {
+		hash := recoveryHash(c.User, p.Code)
+		act.RecoveryCode = &hash
+		return act, settle, nil
+	}
+	user, err := s.store.User(ctx, c.User)
+	if err != nil {
+		return act, nil, err
+	}
+	ok, _, err := s.hasher.verify(ctx, p.Password, user.PasswordHash)
+	if err == nil && !ok {
+		err = refused()
+	}
+	act.PasswordHash = &user.PasswordHash
+	return act, settle, err
+}
+
+// DelayedActs lists what waits.
+func (s *Service) DelayedActs(ctx context.Context, c *Caller) (api.DelayedActs, error) {
+	list, err := s.store.Delayed(ctx, c.User, s.now())
+	out := api.DelayedActs{Delayed: []api.Delayed{}}
+	for i := range list {
+		out.Delayed = append(out.Delayed, *delayedOut(&list[i], c.Device))
+	}
+	return out, err
+}
+
+// CancelDelayed forgets one. Any device of the user may.
+func (s *Service) CancelDelayed(ctx context.Context, c *Caller, id string, src Source) error {
+	ev := s.eventOf(EventActCancelled, c.User, src)
+	ev.DeviceID, ev.Detail = c.Device, cut(id)
+	return s.store.CancelDelayed(ctx, c.User, id, ev)
+}
+
+// cut bounds what a path says, for the audit.
+func cut(id string) string { return id[:min(len(id), 32)] }
+
+func delayedOut(d *storage.Delayed, current string) *api.Delayed {
+	if d == nil {
+		return nil
+	}
+	return &api.Delayed{
+		ID: d.ID, Act: d.Kind, Target: d.Target, Device: d.DeviceID, Current: d.DeviceID == current,
+		CreatedAt: api.At(d.CreatedAt), DueAt: atLeast(d.DueAt), ExpiresAt: api.At(d.ExpiresAt),
+	}
+}
+
+// atLeast is a time in whole seconds from which something holds.
+func atLeast(t time.Time) api.Time { return api.At(t.Add(time.Second - 1)) }

@@ -1,0 +1,58 @@
+package client
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+
+	"macaroond/service/api"
+)
+
+// Policies lists the policies in force.
+func (c *Client) Policies(ctx context.Context, admin Credential) ([]api.Policy, error) {
+	var out api.Policies
+	err := c.do(ctx, call{method: http.MethodGet, path: "/v1/admin/policies", cred: admin, want: http.StatusOK, out: &out})
+	return out.Policies, err
+}
+
+// AddPolicy puts caveats on tokens that are out already. Code policy_limit.
+func (c *Client) AddPolicy(ctx context.Context, admin Credential, in api.PolicyIn) (*api.Policy, error) {
+	var out api.Policy
+	err := c.do(ctx, call{method: http.MethodPost, path: "/v1/admin/policies", cred: admin, in: in, want: http.StatusCreated, out: &out})
+	if err != nil {
+		return nil, err
+	}
+	return &out, nil
+}
+
+// RemovePolicy gives back what a policy took.
+func (c *Client) RemovePolicy(ctx context.Context, admin Credential, id string) error {
+	path, err := below("/v1/admin/policies/", id, "pol_")
+	if err != nil {
+		return err
+	}
+	return c.do(ctx, call{method: http.MethodDelete, path: path, cred: admin, want: http.StatusNoContent})
+}
+
+// Keys lists the epochs, without their secrets.
+func (c *Client) Keys(ctx context.Context, admin Credential) ([]api.Epoch, error) {
+	var out api.Epochs
+	err := c.do(ctx, call{method: http.MethodGet, path: "/v1/admin/keys", cred: admin, want: http.StatusOK, out: &out})
+	return out.Epochs, err
+}
+
+// RotateKeys begins another epoch, which signs from now on. Nobody is logged out.
+func (c *Client) RotateKeys(ctx context.Context, admin Credential) (*api.Epoch, error) {
+	var out api.Epoch
+	err := c.do(ctx, call{method: http.MethodPost, path: "/v1/admin/keys/rotate", cred: admin, want: http.StatusCreated, out: &out})
+	if err != nil {
+		return nil, err
+	}
+	return &out, nil
+}
+
+// RetireKeys ends an epoch and every token that was minted in it, at once.
+func (c *Client) RetireKeys(ctx context.Context, admin Credential, number uint32) error {
+	path := "/v1/admin/keys/" + strconv.FormatUint(uint64(number), 10) + "/retire"
+	return c.do(ctx, call{method: http.MethodPost, path: path, cred: admin, want: http.StatusNoContent})
+}

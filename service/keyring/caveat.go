@@ -1,0 +1,60 @@
+package keyring
+
+import (
+	"crypto/hkdf"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+
+	"golang.org/x/crypto/chacha20poly1305"
+
+	"macaroond/service/token"
+)
+
+// caveatInfo is what the key of a token's sealed caveats is derived for. No
+// identifier begins with it, so no root key is ever one of these.
+const caveatInfo = "macaroond/sealed/v1\x00"
+
+// SealCaveat encrypts the text of a caveat so that only this authority reads it,
+// and only in a token of this identifier: under another root key, or when the
+// epoch is gone, it is rubbish. The key is HKDF-SHA256 of the epoch's secret,
+// bound to the purpose and the whole identifier; the nonce is random and has 192
+// bits, so that no number of them repeats. What comes out is base64url, 54
+// characters and four for each three bytes. false: the epoch is unknown.
+func (k *Keyring) SealCaveat(id token.Identifier, text string) (box string, ok bool) {
+	prk, known := k.state.Load().prk[slotOf(id.Epoch, id.Format)]
+	if !known {
+		return "", false
+	}
+	aead, err := chacha20poly1305.NewX(expandCaveatKey(prk, id))
+	if err != nil {
+		return "", false
+	}
+	nonce := make([]byte, aead.NonceSize(), aead.NonceSize()+len(text)+aead.Overhead())
+	rand.Read(nonce)
+	return base64.RawURLEncoding.EncodeToString(aead.Seal(nonce, nonce, []byte(text), nil)), true
+}
+
+// OpenSealed is the text that SealCaveat sealed for the identifier; false for
+// anything else.
+func (k *Keyring) OpenSealed(id token.Identifier, box string) (text string, ok bool) {
+	prk, known := k.state.Load().prk[slotOf(id.Epoch, id.Format)]
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(box)
+	if !known || err != nil || len(raw) < chacha20poly1305.NonceSizeX {
+		return "", false
+	}
+	aead, err := chacha20poly1305.NewX(expandCaveatKey(prk, id))
+	if err != nil {
+		return "", false
+	}
+	out, err := aead.Open(nil, raw[:chacha20poly1305.NonceSizeX], raw[chacha20poly1305.NonceSizeX:], nil)
+	return string(out), err == nil
+}
+
+func expandCaveatKey(prk *[32]byte, id token.Identifier) []byte {
+	key, err := hkdf.Expand(sha256.New, prk[:], caveatInfo+id.String(), chacha20poly1305.KeySize)
+	if err != nil {
+		panic(err) // only for a length beyond 8,160 bytes
+	}
+	return key
+}

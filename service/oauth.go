@@ -1,0 +1,161 @@
+package service
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"macaroond/caveats"
+	"macaroond/service/api"
+	"macaroond/service/token"
+	"macaroond/storage"
+)
+
+// GrantError refuses a token in the words of RFC 6749 section 5.2 and RFC 8707
+// section 2.
+type GrantError struct{ Code, Detail string }
+
+func (e *GrantError) Error() string { return e.Code + ": " + e.Detail }
+
+// What a grant is refused for.
+const (
+	GrantInvalidRequest = "invalid_request"
+	GrantInvalidGrant   = "invalid_grant"
+	GrantInvalidScope   = "invalid_scope"
+	GrantInvalidTarget  = "invalid_target"
+)
+
+// TokenIn is what an OAuth client asks for: an audience, and a scope, which is a
+// list of actions. Both may be empty.
+type TokenIn struct{ Audience, Scope string }
+
+// ClientCredentials mints a token of the service itself: for one audience that
+// it may call, limited to the actions that it may allow. It is good for
+// access_ttl, and dies with the secret that it was asked for with.
+func (s *Service) ClientCredentials(ctx context.Context, id, secret string, in TokenIn, src Source) (api.OAuthToken, error) {
+	svc, with, err := s.authenticate(ctx, id, secret, src)
+	if err != nil {
+		return api.OAuthToken{}, err
+	}
+	set := s.Settings()
+	audience, err := targetOf(in.Audience, svc, set.Audience)
+	if err != nil {
+		return api.OAuthToken{}, err
+	}
+	actions, err := scopeOf(in.Scope, svc.Actions)
+	if err != nil {
+		return api.OAuthToken{}, err
+	}
+	limits, err := limitsOf(audience, actions)
+	if err != nil {
+		return api.OAuthToken{}, err
+	}
+	now := s.now()
+	expires := now.Add(set.AccessTTL).UTC().Truncate(time.Second)
+	tok, err := s.mintService(ctx, svc, with, expires, limits, src)
+	if errors.Is(err, storage.ErrServiceGone) {
+		err = errWrongSecret()
+	}
+	if err != nil {
+		return api.OAuthToken{}, err
+	}
+	s.metrics.logins.WithLabelValues("service").Inc()
+	return oauthOut(tok, expires.Sub(now), actions), nil
+}
+
+func oauthOut(t *token.Token, lives time.Duration, actions []string) api.OAuthToken {
+	return api.OAuthToken{
+		AccessToken: t.Text(), TokenType: "Bearer", ExpiresIn: int64(lives / time.Second), Scope: strings.Join(actions, " "),
+	}
+}
+
+// mintService stores that the secret's root key has a token until expires, and
+// only then makes it. Like mint, it meets a rotation by reading once more.
+func (s *Service) mintService(ctx context.Context, svc storage.Service, with storage.ServiceSecret, expires time.Time, limits []caveats.Caveat, src Source) (*token.Token, error) {
+	ev := s.event(EventServiceToken, svc.ID, src)
+	ev.UserID = svc.ID
+	for try := 0; ; try++ {
+		id := token.Identifier{Epoch: s.keyring.Signing(), RootKeyID: with.RootKeyID}
+		err := s.store.MintService(ctx, storage.MintService{ServiceID: svc.ID, SecretID: with.ID, Epoch: id.Epoch, ExpiresAt: expires}, ev)
+		if errors.Is(err, storage.ErrEpochNotSigning) && try == 0 {
+			if err := s.CatchUp(ctx); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		key, ok := s.keyring.RootKey(id)
+		if !ok {
+			return nil, errors.New("the signing epoch is not on the ring")
+		}
+		return token.Mint(&key, s.Settings().Issuer, id, token.Identity{User: svc.ID, Device: with.DeviceID, Expires: expires}, limits...)
+	}
+}
+
+// limitsOf are the caveats of a token that the authority narrows for a client:
+// the audience first, for what an edge can remember ends there; a random note
+// last, so that two tokens of the same second are two branches, and revoking one
+// does not end the other.
+func limitsOf(audience string, actions []string) ([]caveats.Caveat, error) {
+	aud, err := caveats.Audience(audience)
+	if err != nil {
+		return nil, &GrantError{GrantInvalidTarget, "the audience is not one"}
+	}
+	limits := []caveats.Caveat{aud}
+	if len(actions) > 0 {
+		allow, err := caveats.Allow(actions...)
+		if err != nil {
+			return nil, &GrantError{GrantInvalidScope, "the scope is not a list of actions"}
+		}
+		limits = append(limits, allow)
+	}
+	note, err := caveats.Note("access " + rand.Text()[:16])
+	if err != nil {
+		return nil, err
+	}
+	return append(limits, note), nil
+}
+
+// targetOf is the one audience that the service's token is for.
+func targetOf(asked string, svc storage.Service, own string) (string, error) {
+	switch {
+	case asked == "" && len(svc.Calls) == 1:
+		return svc.Calls[0], nil
+	case asked == "":
+		return "", &GrantError{GrantInvalidRequest, "say for which audience: the credential calls none or several"}
+	case asked != own && !slices.Contains(svc.Calls, asked):
+		return "", &GrantError{GrantInvalidTarget, "the credential does not call this audience"}
+	}
+	return asked, nil
+}
+
+// scopeOf are the actions that a token is limited to: those that are asked for,
+// each within what may be had, or, when none is, all that may be had. may empty
+// is no limit.
+func scopeOf(scope string, may []string) ([]string, error) {
+	if scope == "" {
+		return may, nil
+	}
+	asked := strings.Split(scope, " ")
+	if _, err := caveats.Allow(asked...); err != nil {
+		return nil, &GrantError{GrantInvalidScope, "a scope is a list of actions with one space between them, and not too long"}
+	}
+	for _, a := range asked {
+		if len(may) > 0 && !slices.ContainsFunc(may, func(m string) bool { return covers(m, a) }) {
+			return nil, &GrantError{GrantInvalidScope, "the credential may not allow all of these actions"}
+		}
+	}
+	return unique(asked), nil
+}
+
+// covers reports whether a listed action holds all that another one does: it is
+// the same, or a namespace that the other is within.
+func covers(listed, other string) bool {
+	namespace, whole := strings.CutSuffix(listed, "*")
+	return listed == other || whole && len(other) > len(namespace) && strings.HasPrefix(other, namespace)
+}

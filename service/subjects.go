@@ -1,0 +1,179 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"macaroond/caveats"
+	"macaroond/service/api"
+	"macaroond/service/token"
+	"macaroond/storage"
+)
+
+// A service with the right "mint" has users of its own: it has checked who they
+// are, and no password of theirs is here. Such a user is found by owner and
+// subject and by nothing else, so no subject, however it is spelt, is ever
+// somebody else's user:
+//
+//   - the id is drawn here, and the subject is compared byte for byte within
+//     one service;
+//   - the name's key is one that no name folds to, so login, sign-up and
+//     recovery never come to it;
+//   - the name that is shown has the service's name and a colon before it, and
+//     no local name has a colon;
+//   - the transaction that mints refuses a user who has a role or a password.
+
+// subjectKey is the name key of a user that a service minted for. nameKey gives
+// no capital letter, and a name has no colon.
+func subjectKey(userID string) string { return "S:" + userID }
+
+// MintFor makes a root macaroon for a user of the service's own, who is made
+// when the service never spoke of the subject before.
+func (s *Service) MintFor(ctx context.Context, svc storage.Service, in api.MintIn, src Source) (api.Grant, error) {
+	if err := checkSubject("/subject", in.Subject); err != nil {
+		return api.Grant{}, err
+	}
+	name := ""
+	if in.Username != "" {
+		shown, err := shownName("/username", in.Username)
+		if err != nil {
+			return api.Grant{}, err
+		}
+		if strings.Contains(shown, ":") { // one colon, so that two services' names never meet
+			return api.Grant{}, badField("/username", "a name has no colon")
+		}
+		name = svc.Name + ":" + shown
+	}
+	device, err := deviceOf(in.Device)
+	if err != nil {
+		return api.Grant{}, err
+	}
+	ttl := s.Settings().RootTTL
+	if in.TTL != 0 {
+		if in.TTL < 1 || in.TTL > int64(ttl/time.Second) {
+			return api.Grant{}, badField("/ttl", "ttl is 1 to %d seconds", int64(ttl/time.Second))
+		}
+		ttl = time.Duration(in.TTL) * time.Second
+	}
+	if in.Audience != "" {
+		if _, err := caveats.Audience(in.Audience); err != nil {
+			return api.Grant{}, badField("/audience", "an audience is 1 to 128 printable ASCII characters without space")
+		}
+	}
+	var grant api.Grant
+	for try := 0; ; try++ {
+		user, err := s.subject(ctx, svc, in.Subject, name)
+		if err != nil {
+			return api.Grant{}, err
+		}
+		grant, err = s.mint(ctx, user, ttl, storage.IssueDevice{Device: device}, func(d storage.IssueDevice) (storage.Device, error) {
+			ev := s.event(EventMinted, svc.ID, src)
+			ev.UserID = user.ID
+			stored, revoked, err := s.store.IssueSubject(ctx, user, d, ev)
+			s.revoked(revoked...)
+			return stored, err
+		})
+		if errors.Is(err, storage.ErrNameTaken) && try == 0 {
+			continue // the subject's first two mints at once: the other one made it
+		}
+		if errors.Is(err, storage.ErrServiceGone) {
+			err = errWrongSecret()
+		}
+		if err != nil {
+			return api.Grant{}, err
+		}
+		break
+	}
+	if in.Audience != "" {
+		if err := s.addAccess(&grant, in.Audience); err != nil {
+			return api.Grant{}, err
+		}
+	}
+	s.metrics.logins.WithLabelValues("minted").Inc()
+	return grant, nil
+}
+
+// subject is the service's user as stored, or one to be stored. name, unless it
+// is empty, is the one to be shown from now on.
+func (s *Service) subject(ctx context.Context, svc storage.Service, subject, name string) (storage.User, error) {
+	u, err := s.store.Subject(ctx, svc.ID, subject)
+	if errors.Is(err, storage.ErrNotFound) {
+		id := token.NewID(token.UserPrefix)
+		u, err = storage.User{
+			ID: id, Name: svc.Name + ":" + id, NameKey: subjectKey(id), Owner: svc.ID, Subject: subject, CreatedAt: s.now(),
+		}, nil
+	}
+	if name != "" {
+		u.Name = name
+	}
+	return u, err
+}
+
+// checkSubject takes what can be one segment of a path in its one spelling.
+func checkSubject(field, subject string) error {
+	if subject == "" || len(subject) > 128 || subject == "." || subject == ".." ||
+		strings.ContainsFunc(subject, func(r rune) bool { return r <= ' ' || r > '~' }) || strings.ContainsAny(subject, `/\%;?#`) {
+		return badField(field, `a subject is 1 to 128 printable ASCII characters without space, / \ %% ; ? #, and neither . nor ..`)
+	}
+	return nil
+}
+
+func subjectOut(u storage.User) api.Subject {
+	return api.Subject{Subject: u.Subject, ID: u.ID, Username: u.Name, CreatedAt: api.At(u.CreatedAt), SuspendedAt: apiTime(u.SuspendedAt)}
+}
+
+// Subjects is one page of the service's users, by subject.
+func (s *Service) Subjects(ctx context.Context, svc storage.Service, after string, limit int) (api.Subjects, error) {
+	list, err := s.store.Subjects(ctx, svc.ID, after, limit)
+	if err != nil {
+		return api.Subjects{}, err
+	}
+	out := api.Subjects{Subjects: []api.Subject{}}
+	for _, u := range list {
+		out.Subjects = append(out.Subjects, subjectOut(u))
+	}
+	if len(list) == limit {
+		out.Next = list[len(list)-1].Subject
+	}
+	return out, nil
+}
+
+// SubjectDevices lists the devices of one of the service's users.
+func (s *Service) SubjectDevices(ctx context.Context, svc storage.Service, subject string) (api.Devices, error) {
+	u, err := s.store.Subject(ctx, svc.ID, subject)
+	if err != nil {
+		return api.Devices{}, err
+	}
+	return s.UserDevices(ctx, u.ID, "")
+}
+
+// ReasonService is why a device is revoked by the service whose user has it.
+const ReasonService = "service"
+
+// RevokeSubjectDevices drops one device of one of the service's users, or all
+// when id is empty.
+func (s *Service) RevokeSubjectDevices(ctx context.Context, svc storage.Service, subject, id string, src Source) error {
+	u, err := s.store.Subject(ctx, svc.ID, subject)
+	if err != nil {
+		return err
+	}
+	return s.RevokeDevices(ctx, storage.RevokeDevices{UserID: u.ID, DeviceID: id, Reason: ReasonService}, svc.ID, src)
+}
+
+// SuspendSubject refuses further mints and revokes every device, at once.
+func (s *Service) SuspendSubject(ctx context.Context, svc storage.Service, subject string, src Source) error {
+	entries, err := s.store.SuspendSubject(ctx, svc.ID, subject, s.event(EventUserSuspended, svc.ID, src))
+	s.revoked(entries...)
+	return err
+}
+
+// ResumeSubject allows mints again, unless an administrator suspended the user.
+func (s *Service) ResumeSubject(ctx context.Context, svc storage.Service, subject string, src Source) error {
+	err := s.store.ResumeSubject(ctx, svc.ID, subject, s.event(EventUserResumed, svc.ID, src))
+	if errors.Is(err, storage.ErrSuspended) {
+		err = refuse(api.CodeForbidden, "an administrator suspended this user, and an administrator can resume it")
+	}
+	return err
+}
