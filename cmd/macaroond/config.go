@@ -18,7 +18,9 @@ import (
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
 
+	"macaroond/service"
 	"macaroond/service/keyring"
+	"macaroond/service/token"
 )
 
 // config is the configuration, told once: a field's tags are its key, default
@@ -50,6 +52,7 @@ type config struct {
 	MaxPrefixTTL   time.Duration `key:"max_prefix_ttl" default:"2h" doc:"How far away the expiry that a prefix covers may be. A prefix lets a resource server verify tokens of its own audience without asking; whoever steals it can make such tokens until that expiry." reload:"yes"`
 	RotateEvery    time.Duration `key:"rotate_every" default:"2160h" doc:"How old the signing epoch becomes before another begins (90 days); 0 leaves that to keys rotate. Nobody is logged out by it." reload:"yes"`
 	FreshLogin     time.Duration `key:"fresh_login" default:"10m" doc:"How long after a login with a password or recovery code a device may link others, remove others, and have new recovery codes without showing it again. Without either, these wait a day. 0 asks each time." reload:"yes"`
+	AcceptFormats  []string      `key:"accept_formats" default:"" doc:"When tokens of an earlier format cease to verify, as FORMAT=TIME (RFC 3339, UTC). One that is not named verifies as long as its tokens live, at most root_ttl after the last was minted. This release mints m1 and knows no earlier one." reload:"yes"`
 	MaxDevices     int           `key:"max_devices" default:"100" doc:"Live devices a user may have; beyond it those without install_id and idle longest go first." reload:"yes"`
 	AuditRetention time.Duration `key:"audit_retention" default:"2160h" doc:"How long audit entries are kept (90 days); 0 keeps all." reload:"yes"`
 	HashMemory     int           `key:"hash_memory" default:"19456" doc:"KiB of memory of one argon2id hash; at least 19456 (19 MiB)."`
@@ -59,6 +62,7 @@ type config struct {
 	HashQueue      int           `key:"hash_queue" default:"32" doc:"Logins that may wait for the pool; more are answered 503 with Retry-After at once."`
 	LogLevel       string        `key:"log_level" default:"info" doc:"debug, info, warn or error. At debug each verdict has a line, too." reload:"yes"`
 
+	formatEnds  []service.FormatEnd // AcceptFormats, read
 	dev         bool
 	credentials string // systemd's directory of credentials; empty when there is none
 }
@@ -244,6 +248,13 @@ func (c *config) check() error {
 			return usagef("browser_audiences: %q is not 1 to 128 printable ASCII characters without space", a)
 		}
 	}
+	for _, f := range c.AcceptFormats {
+		end, err := formatEnd(f)
+		if err != nil {
+			return usagef("accept_formats: %q: %w", f, err)
+		}
+		c.formatEnds = append(c.formatEnds, end)
+	}
 	if c.Issuer != "" {
 		if u, err := url.Parse(c.Issuer); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil || len(c.Issuer) > 256 {
 			return usagef("issuer: not a URL such as https://auth.example.com")
@@ -278,6 +289,25 @@ func (c *config) check() error {
 		{"audience", !plainWord(c.Audience), "1 to 128 printable ASCII characters without space"},
 		{"authz_audience", c.AuthzAudience != "" && !plainWord(c.AuthzAudience), "1 to 128 printable ASCII characters without space"},
 	})
+}
+
+// formatEnd reads FORMAT=TIME. The format that is minted in has no end: nobody
+// could log in.
+func formatEnd(text string) (end service.FormatEnd, err error) {
+	name, at, ok := strings.Cut(text, "=")
+	if !ok {
+		return end, errors.New("want FORMAT=TIME, such as m0=2027-01-31T00:00:00Z")
+	}
+	if end.Format, ok = token.FormatNamed(name); !ok {
+		return end, fmt.Errorf("this release knows no format %q", name)
+	}
+	if end.Format == token.Minting {
+		return end, fmt.Errorf("%s is the format that is minted in: it has no end", name)
+	}
+	if end.At, err = time.Parse("2006-01-02T15:04:05Z", at); err != nil {
+		return end, errors.New("the time is not as RFC 3339 has it, in UTC: 2027-01-31T00:00:00Z")
+	}
+	return end, nil
 }
 
 // rule is what a key's value must be, and whether it is not.

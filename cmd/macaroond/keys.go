@@ -23,10 +23,6 @@ type epochOut struct {
 	ExpiresAt *api.Time `json:"expires_at,omitempty"` // of the last token minted in it
 }
 
-var epochStates = map[storage.EpochState]string{
-	storage.EpochSigning: "signing", storage.EpochVerifying: "verifying", storage.EpochRetired: "retired",
-}
-
 func newKeys(e *env) *cobra.Command {
 	c := &cobra.Command{Use: "keys", Short: "Key-encryption keys and epochs"}
 	fresh := &cobra.Command{
@@ -54,7 +50,7 @@ func newKeys(e *env) *cobra.Command {
 			}
 			out := []epochOut{}
 			for _, ep := range epochs {
-				row := epochOut{Epoch: ep.Number, State: epochStates[ep.State], CreatedAt: api.At(ep.CreatedAt)}
+				row := epochOut{Epoch: ep.Number, State: service.EpochOut(ep).State, CreatedAt: api.At(ep.CreatedAt)}
 				if !ep.ExpiresAt.IsZero() {
 					at := api.At(ep.ExpiresAt)
 					row.ExpiresAt = &at

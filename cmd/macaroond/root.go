@@ -50,7 +50,7 @@ Exit codes:     0 done, 1 did not work, 2 wrong command or configuration`,
 	f.Bool("json", false, "print JSON")
 	e := &env{process: p}
 	root.AddCommand(
-		newServe(e), newEdge(e), newUser(e), newService(e), newDevice(e), newRevoke(e), newKeys(e),
+		newServe(e), newEdge(e), newUser(e), newService(e), newDevice(e), newRevoke(e), newPolicy(e), newKeys(e),
 		newBackup(e), newRestore(e), newAudit(e), newConfig(e), newDoctor(e), newVersion(e),
 	)
 	root.Args = cobra.ArbitraryArgs // else cobra refuses an unknown command itself, as any other error
@@ -209,6 +209,7 @@ func (c *config) settings() service.Settings {
 		RootTTL: c.RootTTL, RenewGrace: c.RenewGrace, SessionMax: c.SessionMax, AccessTTL: c.AccessTTL, MaxStaleness: c.MaxStaleness, OnceMaxTTL: c.OnceMaxTTL, MaxPrefixTTL: c.MaxPrefixTTL,
 		Browser:    c.BrowserAud,
 		MaxDevices: c.MaxDevices, FreshLogin: c.FreshLogin, AuditRetention: c.AuditRetention, RotateEvery: c.RotateEvery,
+		FormatEnds: c.formatEnds,
 	}
 }
 

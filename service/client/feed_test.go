@@ -23,6 +23,7 @@ const (
 	device1 = `{"seq":1,"grain":"device","root_key_id":"AAECAwQFBgcICQoLDA0ODw","expires_at":"2026-12-21T22:10:04Z"}`
 	branch2 = `{"seq":2,"grain":"branch","root_key_id":"AAECAwQFBgcICQoLDA0ODw","fingerprint":"_-7dzLuqmYh3ZlVEMyIRAA","expires_at":"2026-12-21T22:10:04Z"}`
 	epoch5  = `{"seq":5,"grain":"epoch","epoch":4294967295,"expires_at":"2026-12-31T23:59:59Z"}`
+	policy6 = `{"seq":6,"grain":"policy","subject":"usr_AliceAliceAlice1","expires_at":"2026-11-23T01:12:03Z"}`
 	opening = `{"generation":"g","as_of":"2026-11-22T01:02:03.456Z","entries":[`
 	ending  = `],"next":7}`
 	answer  = opening + device1 + "," + branch2 + "," + epoch5 + ending
@@ -150,6 +151,44 @@ func TestFeedRefused(t *testing.T) {
 	}
 }
 
+// A change of policies says whose: a user's, a service's, a device's, or
+// nobody's in particular. Whatever else it says makes it none.
+func TestFeedPolicy(t *testing.T) {
+	change := func(from, to string) string { return strings.Replace(policy6, from, to, 1) }
+	for text, subject := range map[string]string{
+		policy6: "usr_AliceAliceAlice1",
+		change(`,"subject":"usr_AliceAliceAlice1"`, ``):                 "",
+		change("usr_AliceAliceAlice1", "dev_PhonePhonePhone1"):          "dev_PhonePhonePhone1",
+		change("usr_AliceAliceAlice1", "svc_PrintPrintPrint1"):          "svc_PrintPrintPrint1",
+		change(`"grain":"policy"`, `"new":1,"grain":"policy"`):          "usr_AliceAliceAlice1",
+		change(`"usr_AliceAliceAlice1"`, `""`):                          "",
+		change(`"usr_AliceAliceAlice1"`, `"usr_AliceAlice\u0041lice1"`): "usr_AliceAliceAlice1",
+	} {
+		_, got, err := feedOf(strings.NewReader(opening+device1+","+text+ending), FeedQuestion{})
+		if err != nil || len(got) != 2 || got[1].Grain != api.GrainPolicy || got[1].Seq != 6 || got[1].Subject != subject {
+			t.Errorf("%s: %+v, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{
+		change("usr_AliceAliceAlice1", "alice"),
+		change("usr_AliceAliceAlice1", "usr_AliceAliceAlice"),
+		change("usr_AliceAliceAlice1", "pol_AliceAliceAlice1"),
+		change(`"usr_AliceAliceAlice1"`, `1`),
+		change(`"subject"`, `"epoch":1,"subject"`),
+		change(`"subject"`, `"root_key_id":"AAECAwQFBgcICQoLDA0ODw","subject"`),
+		change(`"subject"`, `"fingerprint":"AAECAwQFBgcICQoLDA0ODw","subject"`),
+		change(`,"expires_at":"2026-11-23T01:12:03Z"`, ``),
+		change(`"grain":"policy"`, `"grain":"policies"`),
+		strings.Replace(device1, `"root_key_id"`, `"subject":"usr_AliceAliceAlice1","root_key_id"`, 1),
+		strings.Replace(epoch5, `"epoch"`, `"subject":"usr_AliceAliceAlice1","epoch"`, 1),
+	} {
+		_, got, err := feedOf(strings.NewReader(opening+text+ending), FeedQuestion{})
+		if err == nil || len(got) != 0 {
+			t.Errorf("%s: %+v, %v", text, got, err)
+		}
+	}
+}
+
 // An unknown grain is told as such, after what comes before it and without
 // what comes after.
 func TestFeedUnknownGrain(t *testing.T) {
@@ -245,7 +284,7 @@ func TestFeedForeignAnswers(t *testing.T) {
 // The fast reading of an entry is the library's, or none.
 func FuzzEntry(f *testing.F) {
 	seeds := []string{
-		device1, branch2, epoch5, strings.Replace(epoch5, "4294967295", "0", 1), strings.Replace(device1, `:1,`, `:01,`, 1), strings.Replace(device1, `:1,`, `:999999999999999999,`, 1),
+		device1, branch2, epoch5, policy6, strings.Replace(epoch5, "4294967295", "0", 1), strings.Replace(device1, `:1,`, `:01,`, 1), strings.Replace(device1, `:1,`, `:999999999999999999,`, 1),
 		strings.Replace(device1, "12-21", "02-30", 1), strings.Replace(device1, "22:10:04", "24:00:00", 1), strings.Replace(device1, "22:10:04", "23:59:60", 1), strings.Replace(device1, "2026", "0000", 1), device1 + " ",
 		strings.Replace(device1, "AAECAwQFBgcICQoLDA0ODw", `AAE","fingerprint":"AA`, 1), strings.Replace(device1, "AAECAwQFBgcICQoLDA0ODw", `\u0041AECAwQFBgcICQoL`, 1),
 	}

@@ -94,8 +94,8 @@ func (g *Guard) urlOf(r *http.Request) string {
 // bearer takes the token from the one Authorization header: two readers of two
 // could each take another one, and so could they of a header and browser mode's
 // cookie. By itself that cookie is nothing here: only the authority can tell a
-// page of its own from a foreign one. bound: the token came under the scheme DPoP
-// (RFC 9449 section 7.1).
+// page of its own from a foreign one. bound: the token came under the scheme
+// DPoP (RFC 9449 section 7.1).
 func bearer(values, cookies []string) (token string, bound bool, err error) {
 	if len(values) > 1 {
 		return "", false, &api.Refusal{Code: api.CodeBadRequest, Reason: "more than one Authorization header"}

@@ -229,7 +229,7 @@ func (x *call) user(action string, ready ...func(*service.Caller) error) (*servi
 func (x *call) owner(action string) (*service.Caller, error) { return x.authorize(action, true) }
 
 func (x *call) authorize(action string, bare bool, ready ...func(*service.Caller) error) (*service.Caller, error) {
-	cred, cookie, err := x.credential()
+	cred, cookie, err := x.token()
 	if err != nil {
 		return nil, err
 	}

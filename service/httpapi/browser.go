@@ -62,9 +62,9 @@ func (s *server) presented(r *http.Request) (cred credential, cookie bool, err e
 	return cred, false, &service.Error{Code: api.CodeBadRequest, Detail: "more than one cookie " + api.Cookie}
 }
 
-// credential is what a request to the authority's own endpoint came with: a
-// token, always. When it came in the cookie, the request is its own page's.
-func (x *call) credential() (cred credential, cookie bool, err error) {
+// token is the token that a request to the authority's own endpoint came with.
+// When it came in the cookie, the request is its own page's.
+func (x *call) token() (cred credential, cookie bool, err error) {
 	r := x.gin.Request
 	cred, cookie, err = x.s.presented(r)
 	if err == nil && cookie {

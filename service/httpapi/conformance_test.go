@@ -33,7 +33,7 @@ var document = sync.OnceValue(func() *description {
 	d := &description{doc, map[string]*regexp.Regexp{}}
 	for p := range doc.Paths.Map() {
 		re := strings.ReplaceAll(regexp.QuoteMeta(p), `\{path\}`, `(?P<path>.*)`)
-		re = regexp.MustCompile(`\\\{(id|subject|secret)\\\}`).ReplaceAllString(re, `(?P<$1>[^/]+)`)
+		re = regexp.MustCompile(`\\\{(\w+)\\\}`).ReplaceAllString(re, `(?P<$1>[^/]+)`)
 		d.paths[p] = regexp.MustCompile("(?s)^" + re + "$")
 	}
 	return d

@@ -5,7 +5,7 @@ import "macaroond/service/api"
 // renew takes the root from the header or the cookie. The one verdict on it is
 // the service's, which is told how it came.
 func (s *server) renew(x *call, _ none) (api.Grant, error) {
-	cred, cookie, err := x.credential()
+	cred, cookie, err := x.token()
 	if err != nil {
 		return api.Grant{}, err
 	}

@@ -193,7 +193,7 @@ func TestAddIsIdempotent(t *testing.T) {
 // An unknown grain is refused, and what is known beside it is kept.
 func TestUnknownGrain(t *testing.T) {
 	all := family(t)
-	for _, g := range []storage.Grain{0, storage.GrainEpoch + 1, 255} {
+	for _, g := range []storage.Grain{0, storage.GrainPolicy + 1, 255} {
 		l := revocation.New()
 		if l.Add(storage.Revocation{Grain: g, RootKeyID: all["tablet"].Identifier().RootKeyID, Epoch: 2, ExpiresAt: later}, device(all["phone"], later)) {
 			t.Errorf("grain %d is known", g)
@@ -204,6 +204,24 @@ func TestUnknownGrain(t *testing.T) {
 	}
 	if !revocation.New().Add() {
 		t.Error("no entries are refused")
+	}
+}
+
+// A change of policies is understood, and kills nothing: of nobody, and not
+// whoever has zeros for a root key ID.
+func TestPolicyKillsNothing(t *testing.T) {
+	all := family(t)
+	l := revocation.New()
+	if !l.Add(storage.Revocation{Grain: storage.GrainPolicy, Fingerprint: [16]byte{1}, ExpiresAt: later}) {
+		t.Error("it is not understood")
+	}
+	for name, c := range all {
+		if l.Revoked(c) {
+			t.Errorf("%s is revoked", name)
+		}
+	}
+	if l.Len() != 0 {
+		t.Errorf("%d live", l.Len())
 	}
 }
 

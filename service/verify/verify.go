@@ -93,8 +93,8 @@ type Verdict struct {
 	language caveats.Language
 	held     uint64   // bit i: caveat i held
 	named    bool     // the audience rule held
-	own      int      // the rank without policies
 	policies []string // ANDed to the token's own caveats
+	byPolicy bool     // but for them it would be allowed
 	points   []Point
 	findings []finding
 	proofAt  int   // the caveat that asked for the proof; 0: none did
@@ -111,9 +111,7 @@ func (v *Verdict) Allowed() bool { return v.Code == api.CodeOK }
 
 // ByPolicy reports whether nothing but a policy refuses: the token itself is
 // good.
-func (v *Verdict) ByPolicy() bool {
-	return v.Held && v.own == rankOK && !v.Allowed() && v.Code != api.CodeReplayed
-}
+func (v *Verdict) ByPolicy() bool { return v.byPolicy }
 
 // Forget lets go of everything but the memory.
 func (v *Verdict) Forget() {
@@ -219,9 +217,10 @@ func (v *Verifier) judge(q *Question, from *token.Anchor, known bool, out *Verdi
 		out.unbound = true
 		worst = min(worst, rankRefused)
 	}
-	out.own = worst
 	if v.Policies != nil && !q.NoPolicies {
-		worst = min(worst, v.clearPolicies(out))
+		policies := v.clearPolicies(out)
+		out.byPolicy = worst == rankOK && policies != rankOK
+		worst = min(worst, policies)
 	}
 	out.Code = codes[worst]
 }
