@@ -16,8 +16,8 @@ const (
 )
 
 // sightings collects what was seen in use, between two writes: devices, and
-// the root macaroons that their tokens came from. It is bounded: a full one
-// asks to be written, and drops what does not fit.
+// the latest root macaroons that their tokens came from. It is bounded: a full
+// one asks to be written, and drops what does not fit.
 type sightings struct {
 	mu      sync.Mutex
 	now     map[[16]byte]*sighting
@@ -46,7 +46,10 @@ func (d *sightings) mark(key token.RootKeyID, who *token.Identity, at time.Time)
 	v := d.now[key]
 	if v == nil {
 		if len(d.now) >= maxSeen {
-			d.ask()
+			select {
+			case d.full <- struct{}{}:
+			default:
+			}
 			return
 		}
 		v = &sighting{device: strings.Clone(who.Device)} // the verdict's own texts go with it
@@ -54,23 +57,18 @@ func (d *sightings) mark(key token.RootKeyID, who *token.Identity, at time.Time)
 	}
 	v.last = at
 	expires := who.Expires.Unix()
+	oldest := &v.roots[0]
 	for i := range v.roots {
-		switch root := &v.roots[i]; root.expires {
-		case expires:
-			return
-		case 0:
-			root.expires, root.first = expires, at
+		root := &v.roots[i]
+		if root.expires == expires {
 			return
 		}
+		if root.expires < oldest.expires {
+			oldest = root // an empty one first of all
+		}
 	}
-	d.ask()
-}
-
-// ask has what is there written soon.
-func (d *sightings) ask() {
-	select {
-	case d.full <- struct{}{}:
-	default:
+	if expires > oldest.expires { // of many, the latest matter
+		oldest.expires, oldest.first = expires, at
 	}
 }
 

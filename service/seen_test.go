@@ -13,8 +13,8 @@ func keyNumber(n int) (id token.RootKeyID) {
 	return id
 }
 
-// What was seen is bounded between two writes, in devices and in roots of one;
-// what does not fit is dropped, and a write asked for.
+// What was seen is bounded between two writes. Of devices, what does not fit is
+// dropped, and a write asked for; of one device's roots, the latest are kept.
 func TestSightingsAreBounded(t *testing.T) {
 	at := func(n int) time.Time { return time.Unix(int64(n), 0) }
 	asked := func(d *sightings) bool {
@@ -41,11 +41,17 @@ func TestSightingsAreBounded(t *testing.T) {
 	if got := d.of(keyNumber(7)); len(got) != 1 || !got[0].First.Equal(at(7)) || !got[0].Last.Equal(at(99)) || got[0].DeviceID != "dev_a" {
 		t.Errorf("one that is there already: %+v", got)
 	}
-	for i := range maxRoots {
-		d.mark(keyNumber(7), &token.Identity{Device: "dev_a", Expires: at(2000 + i)}, at(100))
+	for _, expires := range []int{2004, 2001, 2003, 2002, 2000} {
+		d.mark(keyNumber(7), &token.Identity{Device: "dev_a", Expires: at(expires)}, at(100))
 	}
-	if got := d.of(keyNumber(7)); len(got) != maxRoots || !asked(d) {
-		t.Errorf("%d roots of one device, or no write was asked for", len(got))
+	got := d.of(keyNumber(7))
+	if len(got) != maxRoots || asked(d) {
+		t.Errorf("%d roots of one device, or a write was asked for", len(got))
+	}
+	for _, v := range got {
+		if v.ExpiresAt.Unix() <= 2000 || !v.First.Equal(at(100)) {
+			t.Errorf("kept: %+v", v)
+		}
 	}
 }
 
@@ -64,5 +70,15 @@ func TestSightingsOnTheirWayCount(t *testing.T) {
 	done()
 	if got := d.of(keyNumber(1)); len(got) != 1 || !got[0].First.Equal(time.Unix(2, 0)) {
 		t.Errorf("after the write: %+v", got)
+	}
+}
+
+// Every accepted token is marked: that allocates nothing but for the first.
+func TestMarkingAllocatesNothing(t *testing.T) {
+	d := newSightings()
+	who := token.Identity{Device: "dev_a", Expires: time.Unix(1000, 0)}
+	now := time.Unix(1, 0)
+	if n := testing.AllocsPerRun(100, func() { d.mark(keyNumber(1), &who, now) }); n != 0 {
+		t.Errorf("%.0f allocations", n)
 	}
 }

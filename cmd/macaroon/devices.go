@@ -161,7 +161,7 @@ func (a *app) onDevices(t *tokenFlags, f func(context.Context, chosen, client.Cr
 		if err != nil {
 			return err
 		}
-		c, cred, err := a.session(given)
+		c, cred, err := a.session(cmd.Context(), given)
 		if err != nil {
 			return err
 		}

@@ -12,6 +12,7 @@ import (
 
 	"macaroond/service/api"
 	"macaroond/service/client"
+	"macaroond/service/client/rootfile"
 	"macaroond/service/token"
 )
 
@@ -197,7 +198,7 @@ func (a *app) keep(l loginFlags, c chosen, g *api.Grant) error {
 	case "-":
 		return nil // granted prints it
 	default:
-		return replaceFile(l.saveTo, []byte(g.Token+"\n"))
+		return rootfile.Replace(l.saveTo, []byte(g.Token+"\n"))
 	}
 	s, err := a.store()
 	if err != nil {
@@ -206,7 +207,7 @@ func (a *app) keep(l loginFlags, c chosen, g *api.Grant) error {
 	return s.update(func(in *contents) {
 		url := c.client.URL()
 		in.Servers[url] = login{
-			Token: g.Token, User: g.User, Device: g.Device, RootKeyID: g.RootKeyID, ExpiresAt: g.ExpiresAt,
+			Token: g.Token, User: g.User, Device: g.Device, RootKeyID: g.RootKeyID, ExpiresAt: g.ExpiresAt, RenewAt: halfway(g),
 			PlainHTTP: a.plainHTTP || c.login != nil && c.login.PlainHTTP,
 		}
 		if in.Default == "" || l.makeDef {
@@ -259,12 +260,16 @@ func (a *app) logout() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&local, "only-here", false, "only forget the token here; it and all derived from it stay valid")
 	cmd.RunE = a.does(func(cmd *cobra.Command, _ []string) error {
-		c, cred, err := a.session(nil)
+		c, err := a.chosen()
+		if err != nil {
+			return err
+		}
+		root, err := c.root()
 		if err != nil {
 			return err
 		}
 		if !local {
-			err = a.waiting(c.client.URL(), func() error { return c.client.Logout(cmd.Context(), cred) })
+			err = a.waiting(c.client.URL(), func() error { return c.client.Logout(cmd.Context(), client.Bearer(root.Text())) })
 			if err != nil && codeOf(err) != exitNoLogin { // dead at the server: what was wanted
 				if errors.Is(err, client.ErrUnreachable) {
 					err = fmt.Errorf("%w\nthe token is still valid and still stored; --only-here forgets it all the same", err)

@@ -33,7 +33,7 @@ the stored root proves that it is yours.`,
 	cmd.RunE = a.does(func(cmd *cobra.Command, _ []string) error {
 		ctx := cmd.Context()
 		if len(branch) > 0 {
-			c, cred, err := a.session(nil)
+			c, cred, err := a.session(ctx, nil)
 			if err != nil {
 				return err
 			}

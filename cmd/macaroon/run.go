@@ -63,7 +63,7 @@ for a minute, for one audience, for one path. Narrowing needs no server.
 		&cobra.Group{ID: "session", Title: "Being logged in:"},
 		&cobra.Group{ID: "token", Title: "Tokens:"},
 	)
-	for _, c := range []*cobra.Command{a.login(), a.signup(), a.recover(), a.logout(), a.devices()} {
+	for _, c := range []*cobra.Command{a.login(), a.signup(), a.recover(), a.renew(), a.logout(), a.devices()} {
 		c.GroupID = "session"
 		root.AddCommand(c)
 	}

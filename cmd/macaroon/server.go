@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -95,13 +96,14 @@ func (a *app) storedRoot() (*token.Token, error) {
 }
 
 // session is the chosen server and the root token to prove oneself with: the
-// one that a flag names, or the stored one.
-func (a *app) session(given *token.Token) (chosen, client.Credential, error) {
+// one that a flag names, or the stored one, renewed in time.
+func (a *app) session(ctx context.Context, given *token.Token) (chosen, client.Credential, error) {
 	c, err := a.chosen()
 	if err != nil {
 		return c, client.Credential{}, err
 	}
 	if given == nil {
+		a.inTime(ctx, &c)
 		if given, err = c.root(); err != nil {
 			return c, client.Credential{}, err
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
@@ -14,6 +15,7 @@ import (
 	"runtime"
 
 	"macaroond/service/api"
+	"macaroond/service/client/rootfile"
 )
 
 // store is where root tokens are kept between runs: one file that nobody else
@@ -37,6 +39,7 @@ type login struct {
 	Device    api.DeviceRef `json:"device"`
 	RootKeyID string        `json:"root_key_id"`
 	ExpiresAt api.Time      `json:"expires_at"`
+	RenewAt   api.Time      `json:"renew_at,omitzero"`    // half of its life is over then
 	PlainHTTP bool          `json:"plain_http,omitempty"` // permitted at login
 }
 
@@ -122,11 +125,16 @@ func private(f *os.File, dir string) error {
 
 // update changes what is stored: whole or not at all, and never across another
 // update by a second run.
-func (s store) update(change func(*contents)) (err error) {
+func (s store) update(change func(*contents)) error {
+	return s.change(context.Background(), func(c *contents) error { change(c); return nil })
+}
+
+// change is update by what may fail, and then changes nothing.
+func (s store) change(ctx context.Context, change func(*contents) error) (err error) {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return fmt.Errorf("the credential store: %w", err)
 	}
-	unlock, err := lock(filepath.Join(s.dir, "lock"))
+	unlock, err := rootfile.Lock(ctx, filepath.Join(s.dir, "lock"))
 	if err != nil {
 		return fmt.Errorf("locking the credential store: %w", err)
 	}
@@ -140,46 +148,15 @@ func (s store) update(change func(*contents)) (err error) {
 		rand.Read(b[:])
 		c.InstallID = base64.RawURLEncoding.EncodeToString(b[:])
 	}
-	change(&c)
+	if err := change(&c); err != nil {
+		return err
+	}
 	b, err := json.MarshalIndent(c, "", "  ")
 	if err != nil {
 		return fmt.Errorf("the credential store: %w", err)
 	}
-	if err := replaceFile(s.path(), append(b, '\n')); err != nil {
+	if err := rootfile.Replace(s.path(), append(b, '\n')); err != nil {
 		return fmt.Errorf("the credential store: %w", err)
-	}
-	return nil
-}
-
-// replaceFile writes a file that only its owner can read, durably, and then
-// gives it its name: whoever reads sees the old one or the new one.
-func replaceFile(path string, b []byte) (err error) {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, ".new-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			os.Remove(f.Name())
-		}
-	}()
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	if e := f.Close(); err == nil {
-		err = e
-	}
-	if err != nil {
-		return err
-	}
-	if err = os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	if d, e := os.Open(dir); e == nil { // not every system can sync a directory
-		d.Sync()
-		d.Close()
 	}
 	return nil
 }

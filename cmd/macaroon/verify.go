@@ -84,7 +84,7 @@ a service, with the credential that macaroond service add printed.`,
 // asker is who proves to the server that it may ask.
 func (a *app) asker(ctx context.Context, file string) (chosen, client.Credential, error) {
 	if file == "" {
-		return a.session(nil)
+		return a.session(ctx, nil)
 	}
 	c, err := a.chosen()
 	if err != nil {

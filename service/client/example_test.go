@@ -1,6 +1,7 @@
 package client_test
 
 import (
+	"context"
 	"log"
 	"net/http"
 	"os"
@@ -8,7 +9,14 @@ import (
 	"testing"
 
 	"macaroond/service/client"
+	"macaroond/service/client/rootfile"
 	"macaroond/service/token"
+)
+
+// What an app has already.
+var (
+	ctx    = context.Background()
+	issuer *client.Client
 )
 
 // docs/clients.md shows the body of this function, and TestExample compares.
@@ -21,6 +29,24 @@ func ExampleNewTransport() {
 		Origins:     []string{"https://photos.example"}, // nobody else gets a token
 		Narrowing:   client.Narrowing{Audience: "photos", Actions: []string{"photos:read"}},
 		BindRequest: true, // to its own method and path
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	photos := &http.Client{Transport: transport}
+	answer, err := photos.Get("https://photos.example/albums/7")
+	log.Println(answer, err)
+}
+
+// docs/clients.md shows the body of this one, too.
+func ExampleSession() {
+	session, err := client.NewSession(ctx, issuer, rootfile.Open("/var/lib/app/root.token"), nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	transport, err := session.Transport(client.TransportOptions{
+		Origins:   []string{"https://photos.example"},
+		Narrowing: client.Narrowing{Audience: "photos"},
 	})
 	if err != nil {
 		log.Fatal(err)
@@ -44,12 +70,18 @@ func TestExample(t *testing.T) {
 		}
 		return found
 	}
-	code := strings.ReplaceAll(read("example_test.go", "func ExampleNewTransport() {\n", "\n}\n"), "\n\t", "\n")
-	shown := read("../../docs/clients.md", "```go\n", "\n```\n")
-	if shown != strings.TrimPrefix(code, "\t") {
-		t.Errorf("docs/clients.md shows\n%s\nand this is\n%s", shown, code)
-	}
-	if n := strings.Count(shown, "\n") + 1; n > 15 {
-		t.Errorf("%d lines", n)
+	for function, section := range map[string]string{
+		"ExampleNewTransport": "## Go: a fresh token on every request\n",
+		"ExampleSession":      "## Renewing the root\n",
+	} {
+		code := strings.ReplaceAll(read("example_test.go", "func "+function+"() {\n", "\n}\n"), "\n\t", "\n")
+		_, shown, _ := strings.Cut(read("../../docs/clients.md", section, "\n## "), "```go\n")
+		shown, _, _ = strings.Cut(shown, "\n```\n")
+		if shown != strings.TrimPrefix(code, "\t") {
+			t.Errorf("docs/clients.md shows\n%s\nand this is\n%s", shown, code)
+		}
+		if n := strings.Count(shown, "\n") + 1; n > 15 {
+			t.Errorf("%d lines", n)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -77,6 +78,16 @@ type Transport struct {
 // NewTransport makes a Transport that narrows t, a root or what a delegation
 // left of one. The errors say which option is wrong, and are those of [Narrow].
 func NewTransport(t *token.Token, o TransportOptions) (*Transport, error) {
+	return transportOf(t, func(context.Context) (*token.Token, error) { return t, nil }, o)
+}
+
+// Transport is a Transport that narrows the session's root, which is renewed on
+// the way.
+func (s *Session) Transport(o TransportOptions) (*Transport, error) {
+	return transportOf(s.held.Load().root, s.Root, o)
+}
+
+func transportOf(t *token.Token, root func(context.Context) (*token.Token, error), o TransportOptions) (*Transport, error) {
 	n, err := o.Narrowing.PerRequest(t)
 	if err != nil {
 		return nil, err
@@ -86,6 +97,10 @@ func NewTransport(t *token.Token, o TransportOptions) (*Transport, error) {
 	}
 	tr := &Transport{base: o.Base, now: o.Now, origins: map[string]*skew{}}
 	tr.tokenFor = func(req *http.Request, now time.Time) (*token.Token, error) {
+		t, err := root(req.Context())
+		if err != nil {
+			return nil, err
+		}
 		if !o.BindRequest {
 			return Narrow(t, n, now)
 		}

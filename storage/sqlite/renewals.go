@@ -23,7 +23,7 @@ func (s *Store) RenewDevice(ctx context.Context, in storage.RenewDevice, theft s
 
 func (t *tx) renew(in storage.RenewDevice, theft string, ev storage.Event) (storage.Renewed, error) {
 	var none storage.Renewed
-	who, err := t.session(in)
+	who, err := t.session(in, ev.Time)
 	if err != nil {
 		return none, err
 	}
@@ -54,42 +54,54 @@ func (t *tx) renew(in storage.RenewDevice, theft string, ev storage.Event) (stor
 			return none, err
 		}
 	}
-	until, err := t.until(in, who.Device, from, ev.Time)
+	end, err := until(in, who, from, ev.Time)
 	if err != nil {
 		return none, err
 	}
-	out.New, out.Epoch, out.ExpiresAt = true, in.Signing, fromMilli(until)
-	return out, t.succeed(in, from, until, ev)
+	out.New, out.Epoch, out.ExpiresAt = true, in.Signing, fromMilli(end)
+	return out, t.succeed(in, who, from, end, ev)
 }
 
-// session is what renewing re-reads of a device and its user.
+// session is what renewing re-reads: the device, its user, what was given to it
+// and the epoch that is to sign. It is one query, because renewals that share a
+// sync are as fast as their statements.
 type session struct {
 	storage.Device
-	user string
+	user          string
+	given, lately int    // rows of renewals, and those of the last moment
+	epochExpires  *int64 // nil when the epoch does not sign
 }
 
-func (t *tx) session(in storage.RenewDevice) (session, error) {
-	const listed = `SELECT 1 FROM revocations WHERE root_key_id = ? AND fingerprint = ? AND epoch = 0`
-	revoked, err := exists(t, listed, in.RootKeyID[:], noBytes)
-	if err != nil {
-		return session{}, err
-	}
-	if revoked {
-		return session{}, storage.ErrRevoked
-	}
-	var suspended int64
+func (t *tx) session(in storage.RenewDevice, now time.Time) (session, error) {
+	var suspended, listed int64
 	s, err := one(t, func(r scanner) (s session, err error) {
-		s.Device, err = scanDevice(wider{r, []any{&s.user, &suspended}})
+		s.Device, err = scanDevice(wider{r, []any{&s.user, &suspended, &listed, &s.given, &s.lately, &s.epochExpires}})
 		return s, err
-	}, `SELECT `+deviceColumns+`, u.name, u.suspended_at FROM devices d JOIN root_keys k ON k.id = d.root_key_id JOIN users u ON u.id = d.user_id
-		WHERE d.id = ? AND d.user_id = ? AND d.root_key_id = ?`, in.DeviceID, in.UserID, in.RootKeyID[:])
+	}, `SELECT `+deviceColumns+`, u.name, u.suspended_at,
+		(SELECT COUNT(*) FROM revocations WHERE root_key_id = k.id AND fingerprint = ? AND epoch = 0),
+		(SELECT COUNT(*) FROM renewals WHERE root_key_id = k.id),
+		(SELECT COUNT(*) FROM renewals WHERE root_key_id = k.id AND renewed_at > ?),
+		(SELECT expires_at FROM epochs WHERE number = ? AND state = ?)
+		FROM devices d JOIN root_keys k ON k.id = d.root_key_id JOIN users u ON u.id = d.user_id
+		WHERE d.id = ? AND d.user_id = ? AND d.root_key_id = ?`,
+		noBytes, milli(now.Add(-min(in.Grace, time.Minute))), in.Signing, storage.EpochSigning, in.DeviceID, in.UserID, in.RootKeyID[:])
 	switch {
+	case errors.Is(err, storage.ErrNotFound): // replaced, or never known here
+		const find = `SELECT 1 FROM revocations WHERE root_key_id = ? AND fingerprint = ? AND epoch = 0`
+		revoked, e := exists(t, find, in.RootKeyID[:], noBytes)
+		switch {
+		case e != nil:
+			err = e
+		case revoked:
+			err = storage.ErrRevoked
+		}
+		return session{}, err
 	case err != nil:
 		return session{}, err
+	case listed != 0 || !s.RevokedAt.IsZero():
+		return session{}, storage.ErrRevoked
 	case suspended != 0:
 		return session{}, storage.ErrSuspended
-	case !s.RevokedAt.IsZero():
-		return session{}, storage.ErrRevoked
 	}
 	return s, nil
 }
@@ -142,47 +154,45 @@ func (t *tx) stolen(d storage.Device, theft string, ev storage.Event) ([]storage
 }
 
 // until is the expiry of a new successor.
-func (t *tx) until(in storage.RenewDevice, d storage.Device, from int64, now time.Time) (int64, error) {
-	window := min(in.Grace, time.Minute)
-	full, err := exists(t, `SELECT 1 FROM renewals WHERE root_key_id = ? AND renewed_at > ? LIMIT 1 OFFSET ?`,
-		in.RootKeyID[:], milli(now.Add(-window)), storage.MaxRenewals-1)
-	if err != nil {
-		return 0, err
-	}
-	if full {
+func until(in storage.RenewDevice, who session, from int64, now time.Time) (int64, error) {
+	if who.lately >= storage.MaxRenewals {
 		return 0, storage.ErrRenewalLimit
 	}
+	if who.epochExpires == nil {
+		return 0, storage.ErrEpochNotSigning
+	}
 	ttl := in.RootTTL
-	if d.TTL != 0 {
-		ttl = min(ttl, d.TTL)
+	if who.TTL != 0 {
+		ttl = min(ttl, who.TTL)
 	}
-	until := max(milli(now.Add(ttl+time.Second-1).Truncate(time.Second)), from+1000)
+	end := max(milli(now.Add(ttl+time.Second-1).Truncate(time.Second)), from+1000)
 	if in.SessionMax > 0 {
-		until = min(until, milli(d.StartedAt.Add(in.SessionMax).Truncate(time.Second)))
+		end = min(end, milli(who.StartedAt.Add(in.SessionMax).Truncate(time.Second)))
 	}
-	if until <= from {
+	if end <= from {
 		return 0, storage.ErrSessionOver
 	}
-	return until, nil
+	return end, nil
 }
 
 // succeed writes down that the root macaroon has a new successor, and forgets
 // the rows whose predecessors would be theft anyway.
-func (t *tx) succeed(in storage.RenewDevice, from, until int64, ev storage.Event) error {
-	n, err := t.exec(`UPDATE epochs SET expires_at = CASE WHEN expires_at < ? THEN ? ELSE expires_at END WHERE number = ? AND state = ?`,
-		until, until, in.Signing, storage.EpochSigning)
-	if err != nil {
-		return err
+func (t *tx) succeed(in storage.RenewDevice, who session, from, until int64, ev storage.Event) error {
+	if *who.epochExpires < until {
+		if _, err := t.exec(`UPDATE epochs SET expires_at = ? WHERE number = ?`, until, in.Signing); err != nil {
+			return err
+		}
 	}
-	if n == 0 {
-		return storage.ErrEpochNotSigning
+	if who.given > 0 {
+		if err := t.seeRoot(in.RootKeyID, in.ExpiresAt, ev.Time); err != nil {
+			return err
+		}
 	}
-	if err := t.seeRoot(in.RootKeyID, in.ExpiresAt, ev.Time); err != nil {
-		return err
-	}
-	if _, err := t.exec(`DELETE FROM renewals WHERE root_key_id = ? AND next_seen_at <> 0 AND next_seen_at <= ?`,
-		in.RootKeyID[:], milli(ev.Time.Add(-in.Grace))); err != nil {
-		return err
+	if who.given > 1 {
+		if _, err := t.exec(`DELETE FROM renewals WHERE root_key_id = ? AND next_seen_at <> 0 AND next_seen_at <= ?`,
+			in.RootKeyID[:], milli(ev.Time.Add(-in.Grace))); err != nil {
+			return err
+		}
 	}
 	if err := t.remember(in.RootKeyID, from, renewal{in.Signing, until, 0}, ev.Time); err != nil {
 		return err

@@ -1,6 +1,8 @@
 package storagetest
 
 import (
+	"fmt"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -87,6 +89,71 @@ func (k *kit) used(r root, after time.Duration) {
 func (r root) sighting(after time.Duration) storage.Sighting {
 	at := T0.Add(after)
 	return storage.Sighting{DeviceID: r.ID, RootKeyID: r.RootKeyID, ExpiresAt: r.expires, First: at, Last: at}
+}
+
+// honest plays three processes that share a store for a root, keep a successor
+// before they use it, and read the store less than the grace before they renew.
+// Answers are lost, processes die, uses are written late and epochs rotate.
+func (k *kit) honest(r *rand.Rand) {
+	k.Helper()
+	e, u := k.epoch(), k.user(fmt.Sprint("honest ", k.next()))
+	in := k.asking(u, e.Number, "", T0)
+	in.RootKey.ExpiresAt = seconds(in.RootKey.ExpiresAt)
+	d, _ := k.issue(in)
+	type process struct{ holds, read root }
+	stored := root{d, e.Number, in.RootKey.ExpiresAt}
+	var all [3]process
+	for i := range all {
+		all[i] = process{stored, stored}
+	}
+	var late []storage.Sighting
+	made := 0
+	for after := time.Duration(0); after < 2*time.Hour; after += time.Duration(r.IntN(25)) * time.Second {
+		p := &all[r.IntN(len(all))]
+		switch r.IntN(6) {
+		case 0: // it dies, or takes what is stored
+			p.holds = stored
+		case 1, 2: // a request, seen at once or written later
+			if r.IntN(2) == 0 {
+				k.used(p.holds, after)
+			} else {
+				late = append(late, p.holds.sighting(after))
+			}
+		case 3, 4: // two read the store and present what they read, one after the other
+			other := &all[r.IntN(len(all))]
+			p.read, other.read = stored, stored
+			for _, q := range []*process{p, other} {
+				ask := asks(q.read, e.Number)
+				ask.Seen = late
+				got, err := k.present(ask, T0.Add(after))
+				k.must(err)
+				if got.Theft {
+					k.Fatalf("after %s a holder is taken for a thief", after)
+				}
+				if got.New {
+					made++
+				}
+				next := root{d, got.Epoch, got.ExpiresAt}
+				if r.IntN(3) > 0 { // else the answer is lost
+					if next.expires.After(stored.expires) {
+						stored = next
+					}
+					q.holds = stored
+				}
+				after += time.Duration(r.IntN(50)) * time.Second
+			}
+		case 5:
+			if r.IntN(4) == 0 {
+				e = k.epoch()
+			} else {
+				k.must(k.s.TouchDevices(k.Context(), late))
+				late = nil
+			}
+		}
+	}
+	if made < 20 {
+		k.Fatalf("only %d renewals: this shows nothing", made)
+	}
 }
 
 const minute = time.Minute
@@ -355,6 +422,11 @@ var renewing = []clause{
 		k.equal("what the table knew as the latest", k.renew(known, 30*minute), lost)
 		k.equal("what was lost between the two", k.renew(between, 31*minute-time.Millisecond), lost)
 		k.theft(between, 31*minute)
+	}},
+	{"honest holders are never taken for thieves, whatever is lost", func(k *kit) {
+		for seed := range uint64(8) {
+			k.honest(rand.New(rand.NewPCG(seed, 7)))
+		}
 	}},
 	{"what was given goes with its root key", func(k *kit) {
 		r := k.login()

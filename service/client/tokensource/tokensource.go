@@ -12,6 +12,7 @@
 package tokensource
 
 import (
+	"context"
 	"time"
 
 	"golang.org/x/oauth2"
@@ -31,7 +32,30 @@ func New(t *token.Token, n client.Narrowing, now func() time.Time) (oauth2.Token
 	if err != nil {
 		return nil, err
 	}
-	s := source(func() (*oauth2.Token, error) { return fresh(t, n, now) })
+	return first(source(func() (*oauth2.Token, error) { return fresh(t, n, now) }))
+}
+
+// FromSession is New for a session's root, which is renewed on the way. ctx is
+// for asking the authority, which a TokenSource's callers have none for.
+func FromSession(ctx context.Context, s *client.Session, n client.Narrowing, now func() time.Time) (oauth2.TokenSource, error) {
+	root, err := s.Root(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if n, err = n.PerRequest(root); err != nil {
+		return nil, err
+	}
+	return first(source(func() (*oauth2.Token, error) {
+		root, err := s.Root(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return fresh(root, n, now)
+	}))
+}
+
+// first finds what is wrong before the first request does.
+func first(s source) (oauth2.TokenSource, error) {
 	if _, err := s.Token(); err != nil {
 		return nil, err
 	}

@@ -1,0 +1,284 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"macaroond/service/api"
+	"macaroond/service/client"
+	"macaroond/service/client/rootfile"
+	"macaroond/service/token"
+)
+
+// link is the way to the authority, with what can go wrong on it.
+type link struct {
+	mu    sync.Mutex
+	asked int   // renewals that went out
+	cut   error // nothing arrives
+	drop  error // requests arrive, answers do not
+}
+
+func (l *link) RoundTrip(r *http.Request) (*http.Response, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock() // one at a time, so that what is counted is what was asked
+	if l.cut != nil {
+		return nil, l.cut
+	}
+	l.asked++
+	res, err := http.DefaultTransport.RoundTrip(r)
+	if err == nil && l.drop != nil {
+		res.Body.Close()
+		return nil, l.drop
+	}
+	return res, err
+}
+
+// device is a login with a session of its own clock, that starts when the
+// login was.
+type device struct {
+	*client.Session
+	*link
+	t     *testing.T
+	c     *client.Client
+	grant *api.Grant
+	file  string
+	ahead time.Duration
+}
+
+const life = 1000 * time.Second
+
+func newDevice(t *testing.T, store func(client.RootStore) client.RootStore) *device {
+	t.Helper()
+	plain := authority(t)
+	d := &device{link: &link{}, t: t, file: filepath.Join(t.TempDir(), "root")}
+	d.c = must[*client.Client](t)(client.New(plain.URL(), client.Options{Transport: d.link}))
+	d.grant = must[*api.Grant](t)(plain.Login(t.Context(), api.LoginIn{Username: "root", Password: password, TTL: int64(life / time.Second)}))
+	if err := rootfile.Replace(d.file, []byte(d.grant.Token+"\n")); err != nil {
+		t.Fatal(err)
+	}
+	var kept client.RootStore = rootfile.Open(d.file)
+	if store != nil {
+		kept = store(kept)
+	}
+	d.Session = d.open(kept)
+	return d
+}
+
+func (d *device) open(store client.RootStore) *client.Session {
+	d.t.Helper()
+	return must[*client.Session](d.t)(client.NewSession(d.t.Context(), d.c, store, func() time.Time { return time.Now().Add(d.ahead) }))
+}
+
+func (d *device) root() string {
+	d.t.Helper()
+	return must[*token.Token](d.t)(d.Root(d.t.Context())).Text()
+}
+
+func (d *device) stored() string {
+	d.t.Helper()
+	return must[client.Kept](d.t)(rootfile.Open(d.file).Load(d.t.Context())).Token
+}
+
+// wants holds what the session has, what is stored, and how often was asked.
+func (d *device) wants(root, stored string, asked int) {
+	d.t.Helper()
+	if got := d.root(); got != root {
+		d.t.Error("the session has another root")
+	}
+	if d.stored() != stored {
+		d.t.Error("another root is stored")
+	}
+	if d.asked != asked {
+		d.t.Errorf("asked %d times, want %d", d.asked, asked)
+	}
+}
+
+func TestSessionRenewsAtHalfItsLife(t *testing.T) {
+	d := newDevice(t, nil)
+	first := d.grant.Token
+	d.ahead = life/2 - 10*time.Second
+	d.wants(first, first, 0)
+	d.ahead = life/2 + 10*time.Second
+	var all sync.WaitGroup
+	for range 50 {
+		all.Go(func() {
+			if _, err := d.Root(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	second := d.root()
+	if second == first {
+		t.Fatal("not renewed")
+	}
+	d.wants(second, second, 1)
+	d.ahead += life/2 - 20*time.Second
+	d.wants(second, second, 1)
+	if info, err := os.Stat(d.file); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info, err)
+	}
+}
+
+// An answer that is lost is had again by asking again; the predecessor serves
+// meanwhile.
+func TestSessionRepairsALostAnswer(t *testing.T) {
+	d := newDevice(t, nil)
+	first := d.grant.Token
+	d.ahead, d.drop = life/2+time.Second, errors.New("reset")
+	d.wants(first, first, 1)
+	d.wants(first, first, 1) // not again at once
+	d.ahead += 20 * time.Second
+	d.wants(first, first, 2)
+	d.drop, d.ahead = nil, d.ahead+20*time.Second
+	second := d.root()
+	d.wants(second, second, 3)
+	direct := must[*api.Grant](t)(d.c.Renew(t.Context(), client.Bearer(first)))
+	if direct.Token != second {
+		t.Error("the retry got another successor")
+	}
+}
+
+// unwritable is a store that cannot write.
+type unwritable struct {
+	client.RootStore
+	err error
+}
+
+func (b *unwritable) Update(ctx context.Context, renew func(client.Kept) (string, error)) error {
+	if b.err == nil {
+		return b.RootStore.Update(ctx, renew)
+	}
+	kept, err := b.Load(ctx)
+	if err == nil {
+		_, err = renew(kept)
+	}
+	return errors.Join(err, b.err)
+}
+
+// What is not kept is not used: a restart would present the predecessor, and be
+// taken for a thief.
+func TestSessionUsesOnlyWhatIsKept(t *testing.T) {
+	b := &unwritable{err: errors.New("disk is full")}
+	d := newDevice(t, func(s client.RootStore) client.RootStore { b.RootStore = s; return b })
+	first := d.grant.Token
+	d.ahead = life/2 + time.Second
+	d.wants(first, first, 1)
+	b.err = nil
+	d.ahead += 20 * time.Second
+	second := d.root()
+	d.wants(second, second, 2)
+}
+
+// Another process has renewed: its successor is taken, and nothing asked.
+func TestSessionsShareAStore(t *testing.T) {
+	d := newDevice(t, nil)
+	other := d.open(rootfile.Open(d.file))
+	d.ahead = life/2 + time.Second
+	second := d.root()
+	if now := time.Now().Add(d.ahead); os.Chtimes(d.file, now, now) != nil { // as the machine whose clock this is
+		t.Fatal("the file's time cannot be set")
+	}
+	got := must[*token.Token](t)(other.Root(t.Context()))
+	if got.Text() != second {
+		t.Error("two processes have two roots")
+	}
+	d.wants(second, second, 1)
+}
+
+func TestSessionsEnd(t *testing.T) {
+	t.Run("logged out", func(t *testing.T) {
+		d := newDevice(t, nil)
+		if err := d.c.Logout(t.Context(), client.Bearer(d.grant.Token)); err != nil {
+			t.Fatal(err)
+		}
+		d.ahead = life/2 + time.Second
+		_, err := d.Root(t.Context())
+		if !errors.Is(err, client.ErrLoggedOut) {
+			t.Error(err)
+		}
+		wantCode(t, err, api.CodeRevoked)
+	})
+	t.Run("expired out of reach", func(t *testing.T) {
+		d := newDevice(t, nil)
+		d.cut, d.ahead = errors.New("no route"), life-time.Second
+		d.root()
+		d.ahead = life + time.Minute
+		if _, err := d.Root(t.Context()); !errors.Is(err, client.ErrUnreachable) || errors.Is(err, client.ErrLoggedOut) {
+			t.Error(err)
+		}
+	})
+	t.Run("nothing stored", func(t *testing.T) {
+		d := newDevice(t, nil)
+		if err := os.Remove(d.file); err != nil {
+			t.Fatal(err)
+		}
+		d.ahead = life/2 + time.Second
+		d.root() // good still
+		if _, err := client.NewSession(t.Context(), d.c, rootfile.Open(d.file), nil); !errors.Is(err, os.ErrNotExist) {
+			t.Error(err)
+		}
+	})
+	t.Run("open to others", func(t *testing.T) {
+		d := newDevice(t, nil)
+		if err := os.Chmod(d.file, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := client.NewSession(t.Context(), d.c, rootfile.Open(d.file), nil); err == nil || !strings.Contains(err.Error(), "open to others") {
+			t.Error(err)
+		}
+	})
+}
+
+// A transport over a session narrows whatever root there is, and sends none.
+func TestSessionTransport(t *testing.T) {
+	var got []string
+	resource := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		got = append(got, strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "))
+	}))
+	defer resource.Close()
+	d := newDevice(t, nil)
+	tr := must[*client.Transport](t)(d.Transport(client.TransportOptions{Origins: []string{resource.URL}, Narrowing: client.Narrowing{Audience: "photos"}}))
+	get := func() {
+		t.Helper()
+		res, err := (&http.Client{Transport: tr}).Get(resource.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+	}
+	get()
+	d.ahead = life/2 + time.Second
+	get()
+	var begins [2]string
+	for i, text := range got {
+		tok := must[*token.Token](t)(token.Parse(text))
+		if len(tok.UnverifiedCaveats()) <= token.MintCaveats {
+			t.Error("a bare root was sent")
+		}
+		begins[i] = tok.UnverifiedCaveats()[0]
+	}
+	if begins[0] == begins[1] || begins[1] != must[*token.Token](t)(token.Parse(d.stored())).UnverifiedCaveats()[0] {
+		t.Errorf("narrowed from %q", begins)
+	}
+}
+
+func TestSessionsDoNotPrint(t *testing.T) {
+	d := newDevice(t, nil)
+	for _, v := range []any{d.Session, client.InMemory(d.grant.Token), client.Kept{Token: d.grant.Token}} {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%d"} {
+			if text := fmt.Sprintf(verb, v); strings.Contains(text, d.grant.Token[:40]) || !strings.Contains(text, "redacted") {
+				t.Errorf("%T with %s: %s", v, verb, text)
+			}
+		}
+	}
+}
