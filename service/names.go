@@ -128,6 +128,9 @@ func (c *nameCache) get(ctx context.Context, id string, wait time.Duration) user
 		return userInfo{}
 	}
 	info := userInfo{u.Name, u.Role}
+	if u.Owner != "" { // another backend's user has no role, whatever the row says
+		info.role = ""
+	}
 	c.cache.Set(id, info)
 	return info
 }

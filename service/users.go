@@ -18,7 +18,7 @@ func (s *Service) Administrator(ctx context.Context, c *Caller, src Source) erro
 	if err != nil {
 		return err
 	}
-	if u.Role != RoleAdmin || !u.SuspendedAt.IsZero() {
+	if u.Role != RoleAdmin || !u.SuspendedAt.IsZero() || u.Owner != "" { // another backend's user never has one
 		ev := s.event(EventAdminRefused, c.User, src)
 		ev.UserID = c.User
 		s.note(ctx, ev)

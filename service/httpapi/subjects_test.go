@@ -134,6 +134,13 @@ func TestTakeoverIsImpossible(t *testing.T) {
 	defer db.Close()
 	must(db.Exec(`UPDATE users SET role = 'admin' WHERE id = ?`, mine.User.ID))
 	a.post("/v1/mint", shop, minting("42")).want(403, "forbidden")
+	a.do(ask{method: "GET", path: "/v1/admin/users", auth: bearer(mine.Token)}).want(403, "forbidden")
+	_, photos := a.service("photos", "photos")
+	for id, role := range map[string]string{mine.Token: "", chief.Token: "admin"} {
+		if got := into[api.Introspection](a.oauth("/oauth2/introspect", photos, "token", narrow(id, "audience photos")), 200); got.Role != role || !got.Active {
+			t.Errorf("%+v, want the role %q", got, role)
+		}
+	}
 	must(db.Exec(`UPDATE users SET role = '' WHERE id = ?`, mine.User.ID))
 	a.mintFor(shop, minting("42"))
 }

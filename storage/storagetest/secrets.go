@@ -1,6 +1,8 @@
 package storagetest
 
 import (
+	"errors"
+	"sync"
 	"time"
 
 	"macaroond/storage"
@@ -132,6 +134,43 @@ var secrets = []clause{
 			k.wantErr(k.mintService(other, 0, e.Number, T0.Add(time.Hour)), storage.ErrServiceGone)
 		})
 		k.must(k.mintService(s, 1, e.Number, T0.Add(time.Hour)))
+	}},
+	{"a token is minted before its secret goes and ends with it, or not at all", func(k *kit) {
+		s, e := k.aService("a"), k.epoch()
+		var minting sync.WaitGroup
+		var mu sync.Mutex
+		latest, begun := T0, make(chan struct{})
+		for i := range 8 {
+			minting.Go(func() {
+				for n := range 50 {
+					expires := T0.Add(time.Duration(50*i+n+1) * time.Minute)
+					err := k.mintService(s, 0, e.Number, expires)
+					if i == 0 && n == 3 {
+						close(begun)
+					}
+					if errors.Is(err, storage.ErrServiceGone) {
+						return
+					}
+					if err != nil {
+						k.Errorf("minting: %v", err)
+						return
+					}
+					mu.Lock()
+					if expires.After(latest) {
+						latest = expires
+					}
+					mu.Unlock()
+				}
+			})
+		}
+		<-begun
+		revoked, err := k.s.RemoveServiceSecret(k.Context(), s.ID, s.Secrets[0].ID, T0, event("service_secret_removed", T0))
+		k.must(err)
+		k.wantErr(k.mintService(s, 0, e.Number, T0.Add(time.Hour)), storage.ErrServiceGone)
+		minting.Wait()
+		if len(revoked) != 1 || revoked[0].ExpiresAt.Before(latest.Add(storage.ClockSkew)) {
+			k.Fatalf("revoked %+v, and a token lives until %v", revoked, latest)
+		}
 	}},
 	{"a service that is removed takes all its root keys and its users' with it", func(k *kit) {
 		s, other, e := k.aService("a"), k.aService("b"), k.epoch()
