@@ -46,8 +46,8 @@ type Shown struct {
 
 // Authorize judges a token at the authority's own endpoint: it is a bare root,
 // or it names the authority's audience and holds in all its caveats. ready is
-// what else could refuse the request: it is asked before a one-time token is
-// used up, and of no other token.
+// what else could refuse the request: it is asked before a one-time token or a
+// proof is used up, and of no other token.
 func (s *Service) Authorize(ctx context.Context, in Shown, ready ...func(*Caller) error) (*Caller, error) {
 	in.Facts.Time, in.Facts.Audience = s.now(), s.Settings().Audience
 	v := new(verify.Verdict)
@@ -79,7 +79,7 @@ func (s *Service) ready(v *verify.Verdict, bare bool, who *Caller, more []func(*
 	if !strings.HasPrefix(v.Identity.User, token.UserPrefix) {
 		return refuse(api.CodeForbidden, "this is for users")
 	}
-	if len(v.Points()) > 0 {
+	if v.UsesUp() {
 		for _, ask := range more {
 			if err := ask(who); err != nil {
 				return err
