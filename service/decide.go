@@ -51,7 +51,7 @@ type Shown struct {
 // removed, and a client that is told that its token is none logs its user out.
 //
 // ready is what else could refuse the request: it is asked before a one-time
-// token is used up, and of no other token.
+// token or a proof is used up, and of no other token.
 func (s *Service) Authorize(ctx context.Context, in Shown, ready ...func(*Caller) error) (*Caller, error) {
 	in.Facts.Time, in.Facts.Audience = s.now(), s.Settings().Audience
 	v := new(verify.Verdict)
@@ -86,7 +86,7 @@ func (s *Service) ready(v *verify.Verdict, bare bool, who *Caller, more []func(*
 	if !strings.HasPrefix(v.Identity.User, token.UserPrefix) {
 		return refuse(api.CodeForbidden, "this is for users")
 	}
-	if len(v.Points()) > 0 {
+	if v.UsesUp() {
 		for _, ask := range more {
 			if err := ask(who); err != nil {
 				return err

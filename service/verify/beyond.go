@@ -51,6 +51,10 @@ type finding struct {
 // verdict is an acceptance only then.
 func (v *Verdict) Points() []Point { return v.points }
 
+// UsesUp reports whether an acceptance would use something up: points, or a
+// proof.
+func (v *Verdict) UsesUp() bool { return len(v.points) > 0 || v.proofAt > 0 }
+
 // Replayed makes an allowed verdict the refusal that those of its points, by
 // their place in [Verdict.Points], were used before.
 func (v *Verdict) Replayed(points []int) {
@@ -147,7 +151,6 @@ func (v *Verifier) proven(q *Question, out *Verdict, i int, text string) caveats
 		out.request.ProofKey = key
 	}
 	outcome := v.Language.Check(text, &out.request)
-	out.proven = out.proven || outcome == caveats.Held
 	if outcome != caveats.Held && out.proofErr != nil {
 		out.fails(i, api.CodeRefused, out.proofErr.Error())
 	}
@@ -165,11 +168,8 @@ func (v *Verdict) ProofReplayed(err error) {
 	v.Code = api.CodeReplayed
 }
 
-// bound reports whether a cnf held.
+// bound reports whether a cnf held, in the open.
 func (v *Verdict) bound() bool {
-	if v.proven {
-		return true
-	}
 	for i := range v.Chain.Len() {
 		if text, _ := v.Chain.Caveat(i); strings.HasPrefix(text, "cnf ") && v.held&(1<<i) != 0 {
 			return true

@@ -2,6 +2,7 @@ package verify_test
 
 import (
 	"crypto/sha256"
+	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -129,5 +130,92 @@ func TestReplayed(t *testing.T) {
 	plain := &verify.Question{Token: tokenWith(t, "audience photos", hour, "note x", "note y"), Request: request()}
 	if v.Judge(plain, &got); !got.Allowed() || len(got.Points()) != 0 || !got.Caveats()[6].Held {
 		t.Error("something stays of the verdict before", got.Code, len(got.Points()), got.Caveats()[6])
+	}
+}
+
+// boxes opens what the test sealed: "sealed AAAA" is the first, and so on.
+type boxes []string
+
+func (b boxes) OpenSealed(of token.Identifier, box string) (string, bool) {
+	i := slices.Index([]string{"AAAA", "BBBB", "CCCC", "DDDD", "EEEE"}, box)
+	if i < 0 || i >= len(b) || of != id {
+		return "", false
+	}
+	return b[i], true
+}
+
+// prover proves a key, or fails.
+type prover string
+
+func (p prover) Prove() (string, error) {
+	if p == "" {
+		return "", errors.New("no proof")
+	}
+	return string(p), nil
+}
+
+// Where there are a ledger, a key for boxes and a proof, too, adding any caveat
+// anywhere behind the mint caveats turns no refusal into an acceptance.
+func TestAddingNeverWidens(t *testing.T) {
+	const key, other = "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+	v := withLedger(t)
+	v.Sealed = boxes{"method GET", "method PUT", "audience photos", "time-before 2026-11-21T12:00:01Z", "cnf " + key}
+	all := []string{
+		hour, later, "audience photos", "audience mail", "method GET", "method PUT", "once a", "once b", "cnf " + key, "cnf " + other,
+		"sealed AAAA", "sealed BBBB", "sealed CCCC", "sealed DDDD", "sealed EEEE", "sealed FFFF", "note x", "x-tenant blue", "nope x",
+	}
+	judge := func(holder []string, proof prover, mustBind bool) *verify.Verdict {
+		return v.Verify(verify.Question{Token: tokenWith(t, holder...), Request: request(), Proof: proof, MustBind: mustBind})
+	}
+	accepted, refused := 0, 0
+	for _, proof := range []prover{"", key, other} {
+		for _, base := range [][]string{
+			{}, {"audience photos"}, {hour, "audience photos"}, {hour, "audience photos", "once a"}, {later, "audience photos", "once a"}, {"audience photos", "cnf " + key},
+			{"sealed CCCC"}, {"audience photos", "sealed BBBB"}, {"audience photos", "sealed EEEE"}, {"audience mail", hour},
+		} {
+			before := judge(base, proof, false)
+			for _, more := range all {
+				for at := range len(base) + 1 {
+					longer := slices.Insert(slices.Clone(base), at, more)
+					after := judge(longer, proof, false)
+					// Two rules are about what a token says, and one caveat can be what it
+					// takes: it must name its audience, and once must have an end.
+					named := !slices.Contains(base, "audience photos") && more == "audience photos"
+					ended := at <= slices.Index(base, "once a") && more == hour // in front of it, where no holder can add
+					if after.Allowed() && !before.Allowed() && !named && !ended {
+						t.Errorf("%q and %q at %d: %s becomes ok", base, more, at, before.Code)
+					}
+					if after.Identity != before.Identity {
+						t.Errorf("%q and %q at %d: another identity", base, more, at)
+					}
+					if after.Allowed() {
+						accepted++
+					} else {
+						refused++
+					}
+				}
+			}
+		}
+	}
+	if accepted < 100 || refused < 100 {
+		t.Errorf("%d accepted, %d refused: the test does not reach both", accepted, refused)
+	}
+	// Under the scheme DPoP a key must be bound, in the open.
+	for _, row := range []struct {
+		holder []string
+		proof  prover
+		code   string
+	}{
+		{[]string{"audience photos"}, key, api.CodeRefused},
+		{[]string{"audience photos", "cnf " + key}, key, api.CodeOK},
+		{[]string{"audience photos", "cnf " + key}, other, api.CodeRefused},
+		{[]string{"audience photos", "cnf " + key}, "", api.CodeRefused},
+		{[]string{"audience photos", "sealed EEEE"}, key, api.CodeRefused},
+		{[]string{"audience photos", "sealed AAAA"}, key, api.CodeRefused},
+	} {
+		got := judge(row.holder, row.proof, true)
+		if got.Code != row.code || got.Reason() == "" {
+			t.Errorf("%q by %q: %s (%s)", row.holder, row.proof, got.Code, got.Reason())
+		}
 	}
 }

@@ -99,7 +99,6 @@ type Verdict struct {
 	findings []finding
 	proofAt  int   // the caveat that asked for the proof; 0: none did
 	proofErr error // what is wrong with it
-	proven   bool  // a cnf held by the proof
 	unbound  bool  // MustBind, and nothing binds
 }
 
