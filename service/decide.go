@@ -55,7 +55,7 @@ type Shown struct {
 func (s *Service) Authorize(ctx context.Context, in Shown, ready ...func(*Caller) error) (*Caller, error) {
 	in.Facts.Time, in.Facts.Audience = s.now(), s.Settings().Audience
 	v := new(verify.Verdict)
-	q := verify.Question{Token: in.Token, Request: in.Facts, AllowBare: true, NoPolicies: onlyEnds(in.Facts.Actions)}
+	q := verify.Question{Token: in.Token, Request: in.Facts, AllowBare: true, NoPolicies: spared(in.Facts.Actions)}
 	proof := s.bind(&q, in.DPoP)
 	s.judge(&q, v)
 	who := &Caller{v.Identity, v.Chain}
@@ -96,11 +96,12 @@ func (s *Service) ready(v *verify.Verdict, bare bool, who *Caller, more []func(*
 	return nil
 }
 
-// onlyEnds reports the actions that do nothing but take the caller's own power
-// away, which no policy is in the way of. Dropping other devices is none of
-// them: a policy may be there because of who holds this one.
-func onlyEnds(actions []string) bool {
-	return len(actions) == 1 && (actions[0] == "logout" || actions[0] == "revoke")
+// spared reports the actions that no policy is in the way of: those that do
+// nothing but take the caller's own power away, and renewing, whose successor is
+// under the same policies. Dropping other devices is none of them: a policy may
+// be there because of who holds this one.
+func spared(actions []string) bool {
+	return len(actions) == 1 && (actions[0] == "logout" || actions[0] == "revoke" || actions[0] == "renew")
 }
 
 // Verify answers POST /v1/verify: asked by a service for an audience it serves,

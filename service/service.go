@@ -127,7 +127,9 @@ func New(ctx context.Context, c Config) (*Service, error) {
 		return nil, err
 	}
 	_, err = s.store.CreateEpoch(ctx, true, s.sealing.Seal, storage.Event{Time: s.now(), Type: EventEpochCreated, Actor: ActorOperator})
-	if err != nil && !errors.Is(err, storage.ErrEpochExists) {
+	if err == nil {
+		s.proofs = dpop.NewVerifier(time.Time{}) // nobody was here before us, so nothing was accepted that is not known
+	} else if !errors.Is(err, storage.ErrEpochExists) {
 		return nil, fmt.Errorf("creating the first epoch: %w", err)
 	}
 	if err := s.CatchUp(ctx); err != nil {

@@ -22,7 +22,8 @@ type Verifier struct {
 }
 
 // NewVerifier makes one that knows nothing of what happened before now: for
-// [Skew] and a second it accepts no proof.
+// [Skew] and a second it accepts no proof. The zero time is for one before which
+// there was none.
 func NewVerifier(now time.Time) *Verifier { return newVerifier(now, defaultMost) }
 
 func newVerifier(now time.Time, most int) *Verifier {
