@@ -97,6 +97,12 @@ func TestEdgePolicy(t *testing.T) {
 	// A policy that all meet changes nothing but that each is asked about once more.
 	var p api.Policy
 	a.command(t, &p, "policy", "add", "--everyone", "--caveat", "audience "+audience, "--reason", "e2e")
+	// The policy is for the edges' audience, so devices cannot be managed meanwhile;
+	// a session is ended all the same.
+	eventually(t, "the policy is known at the authority: devices are not listed", func() bool {
+		res := a.send(t, "GET", "/v1/devices", bearer(phone.Token), "")
+		return res.status == http.StatusForbidden && res.problem() == api.CodeForbidden
+	})
 	for _, e := range edges {
 		for _, text := range good {
 			eventually(t, "a token that meets the policy is good", func() bool { status, _ := e.ask(t, text, ""); return status == http.StatusOK })
@@ -110,11 +116,6 @@ func TestEdgePolicy(t *testing.T) {
 		if n := e.metric(t, `macaroond_edge_verdicts_total{code="ok",how="introspected"}`) - before; n > float64(len(good)) {
 			t.Errorf("%v questions more", n)
 		}
-	}
-	// The policy is for the edges' audience, so devices cannot be managed meanwhile;
-	// a session is ended all the same.
-	if res := a.send(t, "GET", "/v1/devices", bearer(phone.Token), ""); res.problem() != api.CodeForbidden {
-		t.Errorf("devices: %s", res)
 	}
 	if res := a.send(t, "POST", "/v1/logout", bearer(phone.Token), ""); res.status != http.StatusNoContent {
 		t.Errorf("logout: %s", res)

@@ -106,7 +106,7 @@ func TestPolicyInADecision(t *testing.T) {
 
 // At the authority's own endpoints policies count, too. They answer 403: a client
 // that is told 401 logs its user out, and the policy may be gone tomorrow.
-// Logging out and revoking stay possible.
+// Logging out, renewing and revoking stay possible.
 func TestPoliciesAtTheAuthority(t *testing.T) {
 	a := start(t)
 	chief, alice := a.admin(), a.user("alice")
@@ -130,6 +130,9 @@ func TestPoliciesAtTheAuthority(t *testing.T) {
 	a.do(ask{method: "GET", path: "/v1/devices", auth: bearer(forge(alice.Token))}).want(401, "invalid")
 	a.post("/v1/revoke", bearer(alice.Token), map[string]any{"caveats": []string{"audience photos", "note y"}}).want(200, "")
 	a.post("/v1/revoke", bearer(alice.Token), api.RevokeIn{Token: branch}).want(200, "")
+	// The successor is under the same policy.
+	next := into[api.Grant](a.do(ask{method: "POST", path: "/v1/renew", auth: bearer(alice.Token)}), 200)
+	a.do(ask{method: "GET", path: "/v1/devices", auth: bearer(next.Token)}).want(403, "forbidden")
 	a.do(ask{method: "POST", path: "/v1/logout", auth: bearer(alice.Token)}).want(204, "")
 	a.do(ask{method: "POST", path: "/v1/logout", auth: bearer(alice.Token)}).want(401, "revoked")
 
