@@ -170,8 +170,16 @@ func TestAddingNeverWidens(t *testing.T) {
 	accepted, refused := 0, 0
 	for _, proof := range []prover{"", key, other} {
 		for _, base := range [][]string{
-			{}, {"audience photos"}, {hour, "audience photos"}, {hour, "audience photos", "once a"}, {later, "audience photos", "once a"}, {"audience photos", "cnf " + key},
-			{"sealed CCCC"}, {"audience photos", "sealed BBBB"}, {"audience photos", "sealed EEEE"}, {"audience mail", hour},
+			{},
+			{"audience photos"},
+			{hour, "audience photos"},
+			{hour, "audience photos", "once a"},
+			{later, "audience photos", "once a"},
+			{"audience photos", "cnf " + key},
+			{"sealed CCCC"},
+			{"audience photos", "sealed BBBB"},
+			{"audience photos", "sealed EEEE"},
+			{"audience mail", hour},
 		} {
 			before := judge(base, proof, false)
 			for _, more := range all {
