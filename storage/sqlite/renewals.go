@@ -16,9 +16,29 @@ type renewal struct {
 
 func scanRenewal(r scanner) (v renewal, err error) { return v, r.Scan(&v.epoch, &v.next, &v.seen) }
 
-// RenewDevice implements [storage.Store].
-func (s *Store) RenewDevice(ctx context.Context, in storage.RenewDevice, theft string, ev storage.Event) (storage.Renewed, error) {
-	return change(ctx, s, func(t *tx) (storage.Renewed, error) { return t.renew(in, theft, ev) })
+// RenewDevice implements [storage.Store]. It needs no savepoint: what it refuses
+// it refuses before it changes anything, but for what was seen in use, which is
+// so whether there is a successor or not.
+func (s *Store) RenewDevice(ctx context.Context, in storage.RenewDevice, theft string, ev storage.Event) (out storage.Renewed, err error) {
+	err = s.w.doPlain(ctx, func(t *tx) (err error) {
+		out, err = t.renew(in, theft, ev)
+		return err
+	}, refusesToRenew)
+	if err != nil {
+		return storage.Renewed{}, err
+	}
+	return out, nil
+}
+
+func refusesToRenew(err error) bool {
+	for _, known := range [...]error{
+		storage.ErrNotFound, storage.ErrRevoked, storage.ErrSuspended, storage.ErrRenewalLimit, storage.ErrEpochNotSigning, storage.ErrSessionOver,
+	} {
+		if errors.Is(err, known) {
+			return true
+		}
+	}
+	return false
 }
 
 func (t *tx) renew(in storage.RenewDevice, theft string, ev storage.Event) (storage.Renewed, error) {
@@ -31,7 +51,7 @@ func (t *tx) renew(in storage.RenewDevice, theft string, ev storage.Event) (stor
 		return none, err
 	}
 	out := storage.Renewed{UserName: who.user, Device: who.Device}
-	from := milli(in.ExpiresAt) // the root macaroon to succeed
+	from, lost := milli(in.ExpiresAt), int64(0) // the root macaroon to succeed; and one that was renewed in a lost history
 	if latest := milli(who.RootExpiresAt); from < latest {
 		r, found, err := t.given(in, from, latest, ev.Time)
 		if err != nil {
@@ -48,15 +68,16 @@ func (t *tx) renew(in storage.RenewDevice, theft string, ev storage.Event) (stor
 		}
 		from = latest
 	} else if from > latest && latest != 0 {
-		// The table is older than the token: what it knows as the latest was
-		// renewed in a history that is lost.
-		if err := t.remember(in.RootKeyID, latest, renewal{in.Epoch, from, milli(ev.Time)}, ev.Time); err != nil {
-			return none, err
-		}
+		lost = latest // the table is older than the token
 	}
 	end, err := until(in, who, from, ev.Time)
 	if err != nil {
 		return none, err
+	}
+	if lost != 0 {
+		if err := t.remember(in.RootKeyID, lost, renewal{in.Epoch, from, milli(ev.Time)}, ev.Time); err != nil {
+			return none, err
+		}
 	}
 	out.New, out.Epoch, out.ExpiresAt = true, in.Signing, fromMilli(end)
 	return out, t.succeed(in, who, from, end, ev)

@@ -79,10 +79,10 @@ func (w *writer) do(ctx context.Context, run func(*tx) error) error {
 	return w.wait(ctx, &job{run: run, done: make(chan struct{})})
 }
 
-// doPlain is do for a change of a single statement, which SQLite undoes by itself
-// when it fails: it needs no savepoint, and so takes a third of the statements.
-// expected tells the errors that such a change has of its own, without having
-// changed anything; after any other one the group begins anew.
+// doPlain is do for a change that is refused before it has changed anything, or
+// that is a single statement, which SQLite undoes by itself when it fails: it
+// needs no savepoint, which is two statements more. expected tells those
+// refusals; after any other error the group begins anew.
 func (w *writer) doPlain(ctx context.Context, run func(*tx) error, expected func(error) bool) error {
 	return w.wait(ctx, &job{run: run, plain: expected, done: make(chan struct{})})
 }
