@@ -34,9 +34,7 @@ const (
 	CodeMethodNotAllowed = "method_not_allowed" // 405
 	CodeNameTaken        = "name_taken"         // 409
 	CodeBranchLimit      = "branch_limit"       // 409
-	CodePolicyLimit      = "policy_limit"       // 409
-	CodeTooMany          = "too_many"           // 409: as many as there may be
-	CodeTooManyDelayed   = "too_many_delayed"   // 409: cancel one, or send a proof
+	CodeTooMany          = "too_many"           // 409: as many as there may be of what was asked for; the detail says what to do
 	CodeLastAdmin        = "last_admin"         // 409
 	CodeOtherGeneration  = "other_generation"   // 410: the feed is of another history, named in the problem
 	CodeBodyTooLarge     = "body_too_large"     // 413
