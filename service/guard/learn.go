@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -147,7 +146,7 @@ func (g *Guard) question(ctx context.Context, h *history, text string, t *token.
 	err := g.silence.ask(ctx, func(ctx context.Context) (err error) {
 		in, err = g.client.IntrospectToEnforce(ctx, g.o.Credential, text)
 		if err == nil && !in.Active && !g.serves.Load() {
-			err = g.confirm(ctx)
+			err = g.Confirm(ctx)
 		}
 		return err
 	})
@@ -170,20 +169,6 @@ func (g *Guard) question(ctx context.Context, h *history, text string, t *token.
 	}
 	p.history = h
 	return p, nil
-}
-
-// confirm finds out whether the credential serves the audience at all. If it
-// does not, every token is inactive, and telling their holders so would log
-// all of them out for a mistake in a configuration.
-func (g *Guard) confirm(ctx context.Context) error {
-	_, err := g.client.Verify(ctx, g.o.Credential, api.VerifyIn{Token: "-", Request: api.Request{Audience: g.o.Audience}})
-	if p, ok := errors.AsType[*api.Problem](err); ok && p.Code == api.CodeForbidden {
-		return fmt.Errorf("the credential does not serve %s: make one with macaroond service add NAME --serves %s", g.o.Audience, g.o.Audience)
-	}
-	if err == nil {
-		g.serves.Store(true)
-	}
-	return err
 }
 
 // understand turns an answer into a point to walk from. An answer that is not
