@@ -12,9 +12,6 @@ import (
 	"macaroond/storage"
 )
 
-// MaxFeedWait is how long a reader of the feed may have its question wait.
-const MaxFeedWait = 30 * time.Second
-
 // Bounds of the feed. A waiting reader costs a connection and some kilobytes;
 // one that reads the table costs a page of 4,096 entries.
 const (
@@ -169,7 +166,7 @@ func (p *places) count() int {
 type FeedQuestion struct {
 	Generation string        // empty: from the start, and Wait does not count
 	After      int64         // exclusive
-	Wait       time.Duration // for an entry, when there is none; at most MaxFeedWait
+	Wait       time.Duration // for an entry, when there is none; at most api.MaxFeedWait
 }
 
 // FeedAnswer is what comes after a reader's position. It must be closed.
@@ -248,7 +245,7 @@ func (s *Service) feedWait(ctx context.Context, asker storage.Service, q FeedQue
 		return nil, feedBusy("too many wait for the feed now")
 	}
 	defer release()
-	timer := time.NewTimer(min(q.Wait, MaxFeedWait))
+	timer := time.NewTimer(min(q.Wait, api.MaxFeedWait))
 	defer timer.Stop()
 	select {
 	case <-p.changed:

@@ -162,7 +162,7 @@ func TestFeedIsKicked(t *testing.T) {
 	const rounds = 20
 	k := newFeedKit(t, filepath.Join(t.TempDir(), "db"))
 	k.run()
-	q := FeedQuestion{Generation: k.FeedPosition().Generation, Wait: MaxFeedWait}
+	q := FeedQuestion{Generation: k.FeedPosition().Generation, Wait: api.MaxFeedWait}
 	begin := time.Now()
 	for n := range uint64(rounds) {
 		k.revoke(n + 1)
@@ -303,7 +303,7 @@ func TestFeedOtherHistory(t *testing.T) {
 	if was.Sequence != 1 || was.Generation == "" || time.Since(was.AsOf.Time) > time.Minute {
 		t.Fatalf("%+v", was)
 	}
-	for _, q := range []FeedQuestion{{Generation: "another"}, {Generation: was.Generation, After: 2}, {Generation: "another", After: 1, Wait: MaxFeedWait}} {
+	for _, q := range []FeedQuestion{{Generation: "another"}, {Generation: was.Generation, After: 2}, {Generation: "another", After: 1, Wait: api.MaxFeedWait}} {
 		_, _, err := k.read(q)
 		if e := wantFeedCode(t, err, api.CodeOtherGeneration); e.Generation != was.Generation {
 			t.Errorf("%+v: in force is %s", q, e.Generation)
@@ -311,7 +311,7 @@ func TestFeedOtherHistory(t *testing.T) {
 	}
 
 	// A backup is restored while somebody waits, and while somebody reads the table.
-	waiter := k.asks(FeedQuestion{Generation: was.Generation, After: 1, Wait: MaxFeedWait})
+	waiter := k.asks(FeedQuestion{Generation: was.Generation, After: 1, Wait: api.MaxFeedWait})
 	k.waiting(1)
 	reader, err := k.Feed(t.Context(), k.asker, FeedQuestion{})
 	if err != nil {
@@ -383,7 +383,7 @@ func TestFeedUnknownGrain(t *testing.T) {
 
 func TestFeedEndWaits(t *testing.T) {
 	k := newFeedKit(t, filepath.Join(t.TempDir(), "db"))
-	q := FeedQuestion{Generation: k.FeedPosition().Generation, Wait: MaxFeedWait}
+	q := FeedQuestion{Generation: k.FeedPosition().Generation, Wait: api.MaxFeedWait}
 	waiter := k.asks(q)
 	k.waiting(1)
 	k.EndWaits()
@@ -402,7 +402,7 @@ func TestFeedEndWaits(t *testing.T) {
 	ctx, leave := context.WithCancel(t.Context())
 	left := make(chan error, 1)
 	go func() {
-		_, err := k.Feed(ctx, k.asker, FeedQuestion{Generation: k.FeedPosition().Generation, Wait: MaxFeedWait})
+		_, err := k.Feed(ctx, k.asker, FeedQuestion{Generation: k.FeedPosition().Generation, Wait: api.MaxFeedWait})
 		left <- err
 	}()
 	k.waiting(1)
@@ -422,7 +422,7 @@ func TestFeedBusy(t *testing.T) {
 	k.feed.waiting.total, k.feed.waiting.each = 2, 1
 	k.feed.reading.total, k.feed.reading.each = 2, 1
 	end := k.FeedPosition()
-	wait := FeedQuestion{Generation: end.Generation, After: end.Sequence, Wait: MaxFeedWait}
+	wait := FeedQuestion{Generation: end.Generation, After: end.Sequence, Wait: api.MaxFeedWait}
 	a, b, c := storage.Service{ID: "svc_a"}, storage.Service{ID: "svc_b"}, storage.Service{ID: "svc_c"}
 	busy := func(asker storage.Service, q FeedQuestion) {
 		t.Helper()

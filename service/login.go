@@ -25,21 +25,15 @@ func (s *Service) Login(ctx context.Context, in api.LoginIn, src Source) (api.Gr
 	if err := s.checkMode(in.Mode); err != nil {
 		return api.Grant{}, err
 	}
-	set := s.Settings()
-	ttl := time.Duration(0)
-	if in.TTL != 0 {
-		if in.TTL < 1 || in.TTL > int64(set.RootTTL/time.Second) {
-			return api.Grant{}, badField("/ttl", "ttl is 1 to %d seconds", int64(set.RootTTL/time.Second))
-		}
-		ttl = time.Duration(in.TTL) * time.Second
+	ttl, err := s.ttl(in.TTL)
+	if err != nil {
+		return api.Grant{}, err
 	}
 	if in.Audience != "" && in.Mode == modeCookie {
 		return api.Grant{}, badField("/audience", "no token comes in the mode \"cookie\": a page asks for a ticket")
 	}
-	if in.Audience != "" {
-		if _, err := caveats.Audience(in.Audience); err != nil {
-			return api.Grant{}, badField("/audience", "an audience is 1 to 128 printable ASCII characters without space")
-		}
+	if err := checkAudience(in.Audience); err != nil {
+		return api.Grant{}, err
 	}
 	device, err := deviceOf(in.Device)
 	if err != nil {
@@ -94,6 +88,25 @@ func (s *Service) Login(ctx context.Context, in api.LoginIn, src Source) (api.Gr
 	}
 	s.metrics.logins.WithLabelValues("ok").Inc()
 	return grant, nil
+}
+
+// ttl is the lifetime that is asked for; 0 is root_ttl.
+func (s *Service) ttl(seconds int64) (time.Duration, error) {
+	if most := int64(s.Settings().RootTTL / time.Second); seconds < 0 || seconds > most {
+		return 0, badField("/ttl", "ttl is 1 to %d seconds", most)
+	}
+	return time.Duration(seconds) * time.Second, nil
+}
+
+// checkAudience takes an audience that a token may name, and none.
+func checkAudience(audience string) error {
+	if audience == "" {
+		return nil
+	}
+	if _, err := caveats.Audience(audience); err != nil {
+		return badField("/audience", "an audience is 1 to 128 printable ASCII characters without space")
+	}
+	return nil
 }
 
 // rehash keeps a password that was just right under the costs that are

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
-	"time"
 
-	"macaroond/caveats"
 	"macaroond/service/api"
 	"macaroond/service/token"
 	"macaroond/storage"
@@ -50,14 +48,12 @@ func (s *Service) MintFor(ctx context.Context, svc storage.Service, in api.MintI
 	if err != nil {
 		return api.Grant{}, err
 	}
-	if most := int64(s.Settings().RootTTL / time.Second); in.TTL < 0 || in.TTL > most {
-		return api.Grant{}, badField("/ttl", "ttl is 1 to %d seconds", most)
+	ttl, err := s.ttl(in.TTL)
+	if err != nil {
+		return api.Grant{}, err
 	}
-	ttl := time.Duration(in.TTL) * time.Second // 0 is root_ttl
-	if in.Audience != "" {
-		if _, err := caveats.Audience(in.Audience); err != nil {
-			return api.Grant{}, badField("/audience", "an audience is 1 to 128 printable ASCII characters without space")
-		}
+	if err := checkAudience(in.Audience); err != nil {
+		return api.Grant{}, err
 	}
 	var grant api.Grant
 	for try := 0; ; try++ {

@@ -11,7 +11,6 @@ import (
 var (
 	ErrProofRequired = errors.New("the act needs a password or a code")
 	ErrTooManyActs   = errors.New("too many acts of this user wait")
-	ErrNotLocal      = errors.New("the user is another service's")
 )
 
 // Act is what somebody who holds a root may not do on the strength of the root
@@ -37,7 +36,7 @@ type Act struct {
 	Delay            time.Duration // until it is due; 0: it cannot wait
 	Keep             time.Duration // how long it may be done from then on
 	Max              int           // acts of this user that may wait
-	Local            bool          // not for users of other services: ErrNotLocal
+	Local            bool          // not for users of other services: ErrOwned
 	Begun            Event         // written when the act is written down
 }
 
@@ -53,7 +52,7 @@ type Delayed struct {
 // Acts are what waits. Methods that take an [Act] return a Delayed that is not
 // nil when the act was only written down (or had been before and is not due).
 // They return ErrNotFound for an unknown user, ErrSuspended, ErrPasswordChanged,
-// ErrCodeUnknown, ErrProofRequired, ErrTooManyActs and ErrNotLocal for a proof
+// ErrCodeUnknown, ErrProofRequired, ErrTooManyActs and ErrOwned for a proof
 // that is not good enough; then nothing has changed.
 type Acts interface {
 	// RemoveDevices is RevokeDevices by the user: devices other than act.DeviceID

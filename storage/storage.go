@@ -42,7 +42,7 @@ var (
 	ErrTooMany         = errors.New("there are as many as there may be")
 	ErrServiceGone     = errors.New("the service or its secret was removed")
 	ErrPrivileged      = errors.New("the user has a role or a password")
-	ErrOwned           = errors.New("the user is another backend's")
+	ErrOwned           = errors.New("the user is a service's")
 )
 
 // UnavailableError says that the database could not do what was asked: the

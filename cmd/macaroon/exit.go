@@ -183,7 +183,7 @@ func adviceOn(p *api.Problem) string {
 		return "Choose another name, or log in: macaroon login NAME"
 	case api.CodeProofRequired, api.CodeProofRefused:
 		return "Give your password (--password-file) or a recovery code (--code-file)."
-	case api.CodeTooManyDelayed:
+	case api.CodeTooMany:
 		return "Give your password or a recovery code, or cancel one of what waits."
 	case api.CodeBareRootRequired:
 		return "This needs the root token of the device itself, not one narrowed from it."

@@ -1,11 +1,6 @@
 package main
 
 import (
-	"cmp"
-	"runtime"
-	"runtime/debug"
-	"strings"
-
 	"github.com/spf13/cobra"
 
 	"macaroond/service/api"
@@ -14,11 +9,11 @@ import (
 func (a *app) version() *cobra.Command {
 	cmd := &cobra.Command{Use: "version", Short: "print the version of this program", Args: cobra.NoArgs}
 	cmd.RunE = a.does(func(*cobra.Command, []string) error {
-		v := built()
+		v := api.Built(version)
 		if a.json {
 			return a.printJSON(v)
 		}
-		a.printf("%s\n", strings.TrimSpace(strings.Join([]string{"macaroon", v.Version, v.Go, v.Revision}, " ")))
+		a.printf("%s\n", v.Of("macaroon"))
 		return nil
 	})
 	return cmd
@@ -26,21 +21,3 @@ func (a *app) version() *cobra.Command {
 
 // version is set by the release build (-ldflags "-X main.version=…").
 var version string
-
-// built is what the build recorded of itself: the other command says the same.
-func built() api.Version {
-	v := api.Version{Version: cmp.Or(version, "dev"), Go: runtime.Version()}
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return v
-	}
-	if recorded := info.Main.Version; version == "" && recorded != "" && recorded != "(devel)" {
-		v.Version = recorded
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			v.Revision = s.Value
-		}
-	}
-	return v
-}

@@ -10,22 +10,6 @@ import (
 	"macaroond/service/api"
 )
 
-// onUser opens the service and finds the user that the first argument names.
-func (e *env) onUser(f func(c *cobra.Command, s *service.Service, u api.User, args []string) error) func(*cobra.Command, []string) error {
-	return func(c *cobra.Command, args []string) error {
-		s, _, done, err := e.service(c)
-		if err != nil {
-			return err
-		}
-		defer done()
-		u, err := findUser(c, s, args[0])
-		if err != nil {
-			return err
-		}
-		return f(c, s, u, args)
-	}
-}
-
 func (e *env) userRole() *cobra.Command {
 	return &cobra.Command{
 		Use: "role NAME admin|none", Short: "Give a user a role, or take it; the last administrator's, too", Args: cobra.ExactArgs(2),

@@ -45,7 +45,7 @@ whole new chain: note the hash that this prints somewhere else, and compare.`,
 			if lines < 0 {
 				return usagef("--lines: must be 0 or more")
 			}
-			s, _, done, err := e.service(c)
+			s, done, err := e.service(c, needs{})
 			if err != nil {
 				return err
 			}

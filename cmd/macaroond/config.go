@@ -3,20 +3,14 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io/fs"
-	"net"
-	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
-	"github.com/spf13/viper"
 
 	"macaroond/service"
 	"macaroond/service/keyring"
@@ -67,19 +61,6 @@ type config struct {
 	credentials string // systemd's directory of credentials; empty when there is none
 }
 
-// fields walks the keys of a configuration, which is a pointer to a struct with
-// tags as config's.
-func fields(c any, f func(key string, field reflect.StructField, v reflect.Value)) {
-	v := reflect.ValueOf(c).Elem()
-	for i := range v.NumField() {
-		if key := v.Type().Field(i).Tag.Get("key"); key != "" {
-			f(key, v.Type().Field(i), v.Field(i))
-		}
-	}
-}
-
-const envPrefix = "MACAROOND"
-
 // usageError is the user's mistake: exit code 2.
 type usageError struct{ error }
 
@@ -96,140 +77,6 @@ func loadConfig(flags *pflag.FlagSet, environ []string) (*config, error) {
 		return nil, err
 	}
 	return c, c.check()
-}
-
-// credentialsVariable names systemd's directory of credentials.
-const credentialsVariable = "CREDENTIALS_DIRECTORY"
-
-func variable(environ []string, name string) (value string) {
-	for _, line := range environ {
-		if v, ok := strings.CutPrefix(line, name+"="); ok {
-			value = v
-		}
-	}
-	return value
-}
-
-// fill reads defaults, those of the tags or other ones, then the file, then the
-// environment, then flags: a key's flag has its name, with dashes. Unknown keys
-// are errors wherever they stand.
-func fill(c any, flags *pflag.FlagSet, environ []string, defaults map[string]string) error {
-	v := viper.New()
-	known := map[string]reflect.StructField{}
-	fields(c, func(key string, f reflect.StructField, _ reflect.Value) {
-		known[key] = f
-		v.SetDefault(key, f.Tag.Get("default"))
-	})
-	for key, value := range defaults {
-		v.SetDefault(key, value)
-	}
-	if f := flags.Lookup("config"); f != nil && f.Value.String() != "" {
-		if err := readFile(v, f.Value.String(), known); err != nil {
-			return err
-		}
-	}
-	for _, line := range environ {
-		name, value, _ := strings.Cut(line, "=")
-		key, ours := strings.CutPrefix(name, envPrefix+"_")
-		if !ours {
-			continue
-		}
-		key = strings.ToLower(key)
-		if _, ok := known[key]; !ok {
-			return usagef("environment variable %s: there is no key %q", name, key)
-		}
-		v.Set(key, value)
-	}
-	for key := range known {
-		if f := flags.Lookup(strings.ReplaceAll(key, "_", "-")); f != nil && f.Changed {
-			v.Set(key, f.Value.String())
-		}
-	}
-	var err error
-	fields(c, func(key string, f reflect.StructField, field reflect.Value) {
-		if err != nil {
-			return
-		}
-		if e := assign(v, key, field); e != nil {
-			err = usagef("%s: %w", key, e)
-		}
-	})
-	return err
-}
-
-func flagBool(flags *pflag.FlagSet, name string) bool {
-	f := flags.Lookup(name)
-	return f != nil && f.Value.String() == "true"
-}
-
-// readFile reads YAML strictly: no key that is not known.
-func readFile(v *viper.Viper, path string, known map[string]reflect.StructField) error {
-	file := viper.New()
-	file.SetConfigFile(path)
-	file.SetConfigType("yaml")
-	if err := file.ReadInConfig(); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return usagef("configuration file %s does not exist", path)
-		}
-		return usagef("configuration file %s: %w", path, err)
-	}
-	for _, key := range file.AllKeys() {
-		if _, ok := known[key]; !ok {
-			return usagef("configuration file %s: there is no key %q (see macaroond config print)", path, key)
-		}
-		v.Set(key, file.Get(key))
-	}
-	return nil
-}
-
-func assign(v *viper.Viper, key string, field reflect.Value) error {
-	raw := v.Get(key)
-	switch field.Interface().(type) {
-	case string:
-		s, ok := raw.(string)
-		if !ok {
-			return errors.New("not a string")
-		}
-		field.SetString(s)
-	case []string:
-		switch list := raw.(type) {
-		case string:
-			field.Set(reflect.ValueOf(strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' || r == '\n' })))
-		case []any:
-			out := []string{}
-			for _, e := range list {
-				s, ok := e.(string)
-				if !ok {
-					return errors.New("not a list of strings")
-				}
-				out = append(out, s)
-			}
-			field.Set(reflect.ValueOf(out))
-		default:
-			return errors.New("not a list of strings")
-		}
-	case time.Duration:
-		d, err := time.ParseDuration(fmt.Sprint(raw))
-		if err != nil {
-			return errors.New("not a duration such as 90s, 10m or 720h")
-		}
-		field.SetInt(int64(d))
-	case bool:
-		b, err := strconv.ParseBool(fmt.Sprint(raw))
-		if err != nil {
-			return errors.New("not true or false")
-		}
-		field.SetBool(b)
-	case int:
-		var n int
-		if _, err := fmt.Sscanf(fmt.Sprint(raw)+"\n", "%d\n", &n); err != nil {
-			return errors.New("not a whole number")
-		}
-		field.SetInt(int64(n))
-	default:
-		return fmt.Errorf("no rule for a %s", field.Type())
-	}
-	return nil
 }
 
 // check refuses what cannot work. What works and is unwise is for `config
@@ -308,58 +155,6 @@ func formatEnd(text string) (end service.FormatEnd, err error) {
 		return end, errors.New("the time is not as RFC 3339 has it, in UTC: 2027-01-31T00:00:00Z")
 	}
 	return end, nil
-}
-
-// rule is what a key's value must be, and whether it is not.
-type rule struct {
-	key string
-	bad bool
-	say string
-}
-
-func allowed(rules []rule) error {
-	for _, r := range rules {
-		if r.bad {
-			return usagef("%s: must be %s", r.key, r.say)
-		}
-	}
-	return nil
-}
-
-func address(s string) bool {
-	if path, unix := strings.CutPrefix(s, "unix:"); unix {
-		return path != ""
-	}
-	return hostPort(s)
-}
-
-// origin accepts http or https and a host, or nothing.
-func origin(s string) bool {
-	u, err := url.Parse(s)
-	return s == "" || err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "" && u.Scheme+"://"+u.Host == s
-}
-
-func logLevel(s string) bool { return slices.Contains([]string{"debug", "info", "warn", "error"}, s) }
-
-func hostPort(s string) bool {
-	_, port, err := net.SplitHostPort(s)
-	return err == nil && port != ""
-}
-
-func plainWord(s string) bool {
-	return len(s) >= 1 && len(s) <= 128 && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
-}
-
-func prefixes(list []string) ([]netip.Prefix, error) {
-	var out []netip.Prefix
-	for _, s := range list {
-		p, err := netip.ParsePrefix(s)
-		if err != nil {
-			return nil, fmt.Errorf("%q is not a CIDR such as 10.0.0.0/8", s)
-		}
-		out = append(out, p.Masked())
-	}
-	return out, nil
 }
 
 // databasePath is the SQLite file.

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"log/slog"
 	"text/tabwriter"
 	"time"
 
@@ -22,16 +21,7 @@ func newDevice(e *env) *cobra.Command {
 	c := &cobra.Command{Use: "device", Short: "Manage users' devices"}
 	list := &cobra.Command{
 		Use: "list USER", Short: "List a user's devices", Args: cobra.ExactArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			s, _, done, err := e.service(c)
-			if err != nil {
-				return err
-			}
-			defer done()
-			u, err := findUser(c, s, args[0])
-			if err != nil {
-				return err
-			}
+		RunE: e.onUser(func(c *cobra.Command, s *service.Service, u api.User, _ []string) error {
 			all, err := s.UserDevices(c.Context(), u.ID, "")
 			if err != nil {
 				return err
@@ -48,33 +38,23 @@ func newDevice(e *env) *cobra.Command {
 				}
 				t.Flush()
 			})
-		},
+		}),
 	}
 	revoke := &cobra.Command{
 		Use: "revoke USER DEVICE|all", Short: "Drop the root key of one device, or of all", Args: cobra.ExactArgs(2),
-		RunE: func(c *cobra.Command, args []string) error {
-			s, _, done, err := e.service(c)
-			if err != nil {
-				return err
-			}
-			defer done()
-			return e.revokeDevices(c, s, args[0], args[1])
-		},
+		RunE: e.onUser(e.revokeDevices),
 	}
 	c.AddCommand(list, revoke)
 	return c
 }
 
-func (e *env) revokeDevices(c *cobra.Command, s *service.Service, who, device string) error {
-	u, err := findUser(c, s, who)
-	if err != nil {
-		return err
-	}
+func (e *env) revokeDevices(c *cobra.Command, s *service.Service, u api.User, args []string) error {
+	who, device := args[0], args[1]
 	in := storage.RevokeDevices{UserID: u.ID, DeviceID: device, Reason: service.ReasonOperator}
 	if device == "all" {
 		in.DeviceID = ""
 	}
-	err = s.RevokeDevices(c.Context(), in, service.ActorOperator, service.Source{})
+	err := s.RevokeDevices(c.Context(), in, service.ActorOperator, service.Source{})
 	if err != nil && service.AsError(err).Code == api.CodeNotFound {
 		return fmt.Errorf("user %q has no device %q (see macaroond device list)", who, device)
 	}
@@ -118,27 +98,11 @@ With --all every token of everybody is dead: all epochs are retired but a new on
 			if text == "" && file == "-" {
 				return usagef("stdin is empty: the command before it printed no token")
 			}
-			cfg, err := e.load(c)
-			if err != nil {
-				return err
-			}
-			keys, _, err := cfg.sealingKeys()
-			if err != nil {
-				return err
-			}
-			st, done, err := e.store(c.Context(), cfg)
+			s, done, err := e.service(c, needs{keys: true, load: true})
 			if err != nil {
 				return err
 			}
 			defer done()
-			var s *service.Service
-			err = e.working("reading the revocation list", func() (err error) {
-				s, err = service.New(c.Context(), cfg.service(st, keys, slog.New(slog.DiscardHandler)))
-				return err
-			})
-			if err != nil {
-				return err
-			}
 			out, err := s.RevokeAsOperator(c.Context(), text)
 			if err != nil {
 				return err
@@ -152,7 +116,7 @@ With --all every token of everybody is dead: all epochs are retired but a new on
 }
 
 func (e *env) revokeAll(c *cobra.Command) error {
-	s, done, err := e.keyService(c)
+	s, done, err := e.service(c, needs{keys: true})
 	if err != nil {
 		return err
 	}

@@ -104,7 +104,7 @@ func TestFollowedThroughKills(t *testing.T) {
 	told := &followed{changed: make(chan struct{}), keys: map[string]int{}}
 	c, err := client.New("http://localhost", client.Options{Transport: asking{wire, told}})
 	must(t, err)
-	f := &client.Follower{Client: c, Credential: client.Basic(svc.ID, svc.Secret), Sink: told, Wait: client.MaxFeedWait, Now: time.Now}
+	f := &client.Follower{Client: c, Credential: client.Basic(svc.ID, svc.Secret), Sink: told, Wait: api.MaxFeedWait, Now: time.Now}
 	ctx, stop := context.WithCancel(t.Context())
 	var following sync.WaitGroup
 	following.Go(func() { f.Run(ctx) })

@@ -69,12 +69,7 @@ func newKeys(e *env) *cobra.Command {
 	}
 	rotate := &cobra.Command{
 		Use: "rotate", Short: "Begin another epoch, which signs from now on; nobody is logged out", Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			s, done, err := e.keyService(c)
-			if err != nil {
-				return err
-			}
-			defer done()
+		RunE: e.onService(needs{keys: true}, func(c *cobra.Command, s *service.Service, _ []string) error {
 			next, err := s.RotateKeys(c.Context(), service.ActorOperator, service.Source{})
 			if err != nil {
 				return err
@@ -82,7 +77,7 @@ func newKeys(e *env) *cobra.Command {
 			return e.print(c, map[string]uint32{"epoch": next.Number}, func(w io.Writer) {
 				fmt.Fprintf(w, "epoch %d signs. Tokens of earlier epochs live on until they expire; running servers know within %s.\n", next.Number, knownWithin)
 			})
-		},
+		}),
 	}
 	retire := &cobra.Command{
 		Use: "retire EPOCH", Short: "End an epoch at once, and every token that was minted in it", Args: cobra.ExactArgs(1),
@@ -94,7 +89,7 @@ the epoch that signs, another begins first. For all epochs see revoke --all.`,
 			if err != nil || number == 0 {
 				return usagef("an epoch is a number from 1: see macaroond keys list")
 			}
-			s, done, err := e.keyService(c)
+			s, done, err := e.service(c, needs{keys: true})
 			if err != nil {
 				return err
 			}
@@ -116,12 +111,7 @@ the epoch that signs, another begins first. For all epochs see revoke --all.`,
 		Long: `Seal every epoch's secret under the first key of the key file. To replace a
 key-encryption key: put the new one first in the file, restart the servers, run
 this, and take the old one out of the file. Tokens stay as they are.`,
-		RunE: func(c *cobra.Command, _ []string) error {
-			s, done, err := e.keyService(c)
-			if err != nil {
-				return err
-			}
-			defer done()
+		RunE: e.onService(needs{keys: true}, func(c *cobra.Command, s *service.Service, _ []string) error {
 			n, err := s.ResealKeys(c.Context(), service.ActorOperator, service.Source{})
 			if err != nil {
 				return err
@@ -129,7 +119,7 @@ this, and take the old one out of the file. Tokens stay as they are.`,
 			return e.print(c, map[string]int{"resealed": n}, func(w io.Writer) {
 				fmt.Fprintf(w, "%d epochs are sealed under the first key. Earlier keys can be taken out of the key file; backups made before this still need them.\n", n)
 			})
-		},
+		}),
 	}
 	c.AddCommand(fresh, list, rotate, retire, reseal)
 	return c

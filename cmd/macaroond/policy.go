@@ -31,12 +31,7 @@ the policies say.`,
 		Short: "Put caveats on tokens that are out", Args: cobra.NoArgs,
 		Example: `  macaroond policy add --everyone --caveat 'audience photos' --reason 'INC-42' --for 24h
   macaroond policy add --user alice --caveat 'client-ip 192.0.2.0/24' --reason 'stolen phone'`,
-		RunE: func(c *cobra.Command, _ []string) error {
-			s, _, done, err := e.service(c)
-			if err != nil {
-				return err
-			}
-			defer done()
+		RunE: e.onService(needs{}, func(c *cobra.Command, s *service.Service, _ []string) error {
 			in.Target.User, in.Target.Device, in.Reason = user, device, reason
 			if user != "" && !token.IsID(user, token.ServicePrefix) {
 				u, err := findUser(c, s, user)
@@ -60,7 +55,7 @@ the policies say.`,
 				fmt.Fprintf(w, "added %s for %s: %s\nIt is ANDed to every token of the target; running servers know within %s, edges as soon as of a revocation.\nTo take it back: macaroond policy remove %s\n",
 					p.ID, targetOf(p.Target), strings.Join(p.Caveats, ", "), knownWithin, p.ID)
 			})
-		},
+		}),
 	}
 	f := add.Flags()
 	f.StringVar(&user, "user", "", "`user`, by name or id; or a service's id, for its own tokens")
@@ -72,12 +67,7 @@ the policies say.`,
 
 	list := &cobra.Command{
 		Use: "list", Short: "List the policies in force", Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			s, _, done, err := e.service(c)
-			if err != nil {
-				return err
-			}
-			defer done()
+		RunE: e.onService(needs{}, func(c *cobra.Command, s *service.Service, _ []string) error {
 			all, err := s.Policies(c.Context())
 			if err != nil {
 				return err
@@ -90,17 +80,12 @@ the policies say.`,
 				}
 				t.Flush()
 			})
-		},
+		}),
 	}
 	remove := &cobra.Command{
 		Use: "remove ID", Short: "Give back what a policy took", Args: cobra.ExactArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			s, _, done, err := e.service(c)
-			if err != nil {
-				return err
-			}
-			defer done()
-			err = s.RemovePolicy(c.Context(), args[0], service.ActorOperator, service.Source{})
+		RunE: e.onService(needs{}, func(c *cobra.Command, s *service.Service, args []string) error {
+			err := s.RemovePolicy(c.Context(), args[0], service.ActorOperator, service.Source{})
 			if err != nil && service.AsError(err).Code == api.CodeNotFound {
 				return fmt.Errorf("there is no policy %q (see macaroond policy list)", args[0])
 			}
@@ -110,7 +95,7 @@ the policies say.`,
 			return e.print(c, map[string]string{"removed": args[0]}, func(w io.Writer) {
 				fmt.Fprintf(w, "removed %s; running servers know within %s\n", args[0], knownWithin)
 			})
-		},
+		}),
 	}
 	c.AddCommand(add, list, remove)
 	return c

@@ -1,28 +1,17 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
-	"path/filepath"
-	"runtime"
-	"runtime/debug"
 	"strings"
-	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 
-	"macaroond/service"
 	"macaroond/service/api"
-	"macaroond/service/keyring"
-	"macaroond/storage"
-	"macaroond/storage/sqlite"
 )
 
 // version is set by the release build (-ldflags "-X main.version=…").
@@ -92,144 +81,6 @@ type env struct{ process }
 // load reads the configuration for a command.
 func (e *env) load(c *cobra.Command) (*config, error) { return loadConfig(c.Flags(), e.Env) }
 
-// opened is the database of a command that needs nothing else.
-func (e *env) opened(c *cobra.Command) (storage.Store, func(), error) {
-	cfg, err := e.load(c)
-	if err != nil {
-		return nil, nil, err
-	}
-	return e.store(c.Context(), cfg)
-}
-
-// store opens the database of a command, under a shared lock so that nobody
-// restores a backup meanwhile.
-func (e *env) store(ctx context.Context, cfg *config) (storage.Store, func(), error) {
-	if _, err := os.Stat(cfg.databasePath()); err != nil {
-		return nil, nil, usagef("there is no database in %s: start the server once, or give --data-dir", cfg.DataDir)
-	}
-	return e.open(ctx, cfg)
-}
-
-// makeStore is store for a command that may come before the first serve: it
-// makes the database, and says so, for --data-dir may be mistyped.
-func (e *env) makeStore(c *cobra.Command, cfg *config) (storage.Store, func(), error) {
-	_, missing := os.Stat(cfg.databasePath())
-	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
-		return nil, nil, usagef("there is no database in %s, and none can be made: %w", cfg.DataDir, err)
-	}
-	st, done, err := e.open(c.Context(), cfg)
-	if err == nil && missing != nil && !flagBool(c.Flags(), "json") {
-		fmt.Fprintf(e.Stderr, "macaroond: there was no database in %s: made one\n", cfg.DataDir)
-	}
-	return st, done, err
-}
-
-func (e *env) open(ctx context.Context, cfg *config) (storage.Store, func(), error) {
-	unlock, err := lock(cfg.DataDir, syscall.LOCK_SH)
-	if err != nil {
-		return nil, nil, err
-	}
-	st, err := sqlite.Open(ctx, cfg.databasePath(), sqlite.Options{})
-	if err != nil {
-		unlock()
-		return nil, nil, err
-	}
-	return st, func() { st.Close(); unlock() }, nil
-}
-
-// service opens the authority's verbs for a command: without keys, so it
-// manages users, services and devices and judges nothing.
-func (e *env) service(c *cobra.Command) (*service.Service, *config, func(), error) {
-	return e.serviceOn(c, e.store)
-}
-
-// makeService is service, and makes the database when there is none.
-func (e *env) makeService(c *cobra.Command) (*service.Service, *config, func(), error) {
-	return e.serviceOn(c, func(_ context.Context, cfg *config) (storage.Store, func(), error) { return e.makeStore(c, cfg) })
-}
-
-// keyService is service with the key-encryption keys, for commands about epochs.
-func (e *env) keyService(c *cobra.Command) (*service.Service, func(), error) {
-	cfg, err := e.load(c)
-	if err != nil {
-		return nil, nil, err
-	}
-	keys, _, err := cfg.sealingKeys()
-	if err != nil {
-		return nil, nil, err
-	}
-	st, done, err := e.store(c.Context(), cfg)
-	if err != nil {
-		return nil, nil, err
-	}
-	s, err := service.Open(cfg.service(st, keys, slog.New(slog.DiscardHandler)))
-	if err != nil {
-		done()
-		return nil, nil, err
-	}
-	return s, done, nil
-}
-
-func (e *env) serviceOn(c *cobra.Command, store func(context.Context, *config) (storage.Store, func(), error)) (*service.Service, *config, func(), error) {
-	cfg, err := e.load(c)
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	st, done, err := store(c.Context(), cfg)
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	s, err := service.Open(cfg.service(st, nil, slog.New(slog.DiscardHandler)))
-	if err != nil {
-		done()
-		return nil, nil, nil, err
-	}
-	return s, cfg, done, nil
-}
-
-// service is the service's part of the configuration.
-func (c *config) service(st storage.Store, keys *keyring.SealingKeys, log *slog.Logger) service.Config {
-	return service.Config{
-		Store: st, Keys: keys, Now: time.Now, Log: log, Limits: service.DefaultLimits,
-		Settings: c.settings(),
-		Hashing: service.Hashing{
-			MemoryKiB: uint32(c.HashMemory), Time: uint32(c.HashTime), Threads: uint8(c.HashThreads),
-			Pool: c.HashPool, Queue: c.HashQueue,
-		},
-	}
-}
-
-func (c *config) settings() service.Settings {
-	gateway := c.AuthzAudience
-	if gateway == "" {
-		gateway = c.Audience
-	}
-	return service.Settings{
-		Issuer: c.Issuer, Audience: c.Audience, GatewayAudience: gateway, Signup: c.Signup,
-		RootTTL: c.RootTTL, RenewGrace: c.RenewGrace, SessionMax: c.SessionMax, AccessTTL: c.AccessTTL, MaxStaleness: c.MaxStaleness, OnceMaxTTL: c.OnceMaxTTL, MaxPrefixTTL: c.MaxPrefixTTL,
-		Browser:    c.BrowserAud,
-		MaxDevices: c.MaxDevices, FreshLogin: c.FreshLogin, AuditRetention: c.AuditRetention, RotateEvery: c.RotateEvery,
-		FormatEnds: c.formatEnds,
-	}
-}
-
-// lock takes the data directory's lock: shared to use the database, exclusive
-// to replace it.
-func lock(dir string, how int) (unlock func(), err error) {
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("the data directory cannot be used: %w", err)
-	}
-	if err := syscall.Flock(int(f.Fd()), how|syscall.LOCK_NB); err != nil {
-		f.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, fmt.Errorf("the data directory %s is in use: stop macaroond and its commands, or wait until a restore has ended", dir)
-		}
-		return nil, err
-	}
-	return func() { f.Close() }, nil
-}
-
 // print writes v as JSON, or for people.
 func (e *env) print(c *cobra.Command, v any, human func(w io.Writer)) error {
 	if flagBool(c.Flags(), "json") {
@@ -296,28 +147,8 @@ func newVersion(e *env) *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			v := versionOf()
-			return e.print(c, v, func(w io.Writer) {
-				fmt.Fprintln(w, strings.TrimSpace(strings.Join([]string{"macaroond", v.Version, v.Go, v.Revision}, " ")))
-			})
+			v := api.Built(version)
+			return e.print(c, v, func(w io.Writer) { fmt.Fprintln(w, v.Of("macaroond")) })
 		},
 	}
-}
-
-// versionOf is what the build recorded of itself: the other command says the same.
-func versionOf() api.Version {
-	v := api.Version{Version: cmp.Or(version, "dev"), Go: runtime.Version()}
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return v
-	}
-	if recorded := info.Main.Version; version == "" && recorded != "" && recorded != "(devel)" {
-		v.Version = recorded
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			v.Revision = s.Value
-		}
-	}
-	return v
 }

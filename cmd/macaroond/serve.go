@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"macaroond/service"
+	"macaroond/service/api"
 	"macaroond/service/httpapi"
 	"macaroond/service/keyring"
 	"macaroond/storage/sqlite"
@@ -179,7 +180,7 @@ func (a *authority) apply(cfg *config) error {
 	a.svc.SetSettings(cfg.settings())
 	a.swap.Set(httpapi.New(httpapi.Config{
 		Service: a.svc, TrustedProxies: proxies, CORSOrigins: cfg.CORSOrigins, AuthzOrigin: cfg.AuthzOrigin, RemoteUser: cfg.RemoteUser,
-		Version: versionOf(), Log: a.log, Requests: a.counts,
+		Version: api.Built(version), Log: a.log, Requests: a.counts,
 	}))
 	a.cfg = cfg
 	return nil

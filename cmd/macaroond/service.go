@@ -21,12 +21,7 @@ func newService(e *env) *cobra.Command {
 	add := &cobra.Command{
 		Use: "add NAME", Short: "Add a service credential; its secret is printed once", Args: cobra.ExactArgs(1),
 		Example: "  macaroond service add photos --serves photos --json",
-		RunE: func(c *cobra.Command, args []string) error {
-			s, _, done, err := e.makeService(c)
-			if err != nil {
-				return err
-			}
-			defer done()
+		RunE: e.onService(needs{create: true}, func(c *cobra.Command, s *service.Service, args []string) error {
 			in.Name = args[0]
 			svc, err := s.AddService(c.Context(), in, service.ActorOperator, service.Source{})
 			if err != nil {
@@ -36,7 +31,7 @@ func newService(e *env) *cobra.Command {
 				fmt.Fprintf(w, "added service %q\n  id      %s\n  secret  %s\n", svc.Name, svc.ID, svc.Secret)
 				fmt.Fprintln(w, "The secret is not stored and cannot be printed again.")
 			})
-		},
+		}),
 	}
 	f := add.Flags()
 	f.StringSliceVar(&in.Serves, "serves", nil, "`audience` that it may verify and introspect for")
@@ -46,12 +41,7 @@ func newService(e *env) *cobra.Command {
 
 	list := &cobra.Command{
 		Use: "list", Short: "List service credentials", Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			s, _, done, err := e.service(c)
-			if err != nil {
-				return err
-			}
-			defer done()
+		RunE: e.onService(needs{}, func(c *cobra.Command, s *service.Service, _ []string) error {
 			all, err := s.Services(c.Context())
 			if err != nil {
 				return err
@@ -64,26 +54,17 @@ func newService(e *env) *cobra.Command {
 				}
 				t.Flush()
 			})
-		},
+		}),
 	}
 
 	remove := &cobra.Command{
 		Use: "remove NAME|ID", Short: "End a service credential", Args: cobra.ExactArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			s, _, done, err := e.service(c)
-			if err != nil {
-				return err
-			}
-			defer done()
-			svc, err := findService(c.Context(), s, args[0])
-			if err != nil {
-				return err
-			}
+		RunE: e.onCredential(func(c *cobra.Command, s *service.Service, svc api.Service, _ []string) error {
 			if err := s.RemoveService(c.Context(), svc.ID, service.ActorOperator, service.Source{}); err != nil {
 				return err
 			}
 			return e.print(c, map[string]string{"id": svc.ID}, func(w io.Writer) { fmt.Fprintf(w, "removed %s\n", svc.ID) })
-		},
+		}),
 	}
 	c.AddCommand(add, list, remove, newServiceSecret(e))
 	return c

@@ -20,16 +20,7 @@ func newServiceSecret(e *env) *cobra.Command {
 	add := &cobra.Command{
 		Use: "add NAME|ID", Short: "Give a service another secret, which is printed once", Args: cobra.ExactArgs(1),
 		Example: "  macaroond service secret add photos --json",
-		RunE: func(c *cobra.Command, args []string) error {
-			s, _, done, err := e.service(c)
-			if err != nil {
-				return err
-			}
-			defer done()
-			svc, err := findService(c.Context(), s, args[0])
-			if err != nil {
-				return err
-			}
+		RunE: e.onCredential(func(c *cobra.Command, s *service.Service, svc api.Service, _ []string) error {
 			made, err := s.AddServiceSecret(c.Context(), svc.ID, service.ActorOperator, service.Source{})
 			if err != nil {
 				return err
@@ -46,21 +37,12 @@ func newServiceSecret(e *env) *cobra.Command {
 				fmt.Fprintf(w, "added a secret of service %q\n  id      %s\n  secret  %s\n", svc.Name, made.ID, made.Secret)
 				fmt.Fprintln(w, "The secret is not stored and cannot be printed again. The others are good until they are removed.")
 			})
-		},
+		}),
 	}
 
 	list := &cobra.Command{
 		Use: "list NAME|ID", Short: "List the secrets of a service by their ids", Args: cobra.ExactArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			s, _, done, err := e.service(c)
-			if err != nil {
-				return err
-			}
-			defer done()
-			svc, err := findService(c.Context(), s, args[0])
-			if err != nil {
-				return err
-			}
+		RunE: e.onCredential(func(c *cobra.Command, s *service.Service, svc api.Service, _ []string) error {
 			out := struct {
 				Secrets []api.ServiceSecret `json:"secrets"`
 			}{svc.Secrets}
@@ -72,22 +54,13 @@ func newServiceSecret(e *env) *cobra.Command {
 				}
 				t.Flush()
 			})
-		},
+		}),
 	}
 
 	remove := &cobra.Command{
 		Use: "remove NAME|ID SECRET_ID", Short: "End a secret, and every token that was minted with it", Args: cobra.ExactArgs(2),
-		RunE: func(c *cobra.Command, args []string) error {
-			s, _, done, err := e.service(c)
-			if err != nil {
-				return err
-			}
-			defer done()
-			svc, err := findService(c.Context(), s, args[0])
-			if err != nil {
-				return err
-			}
-			err = s.RemoveServiceSecret(c.Context(), svc.ID, args[1], service.ActorOperator, service.Source{})
+		RunE: e.onCredential(func(c *cobra.Command, s *service.Service, svc api.Service, args []string) error {
+			err := s.RemoveServiceSecret(c.Context(), svc.ID, args[1], service.ActorOperator, service.Source{})
 			if err != nil && service.AsError(err).Code == api.CodeNotFound {
 				return fmt.Errorf("service %q has no secret %q (see macaroond service secret list %s)", svc.Name, args[1], args[0])
 			}
@@ -95,7 +68,7 @@ func newServiceSecret(e *env) *cobra.Command {
 				return err
 			}
 			return e.print(c, map[string]string{"id": svc.ID, "secret_id": args[1]}, func(w io.Writer) { fmt.Fprintf(w, "removed %s\n", args[1]) })
-		},
+		}),
 	}
 	c.AddCommand(add, list, remove)
 	return c

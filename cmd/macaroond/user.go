@@ -23,7 +23,7 @@ func newUser(e *env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			s, _, done, err := e.makeService(c)
+			s, done, err := e.service(c, needs{create: true})
 			if err != nil {
 				return err
 			}
@@ -40,12 +40,7 @@ func newUser(e *env) *cobra.Command {
 
 	list := &cobra.Command{
 		Use: "list", Short: "List users", Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			s, _, done, err := e.service(c)
-			if err != nil {
-				return err
-			}
-			defer done()
+		RunE: e.onService(needs{}, func(c *cobra.Command, s *service.Service, _ []string) error {
 			all := api.Users{Users: []api.User{}}
 			for after := ""; ; {
 				page, err := s.Users(c.Context(), after, 1000)
@@ -65,23 +60,14 @@ func newUser(e *env) *cobra.Command {
 				}
 				t.Flush()
 			})
-		},
+		}),
 	}
 
 	// act is a command on one existing user.
 	act := func(use, short string, f func(c *cobra.Command, s *service.Service, u api.User) (string, error)) *cobra.Command {
 		return &cobra.Command{
 			Use: use + " NAME", Short: short, Args: cobra.ExactArgs(1),
-			RunE: func(c *cobra.Command, args []string) error {
-				s, _, done, err := e.service(c)
-				if err != nil {
-					return err
-				}
-				defer done()
-				u, err := findUser(c, s, args[0])
-				if err != nil {
-					return err
-				}
+			RunE: e.onUser(func(c *cobra.Command, s *service.Service, u api.User, _ []string) error {
 				said, err := f(c, s, u)
 				if err != nil {
 					return err
@@ -90,7 +76,7 @@ func newUser(e *env) *cobra.Command {
 					return err
 				}
 				return e.print(c, u, func(w io.Writer) { fmt.Fprintf(w, "%s %q: %s\n", u.ID, u.Username, said) })
-			},
+			}),
 		}
 	}
 	suspend := act("suspend", "Refuse logins and revoke every device, at once", func(c *cobra.Command, s *service.Service, u api.User) (string, error) {

@@ -268,13 +268,6 @@ type OAuthError struct {
 	ErrorDescription string `json:"error_description,omitempty"`
 }
 
-// Version is the answer of GET /version.
-type Version struct {
-	Version  string `json:"version"`
-	Go       string `json:"go"`
-	Revision string `json:"revision,omitempty"`
-}
-
 // Health is the answer of /livez and /readyz.
 type Health struct {
 	Status string            `json:"status"` // "ok" or "unavailable"

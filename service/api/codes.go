@@ -34,9 +34,7 @@ const (
 	CodeMethodNotAllowed = "method_not_allowed" // 405
 	CodeNameTaken        = "name_taken"         // 409
 	CodeBranchLimit      = "branch_limit"       // 409
-	CodePolicyLimit      = "policy_limit"       // 409
-	CodeTooMany          = "too_many"           // 409: as many as there may be
-	CodeTooManyDelayed   = "too_many_delayed"   // 409: cancel one, or send a proof
+	CodeTooMany          = "too_many"           // 409: as many as there may be of what was asked for; the detail says what to do
 	CodeLastAdmin        = "last_admin"         // 409
 	CodeOtherGeneration  = "other_generation"   // 410: the feed is of another history, named in the problem
 	CodeBodyTooLarge     = "body_too_large"     // 413
@@ -46,25 +44,3 @@ const (
 	CodeBusy             = "busy"               // 503, Retry-After: the hashing pool is full
 	CodeUnavailable      = "unavailable"        // 503: the database
 )
-
-// Problem is RFC 9457's application/problem+json. Code is stable; Detail is
-// for people. Field names the body's offending field, as a JSON pointer.
-type Problem struct {
-	Type      string `json:"type"` // always "about:blank"
-	Title     string `json:"title"`
-	Status    int    `json:"status"`
-	Code      string `json:"code"`
-	Detail    string `json:"detail,omitempty"`
-	Field     string `json:"field,omitempty"`
-	RequestID string `json:"request_id,omitempty"`
-	// Generation is the one in force, with the code other_generation.
-	Generation string `json:"generation,omitempty"`
-}
-
-// Error makes a problem usable as an error on the client's side.
-func (p *Problem) Error() string {
-	if p.Detail == "" {
-		return p.Code + ": " + p.Title
-	}
-	return p.Code + ": " + p.Detail
-}

@@ -2,6 +2,41 @@ package api
 
 import "time"
 
+// Pass is what is known of an accepted request's sender: what a gateway tells
+// its backend. Username and Role are shown and decide nothing about the token.
+type Pass struct {
+	User, Username, Device, Audience, Role string
+	Expires                                time.Time // the token's earliest time-before
+}
+
+// Refusal is why a token was not accepted: a decision's code, or, from a
+// verifier that could not come to one, rate_limited, busy or forbidden.
+type Refusal struct {
+	Code, Reason string
+	RetryAfter   time.Duration // for what may be tried again
+}
+
+func (r *Refusal) Error() string { return r.Code + ": " + r.Reason }
+
+// OfToken reports whether the code is a verdict on a token.
+func (r *Refusal) OfToken() bool {
+	switch r.Code {
+	case CodeRateLimited, CodeBusy, CodeForbidden, CodeCSRF, CodeNoToken, CodeBadRequest, CodeBodyTooLarge:
+		return false
+	}
+	return true
+}
+
+// Problem is what is answered to a refusal, and the headers that go with it.
+func (r *Refusal) Problem() (*Problem, map[string]string) {
+	p := NewProblem(r.Code, r.Reason)
+	again := r.RetryAfter
+	if r.Code == CodeStale {
+		again = max(again, time.Second)
+	}
+	return p, p.Header(r.OfToken(), again)
+}
+
 // Introspection is RFC 7662's answer. Everything but Active is left out when
 // Active is false. Caveats to Prefix are there when the asker undertook to
 // judge every caveat itself (caveats=enforce).
@@ -70,6 +105,9 @@ const (
 	GrainEpoch  = "epoch"  // Epoch: everything minted in it
 	GrainPolicy = "policy" // Subject: nothing dies, and what was known of its policies counts no more
 )
+
+// MaxFeedWait is the longest that a reader of the feed may have its question wait.
+const MaxFeedWait = 30 * time.Second
 
 // Moment is a timestamp in whole milliseconds, UTC, for what is measured
 // against a staleness bound.

@@ -1,10 +1,6 @@
 package api
 
-import (
-	"net/http"
-	"strconv"
-	"time"
-)
+import "net/http"
 
 // statusOf is the one table from code to status.
 var statusOf = map[string]int{
@@ -35,9 +31,7 @@ var statusOf = map[string]int{
 	CodeMethodNotAllowed: http.StatusMethodNotAllowed,
 	CodeNameTaken:        http.StatusConflict,
 	CodeBranchLimit:      http.StatusConflict,
-	CodePolicyLimit:      http.StatusConflict,
 	CodeTooMany:          http.StatusConflict,
-	CodeTooManyDelayed:   http.StatusConflict,
 	CodeLastAdmin:        http.StatusConflict,
 	CodeOtherGeneration:  http.StatusGone,
 	CodeBodyTooLarge:     http.StatusRequestEntityTooLarge,
@@ -71,58 +65,4 @@ func ChallengeOf(status int, code string, ofToken bool) string {
 		return `Bearer error="insufficient_scope"`
 	}
 	return ""
-}
-
-// Refusal is why a token was not accepted: a decision's code, or, from a
-// verifier that could not come to one, rate_limited, busy or forbidden.
-type Refusal struct {
-	Code, Reason string
-	RetryAfter   time.Duration // for what may be tried again
-}
-
-func (r *Refusal) Error() string { return r.Code + ": " + r.Reason }
-
-// OfToken reports whether the code is a verdict on a token.
-func (r *Refusal) OfToken() bool {
-	switch r.Code {
-	case CodeRateLimited, CodeBusy, CodeForbidden, CodeCSRF, CodeNoToken, CodeBadRequest, CodeBodyTooLarge:
-		return false
-	}
-	return true
-}
-
-// Problem is what is answered to a refusal, and the headers that go with it.
-func (r *Refusal) Problem() (*Problem, map[string]string) {
-	p := NewProblem(r.Code, r.Reason)
-	again := r.RetryAfter
-	if r.Code == CodeStale {
-		again = max(again, time.Second)
-	}
-	return p, p.Header(r.OfToken(), again)
-}
-
-// NewProblem is the problem that a code is.
-func NewProblem(code, detail string) *Problem {
-	status := StatusOf(code)
-	return &Problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Code: code, Detail: detail}
-}
-
-// Header are the headers that go with p: the challenge, and when to try again
-// in whole seconds, rounded up; 0 does not say.
-func (p *Problem) Header(ofToken bool, again time.Duration) map[string]string {
-	h := map[string]string{}
-	if c := ChallengeOf(p.Status, p.Code, ofToken); c != "" {
-		h["WWW-Authenticate"] = c
-	}
-	if again > 0 {
-		h["Retry-After"] = strconv.FormatInt(int64((again+time.Second-1)/time.Second), 10)
-	}
-	return h
-}
-
-// Pass is what is known of an accepted request's sender: what a gateway tells
-// its backend. Username and Role are shown and decide nothing about the token.
-type Pass struct {
-	User, Username, Device, Audience, Role string
-	Expires                                time.Time // the token's earliest time-before
 }

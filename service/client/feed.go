@@ -31,15 +31,12 @@ const (
 	feedSilence = 5 * time.Second
 )
 
-// MaxFeedWait is the longest wait that the authority takes.
-const MaxFeedWait = 30 * time.Second
-
 // FeedQuestion is where a reader of the revocation feed stands. The zero value
 // reads everything live from the start.
 type FeedQuestion struct {
 	Generation string
 	After      int64         // exclusive; only with Generation
-	Wait       time.Duration // for an entry, when there is none: whole seconds, at most MaxFeedWait
+	Wait       time.Duration // for an entry, when there is none: whole seconds, at most [api.MaxFeedWait]
 }
 
 // FeedAnswer is a whole answer, without its entries.

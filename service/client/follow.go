@@ -46,7 +46,7 @@ type Follower struct {
 	Client     *Client
 	Credential Credential // a service's
 	Sink       Sink
-	Wait       time.Duration    // of a question that has no answer yet, in whole seconds up to MaxFeedWait; 0 is 10 s
+	Wait       time.Duration    // of a question that has no answer yet, in whole seconds up to [api.MaxFeedWait]; 0 is 10 s
 	Now        func() time.Time // the local clock
 
 	at atomic.Pointer[api.FeedPosition]
@@ -64,7 +64,7 @@ func (f *Follower) Position() api.FeedPosition {
 
 // Run follows until the context ends.
 func (f *Follower) Run(ctx context.Context) {
-	wait := min(f.Wait, MaxFeedWait)
+	wait := min(f.Wait, api.MaxFeedWait)
 	if wait <= 0 {
 		wait = feedWait
 	}

@@ -15,7 +15,7 @@ func (c *Client) Policies(ctx context.Context, admin Credential) ([]api.Policy, 
 	return out.Policies, err
 }
 
-// AddPolicy puts caveats on tokens that are out already. Code policy_limit.
+// AddPolicy puts caveats on tokens that are out already. Code too_many.
 func (c *Client) AddPolicy(ctx context.Context, admin Credential, in api.PolicyIn) (*api.Policy, error) {
 	var out api.Policy
 	err := c.do(ctx, call{method: http.MethodPost, path: "/v1/admin/policies", cred: admin, in: in, want: http.StatusCreated, out: &out})

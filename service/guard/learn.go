@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -147,7 +146,7 @@ func (g *Guard) question(ctx context.Context, h *history, text string, t *token.
 	err := g.silence.ask(ctx, func(ctx context.Context) (err error) {
 		in, err = g.client.IntrospectToEnforce(ctx, g.o.Credential, text)
 		if err == nil && !in.Active && !g.serves.Load() {
-			err = g.confirm(ctx)
+			err = g.Confirm(ctx)
 		}
 		return err
 	})
@@ -172,20 +171,6 @@ func (g *Guard) question(ctx context.Context, h *history, text string, t *token.
 	return p, nil
 }
 
-// confirm finds out whether the credential serves the audience at all. If it
-// does not, every token is inactive, and telling their holders so would log
-// all of them out for a mistake in a configuration.
-func (g *Guard) confirm(ctx context.Context) error {
-	_, err := g.client.Verify(ctx, g.o.Credential, api.VerifyIn{Token: "-", Request: api.Request{Audience: g.o.Audience}})
-	if p, ok := errors.AsType[*api.Problem](err); ok && p.Code == api.CodeForbidden {
-		return fmt.Errorf("the credential does not serve %s: make one with macaroond service add NAME --serves %s", g.o.Audience, g.o.Audience)
-	}
-	if err == nil {
-		g.serves.Store(true)
-	}
-	return err
-}
-
 // understand turns an answer into a point to walk from. An answer that is not
 // about this very token, or contradicts itself, is an error.
 func (g *Guard) understand(in *api.Introspection, t *token.Token) (*prefix, error) {
@@ -198,7 +183,7 @@ func (g *Guard) understand(in *api.Introspection, t *token.Token) (*prefix, erro
 			return nil, errors.New("it is about another token")
 		}
 	}
-	p := &prefix{user: in.Sub, device: in.Device, username: in.Username, role: in.Role, policies: in.Policies}
+	p := &prefix{whole: in.Prefix == nil, user: in.Sub, device: in.Device, username: in.Username, role: in.Role, policies: in.Policies}
 	if in.Feed != nil { // without one it knew of no change of policies
 		p.sequence = in.Feed.Sequence
 	}
@@ -208,40 +193,9 @@ func (g *Guard) understand(in *api.Introspection, t *token.Token) (*prefix, erro
 	for _, text := range in.Policies {
 		p.address = p.address || strings.HasPrefix(text, "client-ip ")
 	}
-	p.whole, p.anchor.Caveats, p.anchor.Signature = in.Prefix == nil, n, t.UnverifiedSignature() // the authority found the whole chain good
-	if in.Prefix != nil {
-		p.anchor.Caveats = in.Prefix.Caveats
-		if in.Prefix.Caveats <= token.MintCaveats || in.Prefix.Caveats > n {
-			return nil, errors.New("the prefix covers another number of caveats than there are")
-		}
-		if err := decode(p.anchor.Signature[:], in.Prefix.Signature); err != nil {
-			return nil, err
-		}
-	}
-	prints := make([]token.Fingerprint, len(in.Fingerprints)) // after 4 caveats and on
-	for i, text := range in.Fingerprints {
-		if err := decode(prints[i][:], text); err != nil {
-			return nil, err
-		}
-	}
-	covered := p.anchor.Caveats - token.MintCaveats
-	if covered < 1 || prints[covered-1] != p.anchor.Signature.Fingerprint() {
-		return nil, errors.New("the signature has another fingerprint")
-	}
-	p.anchor.Fingerprints = slices.Clone(prints[:covered])
-	// From a wrong point every good token would be refused for hours. Of what the
-	// prefix covers only the last fingerprint can be held against anything.
-	var chain token.Chain
-	if !chain.Walk(t, &p.anchor) {
-		return nil, errors.New("the token does not go on from the signature")
-	}
-	for i := p.anchor.Caveats + 1; i <= n; i++ {
-		if chain.Fingerprint(i) != prints[i-token.MintCaveats-1] {
-			return nil, errors.New("a caveat has another fingerprint")
-		}
-	}
-	if id, ok := chain.Identity(); !ok || in.Sub != id.User || in.Device != id.Device || in.RootKeyID != chain.Identifier().RootKeyID.String() {
-		return nil, errors.New("it is about somebody else")
+	var err error
+	if p.anchor, err = anchorOf(in, t); err != nil {
+		return nil, err
 	}
 	p.begin = append([]byte(nil), t.UnverifiedBegin(p.anchor.Caveats)...)
 	for i := range p.anchor.Caveats {
@@ -250,6 +204,48 @@ func (g *Guard) understand(in *api.Introspection, t *token.Token) (*prefix, erro
 		}
 	}
 	return p, nil
+}
+
+// anchorOf is the point to walk from, tried on the token: from a wrong one every
+// good token would be refused for hours.
+func anchorOf(in *api.Introspection, t *token.Token) (at token.Anchor, err error) {
+	n := t.UnverifiedLen()
+	at.Caveats, at.Signature = n, t.UnverifiedSignature() // the authority found the whole chain good
+	if in.Prefix != nil {
+		at.Caveats = in.Prefix.Caveats
+		if at.Caveats <= token.MintCaveats || at.Caveats > n {
+			return at, errors.New("the prefix covers another number of caveats than there are")
+		}
+		if err := decode(at.Signature[:], in.Prefix.Signature); err != nil {
+			return at, err
+		}
+	}
+	prints := make([]token.Fingerprint, len(in.Fingerprints)) // after 4 caveats and on
+	for i, text := range in.Fingerprints {
+		if err := decode(prints[i][:], text); err != nil {
+			return at, err
+		}
+	}
+	covered := at.Caveats - token.MintCaveats
+	if covered < 1 || prints[covered-1] != at.Signature.Fingerprint() {
+		return at, errors.New("the signature has another fingerprint")
+	}
+	at.Fingerprints = slices.Clone(prints[:covered])
+	// Of what the prefix covers only the last fingerprint can be held against
+	// anything; after it, each.
+	var chain token.Chain
+	if !chain.Walk(t, &at) {
+		return at, errors.New("the token does not go on from the signature")
+	}
+	for i := at.Caveats + 1; i <= n; i++ {
+		if chain.Fingerprint(i) != prints[i-token.MintCaveats-1] {
+			return at, errors.New("a caveat has another fingerprint")
+		}
+	}
+	if id, ok := chain.Identity(); !ok || in.Sub != id.User || in.Device != id.Device || in.RootKeyID != chain.Identifier().RootKeyID.String() {
+		return at, errors.New("it is about somebody else")
+	}
+	return at, nil
 }
 
 // decode reads base64url of just the length of to: at most 32 bytes.

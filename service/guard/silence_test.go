@@ -118,7 +118,7 @@ func TestCredentialThatDoesNotServe(t *testing.T) {
 			t.Errorf("%s, want stale", c)
 		}
 	}
-	if !strings.Contains(log.String(), "does not serve photos") {
+	if !strings.Contains(log.String(), "does not serve the audience photos") {
 		t.Errorf("an operator is told: %s", log.String())
 	}
 }

@@ -267,7 +267,7 @@ func TestDelayedActsAreFew(t *testing.T) {
 		later(a.drop("/v1/devices/"+o.Device.ID, alice, api.Proof{}))
 	}
 	later(a.drop("/v1/devices", alice, api.Proof{}))
-	a.post("/v1/recovery-codes", bearer(alice.Token), api.Proof{}).want(409, "too_many_delayed")
+	a.post("/v1/recovery-codes", bearer(alice.Token), api.Proof{}).want(409, "too_many")
 	a.post("/v1/recovery-codes", bearer(alice.Token), api.Proof{Code: alice.RecoveryCodes[9]}).want(201, "")
 }
 

@@ -79,8 +79,8 @@ func (x *call) feedQuestion() (q service.FeedQuestion, err error) {
 	}
 	if text, there := params["wait"]; there {
 		n, err := strconv.ParseUint(text, 10, 8)
-		if q.Wait = time.Duration(n) * time.Second; err != nil || q.Wait > service.MaxFeedWait {
-			return q, &service.Error{Code: api.CodeBadRequest, Detail: fmt.Sprintf("wait is 0 to %d whole seconds", service.MaxFeedWait/time.Second)}
+		if q.Wait = time.Duration(n) * time.Second; err != nil || q.Wait > api.MaxFeedWait {
+			return q, &service.Error{Code: api.CodeBadRequest, Detail: fmt.Sprintf("wait is 0 to %d whole seconds", api.MaxFeedWait/time.Second)}
 		}
 	}
 	if x.gin.Request.Method == http.MethodHead {

@@ -282,7 +282,7 @@ func TestPolicyRefusals(t *testing.T) {
 	for range 16 {
 		a.policy(chief, api.PolicyTarget{User: alice.User.ID}, "method GET")
 	}
-	a.post("/v1/admin/policies", bearer(chief.Token), api.PolicyIn{Target: api.PolicyTarget{User: alice.User.ID}, Caveats: []string{"method GET"}, Reason: "r"}).want(409, "policy_limit")
+	a.post("/v1/admin/policies", bearer(chief.Token), api.PolicyIn{Target: api.PolicyTarget{User: alice.User.ID}, Caveats: []string{"method GET"}, Reason: "r"}).want(409, "too_many")
 	a.policy(chief, api.PolicyTarget{Device: alice.Device.ID}, "method GET") // another target
 	list := into[api.Policies](a.do(ask{method: "GET", path: "/v1/admin/policies", auth: bearer(chief.Token)}), 200)
 	users := 0

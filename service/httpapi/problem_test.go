@@ -17,9 +17,8 @@ var policy = map[string]int{
 	"bad_request": 400, "bad_credentials": 401, "no_token": 401,
 	"forbidden": 403, "suspended": 403, "signup_off": 403, "bare_root_required": 403, "csrf": 403, "session_over": 403,
 	"not_found": 404, "method_not_allowed": 405, "name_taken": 409, "branch_limit": 409, "other_generation": 410,
-	"policy_limit":   409,
 	"too_many":       409,
-	"proof_required": 403, "proof_refused": 403, "too_many_delayed": 409, "last_admin": 409,
+	"proof_required": 403, "proof_refused": 403, "last_admin": 409,
 	"body_too_large": 413, "unsupported_media": 415, "rate_limited": 429,
 	"internal": 500, "busy": 503, "unavailable": 503,
 }

@@ -3,7 +3,7 @@
 // Why it can be trusted: it is a straight line with no way back. Size and
 // count caps, strict decoding, the identifier, the key, the chain in constant
 // time, the mint caveats in place, revocation, then every caveat against the
-// request. Nothing is judged before the chain held, nothing is skipped after
+// request, the policies after the token's own. Nothing is judged before the chain held, nothing is skipped after
 // a first refusal, and everything unknown refuses. It has no clock, no disk
 // and no network: keys, revocations and the facts of the request are given to
 // it, so the same code can serve the authority and an edge.
@@ -187,19 +187,39 @@ func (v *Verifier) JudgeFrom(q *Question, from *token.Anchor, out *Verdict) {
 	v.judge(q, from, true, out)
 }
 
+// judge is the line from the chain to the code. Nothing here is an acceptance
+// yet: what it would use up ([Verdict.UsesUp]) is the caller's last step.
 func (v *Verifier) judge(q *Question, from *token.Anchor, known bool, out *Verdict) {
 	if !out.walk(from, known) {
 		return
 	}
 	out.request, out.language = q.Request, v.Language
 	out.request.User, out.request.Device = out.Identity.User, out.Identity.Device
-	worst := rankOK
-	if age := q.Request.Time.Sub(v.Revoked.AsOf()); age > v.MaxStaleness {
+	worst := min(v.standing(out), v.clear(q, out))
+	if v.Policies != nil && !q.NoPolicies {
+		policies := v.clearPolicies(out)
+		out.byPolicy = worst == rankOK && policies != rankOK
+		worst = min(worst, policies)
+	}
+	out.Code = codes[worst]
+}
+
+// standing is what the list of revocations says of a chain that held.
+func (v *Verifier) standing(out *Verdict) (worst int) {
+	worst = rankOK
+	if age := out.request.Time.Sub(v.Revoked.AsOf()); age > v.MaxStaleness {
 		worst = rankStale
 	}
 	if v.Revoked.Revoked(out.Chain) {
 		worst = min(worst, rankRevoked)
 	}
+	return worst
+}
+
+// clear holds every caveat against the request, and the two things that a
+// request demands of a token as a whole: an audience, and a key if MustBind.
+func (v *Verifier) clear(q *Question, out *Verdict) (worst int) {
+	worst = rankOK
 	out.named = q.AllowBare && out.Chain.Bare()
 	out.Expires = out.Identity.Expires
 	for i := range out.Chain.Len() {
@@ -216,12 +236,7 @@ func (v *Verifier) judge(q *Question, from *token.Anchor, known bool, out *Verdi
 		out.unbound = true
 		worst = min(worst, rankRefused)
 	}
-	if v.Policies != nil && !q.NoPolicies {
-		policies := v.clearPolicies(out)
-		out.byPolicy = worst == rankOK && policies != rankOK
-		worst = min(worst, policies)
-	}
-	out.Code = codes[worst]
+	return worst
 }
 
 // clearPolicies judges the policies. None of them names the audience for the

@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"macaroond/storage"
@@ -88,8 +87,8 @@ func (s *Store) SetRole(ctx context.Context, in storage.SetRole, ev storage.Even
 		if err != nil || u.Role == in.Role {
 			return err
 		}
-		if foreign, err := t.foreign(u.ID); err != nil || foreign {
-			return errors.Join(err, storage.ErrNotLocal)
+		if u.Owner != "" {
+			return storage.ErrOwned
 		}
 		if !in.MayBeLast {
 			if err := t.notLastAdmin(u); err != nil {

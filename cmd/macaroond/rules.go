@@ -1,0 +1,62 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// rule is what a key's value must be, and whether it is not.
+type rule struct {
+	key string
+	bad bool
+	say string
+}
+
+func allowed(rules []rule) error {
+	for _, r := range rules {
+		if r.bad {
+			return usagef("%s: must be %s", r.key, r.say)
+		}
+	}
+	return nil
+}
+
+func address(s string) bool {
+	if path, unix := strings.CutPrefix(s, "unix:"); unix {
+		return path != ""
+	}
+	return hostPort(s)
+}
+
+func hostPort(s string) bool {
+	_, port, err := net.SplitHostPort(s)
+	return err == nil && port != ""
+}
+
+// origin accepts http or https and a host, or nothing.
+func origin(s string) bool {
+	u, err := url.Parse(s)
+	return s == "" || err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "" && u.Scheme+"://"+u.Host == s
+}
+
+func logLevel(s string) bool { return slices.Contains([]string{"debug", "info", "warn", "error"}, s) }
+
+func plainWord(s string) bool {
+	return len(s) >= 1 && len(s) <= 128 && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
+}
+
+func prefixes(list []string) ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for _, s := range list {
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			return nil, fmt.Errorf("%q is not a CIDR such as 10.0.0.0/8", s)
+		}
+		out = append(out, p.Masked())
+	}
+	return out, nil
+}

@@ -1,0 +1,159 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"math"
+	"net/http"
+	"strings"
+	"sync"
+
+	"macaroond/caveats"
+	"macaroond/service/api"
+	"macaroond/service/dpop"
+	"macaroond/service/token"
+	"macaroond/service/verify"
+)
+
+// Gateway judges a token for a request whose facts are given, but for time and
+// audience, which are the guard's: another audience is refused as forbidden,
+// for the gateway's configuration would be wrong. shown is what the request
+// shows of a key; nil is nothing. Errors are an [*api.Refusal].
+func (g *Guard) Gateway(ctx context.Context, text string, facts caveats.Request, shown *dpop.Presented) (*api.Pass, error) {
+	if facts.Audience != "" && facts.Audience != g.o.Audience {
+		return nil, &api.Refusal{Code: api.CodeForbidden, Reason: "this verifier is for another audience: ask without audience, or with its own"}
+	}
+	v := verdicts.Get().(*verify.Verdict)
+	defer verdicts.Put(v)
+	defer v.Forget()
+	if !v.Read(text) {
+		return nil, g.refused(v, Local)
+	}
+	return g.judge(ctx, text, v, &facts, shown, nil)
+}
+
+// verdicts are used again; no text of one leaves but as a copy.
+var verdicts = sync.Pool{New: func() any { return new(verify.Verdict) }}
+
+// judge goes on with a token that v has read. r gives the address of the client
+// when that is needed and the facts do not have it: for a caveat about it, and
+// for a question; nil gives none.
+func (g *Guard) judge(ctx context.Context, text string, v *verify.Verdict, facts *caveats.Request, shown *dpop.Presented, r *http.Request) (*api.Pass, error) {
+	facts.Time, facts.Audience = g.o.Now(), g.o.Audience
+	t := v.Unverified()
+	special := specialOf(t)
+	if special.address || special.authority {
+		address(facts, r)
+	}
+	if special.authority {
+		return g.online(ctx, text, facts, special, shown)
+	}
+	if special.own {
+		// The server's own check may keep what it is given, for a cache of parsed
+		// arguments say: nothing of that token is in memory that is used again.
+		v = new(verify.Verdict)
+		v.Read(text)
+		t = v.Unverified()
+	}
+	h := g.history.Load()
+	p, how, refusal := g.prefix(ctx, h, text, t, facts, r)
+	if refusal != nil {
+		g.o.Observe(Observation{refusal.Code, how})
+		return nil, refusal
+	}
+	if p.address {
+		address(facts, r)
+	}
+	verifier := verify.Verifier{Revoked: h.list, Language: g.o.Language, Policies: p, MaxStaleness: math.MaxInt64} // asked about just now, or not stale
+	q := verify.Question{Token: text, Request: *facts}
+	proof := g.bind(&q, shown)
+	verifier.JudgeFrom(&q, &p.anchor, v)
+	if v.Allowed() { // the last step: a refused request uses no proof up
+		switch err := proof.Use(); {
+		case errors.Is(err, dpop.ErrReplayed):
+			v.ProofReplayed(err)
+		case err != nil:
+			return nil, g.busy(err, how)
+		}
+	}
+	if !v.Allowed() {
+		return nil, g.refused(v, how)
+	}
+	g.o.Observe(Observation{v.Code, how})
+	user, device := p.identity(v.Identity) // the verdict's own texts go with it
+	return &api.Pass{User: user, Username: p.username, Device: device, Audience: g.o.Audience, Role: p.role, Expires: v.Expires}, nil
+}
+
+// prefix is where the token's chain goes on from: what is known of it while the
+// list of revocations is fresh, else what the authority says.
+func (g *Guard) prefix(ctx context.Context, h *history, text string, t *token.Token, facts *caveats.Request, r *http.Request) (p *prefix, how string, refusal *api.Refusal) {
+	stale := facts.Time.Sub(h.list.AsOf()) > g.o.MaxStaleness
+	if !stale {
+		if p = g.memory.find(t, h, facts.Time); p != nil {
+			return p, Local, nil
+		}
+	}
+	address(facts, r)
+	p, refusal = g.learn(ctx, h, text, t, facts.ClientIP)
+	if refusal != nil && stale && (refusal.Code == api.CodeRateLimited || refusal.Code == api.CodeBusy) {
+		refusal = cannotKnow() // it is not the client's fault that it is asked about each time
+	}
+	return p, Introspected, refusal
+}
+
+// bind puts what a request shows of a key into the question.
+func (g *Guard) bind(q *verify.Question, shown *dpop.Presented) *dpop.Binding {
+	if shown == nil {
+		return nil
+	}
+	q.MustBind = shown.Scheme
+	proof := g.proofs.Bind(shown, dpop.Request{Method: q.Request.Method, Token: q.Token, Now: q.Request.Time})
+	if proof != nil {
+		q.Proof = proof
+	}
+	return proof
+}
+
+// busy is the refusal when nobody can know whether a proof was used.
+func (g *Guard) busy(err error, how string) *api.Refusal {
+	g.o.Observe(Observation{api.CodeBusy, how})
+	return &api.Refusal{Code: api.CodeBusy, Reason: err.Error(), RetryAfter: dpop.Skew}
+}
+
+func (g *Guard) refused(v *verify.Verdict, how string) *api.Refusal {
+	g.o.Observe(Observation{v.Code, how})
+	return &api.Refusal{Code: v.Code, Reason: v.Reason()}
+}
+
+// special is what is out of the ordinary among a token's caveats. Where a token
+// is judged is not worth forging, so nobody needs to have verified them.
+type special struct {
+	authority bool // once, sealed: only the authority can judge it
+	own       bool // x-: a resource server's
+	body      bool // body-sha256: the body must be read
+	address   bool // client-ip: the address must be known
+	bound     bool // cnf: a proof must be shown
+}
+
+func specialOf(t *token.Token) (s special) {
+	for i := range t.UnverifiedLen() {
+		text := t.UnverifiedCaveat(i)
+		if text == "" {
+			continue
+		}
+		switch text[0] {
+		case 'o':
+			s.authority = s.authority || strings.HasPrefix(text, "once ")
+		case 's':
+			s.authority = s.authority || strings.HasPrefix(text, "sealed ")
+		case 'x':
+			s.own = s.own || strings.HasPrefix(text, "x-")
+		case 'c':
+			s.address = s.address || strings.HasPrefix(text, "client-ip ")
+			s.bound = s.bound || strings.HasPrefix(text, "cnf ")
+		case 'b':
+			s.body = s.body || strings.HasPrefix(text, "body-sha256 ")
+		}
+	}
+	return s
+}

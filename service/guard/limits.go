@@ -1,0 +1,51 @@
+package guard
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/maypok86/otter/v2"
+	"golang.org/x/time/rate"
+
+	"macaroond/service/api"
+)
+
+// limits bound what strangers can make the guard ask.
+type limits struct {
+	all    *rate.Limiter
+	each   rate.Limit
+	client *cache[netip.Addr, *rate.Limiter]
+}
+
+func (l *limits) init(all, each float64) (err error) {
+	if all == 0 {
+		all = 1000
+	}
+	if each == 0 {
+		each = 50
+	}
+	l.all, l.each = rate.NewLimiter(rate.Limit(all), int(max(all, 1))), rate.Limit(each)
+	l.client, err = otter.New(&otter.Options[netip.Addr, *rate.Limiter]{
+		MaximumSize: 10_000, ExpiryCalculator: otter.ExpiryAccessing[netip.Addr, *rate.Limiter](time.Minute),
+	})
+	return err
+}
+
+// allow counts a question that a client's token causes. Who has one address of
+// an IPv6 network has 2^64.
+func (l *limits) allow(from netip.Addr, now time.Time) *api.Refusal {
+	if from = from.Unmap(); from.Is6() {
+		network, _ := from.Prefix(64)
+		from = network.Addr()
+	}
+	mine, _ := l.client.ComputeIfAbsent(from, func() (*rate.Limiter, bool) {
+		return rate.NewLimiter(l.each, int(max(l.each, 1))), false
+	})
+	if !mine.AllowN(now, 1) {
+		return &api.Refusal{Code: api.CodeRateLimited, Reason: "too many tokens from this address that are not known yet", RetryAfter: time.Second}
+	}
+	if !l.all.AllowN(now, 1) {
+		return &api.Refusal{Code: api.CodeBusy, Reason: "too many tokens that are not known yet", RetryAfter: time.Second}
+	}
+	return nil
+}
