@@ -78,6 +78,7 @@ func ChallengeOf(status int, code string, ofToken bool) string {
 type Refusal struct {
 	Code, Reason string
 	RetryAfter   time.Duration // for what may be tried again
+	Policy       bool          // the code is a policy's doing, and no last word on the token
 }
 
 func (r *Refusal) Error() string { return r.Code + ": " + r.Reason }
