@@ -78,7 +78,6 @@ var storageErrors = []struct {
 	{storage.ErrPolicyLimit, api.CodePolicyLimit, "too many policies: remove some, or put their caveats into one"},
 	{storage.ErrTooMany, api.CodeTooMany, "there are as many as there may be: remove one first"},
 	{storage.ErrPrivileged, api.CodeForbidden, "the user has a role or a password, so nobody mints for it"},
-	{storage.ErrOwned, api.CodeForbidden, "the user is another backend's: it has no password here"},
 	{storage.ErrRevoked, api.CodeRevoked, "the device is logged out"},
 	{storage.ErrSessionOver, api.CodeSessionOver, "the session has lasted as long as it may: the token is good until it expires; log in again"},
 	{storage.ErrCodeUnknown, api.CodeBadCredentials, "the name or the code is wrong"},

@@ -42,7 +42,6 @@ var (
 	ErrTooMany         = errors.New("there are as many as there may be")
 	ErrServiceGone     = errors.New("the service or its secret was removed")
 	ErrPrivileged      = errors.New("the user has a role or a password")
-	ErrOwned           = errors.New("the user is another backend's")
 )
 
 // UnavailableError says that the database could not do what was asked: the
@@ -277,7 +276,7 @@ type Store interface {
 	Users(ctx context.Context, afterKey string, limit int) ([]User, error) // ordered by NameKey
 	// SetPassword replaces the hash; with Revoke all the user's devices are
 	// revoked (reason "password changed") in the same transaction.
-	// Errors: ErrNotFound, ErrPasswordChanged, ErrOwned (a user with an Owner has none).
+	// Errors: ErrNotFound, ErrPasswordChanged, ErrNotLocal (a user with an Owner has none).
 	SetPassword(ctx context.Context, in SetPassword, ev Event) ([]Revocation, error)
 	// SuspendUser forbids login and revokes every live device and every
 	// unexpired root key of the user (reason "suspended") in the same transaction. Suspending a

@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"macaroond/storage"
@@ -37,8 +36,12 @@ func (s *Store) ChangePassword(ctx context.Context, in storage.ChangePassword, a
 // ReplaceRecoveryCodes implements [storage.Store].
 func (s *Store) ReplaceRecoveryCodes(ctx context.Context, userID string, codes [][32]byte, act *storage.Act, ev storage.Event) (*storage.Delayed, error) {
 	return change(ctx, s, func(t *tx) (*storage.Delayed, error) {
-		if _, err := findUser(t, userID); err != nil {
+		u, err := findUser(t, userID)
+		if err != nil {
 			return nil, err
+		}
+		if u.Owner != "" {
+			return nil, storage.ErrNotLocal
 		}
 		if act != nil {
 			if d, err := t.prove(*act, ev.Time); err != nil || d != nil {
@@ -88,8 +91,8 @@ func (s *Store) SetRole(ctx context.Context, in storage.SetRole, ev storage.Even
 		if err != nil || u.Role == in.Role {
 			return err
 		}
-		if foreign, err := t.foreign(u.ID); err != nil || foreign {
-			return errors.Join(err, storage.ErrNotLocal)
+		if u.Owner != "" {
+			return storage.ErrNotLocal
 		}
 		if !in.MayBeLast {
 			if err := t.notLastAdmin(u); err != nil {

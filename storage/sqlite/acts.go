@@ -28,10 +28,8 @@ func (t *tx) prove(act storage.Act, now time.Time) (*storage.Delayed, error) {
 	if !u.SuspendedAt.IsZero() {
 		return nil, storage.ErrSuspended
 	}
-	if act.Local {
-		if foreign, err := t.foreign(u.ID); err != nil || foreign {
-			return nil, errors.Join(err, storage.ErrNotLocal)
-		}
+	if act.Local && u.Owner != "" {
+		return nil, storage.ErrNotLocal
 	}
 	switch {
 	case act.PasswordHash != nil:
@@ -122,10 +120,6 @@ func (t *tx) consumeCode(userID string, hash [32]byte) error {
 		err = storage.ErrCodeUnknown
 	}
 	return err
-}
-
-func (t *tx) foreign(userID string) (bool, error) {
-	return exists(t, `SELECT 1 FROM users WHERE id = ? AND owner <> ''`, userID)
 }
 
 // outcome is what a transaction that needs a proof comes to.

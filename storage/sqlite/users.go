@@ -75,7 +75,7 @@ func (s *Store) SetPassword(ctx context.Context, in storage.SetPassword, ev stor
 			return nil, err
 		}
 		if u.Owner != "" {
-			return nil, storage.ErrOwned
+			return nil, storage.ErrNotLocal
 		}
 		if in.Was != nil && *in.Was != u.PasswordHash {
 			return nil, storage.ErrPasswordChanged
