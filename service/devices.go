@@ -182,8 +182,11 @@ func (s *Service) revoked(entries ...storage.Revocation) {
 	}
 	for _, e := range entries {
 		grain := "device"
-		if e.Grain == storage.GrainBranch {
-			grain = "branch"
+		switch e.Grain {
+		case storage.GrainBranch:
+			grain = api.GrainBranch
+		case storage.GrainEpoch:
+			grain = api.GrainEpoch
 		}
 		s.metrics.revocations.WithLabelValues(grain).Inc()
 	}

@@ -2,10 +2,17 @@ package httpapi
 
 import (
 	"bytes"
+	"maps"
+	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
+	"macaroond/service"
 	"macaroond/service/api"
 )
 
@@ -136,5 +143,134 @@ func TestWrongProofUsesNothingUp(t *testing.T) {
 			a.drop(path, once, api.Proof{Password: "wrong"}).want(400, "bad_request")
 		}
 		later(a.drop(path, once, api.Proof{}))
+	}
+}
+
+// A bare root is bound to no key, so no endpoint takes it under the scheme of
+// tokens that are: a client would believe that a thief could not use it.
+func TestRootsAreNoTokensForDPoP(t *testing.T) {
+	a := start(t)
+	alice := a.user("alice")
+	for path, body := range map[string]string{"/v1/renew": "", "/v1/logout": "", "/v1/links": "", "/v1/ticket": `{"audience":"macaroond"}`} {
+		a.do(ask{method: "POST", path: path, auth: "DPoP " + alice.Token, body: body}).want(403, "refused")
+	}
+}
+
+// A branch is one of a root's: what was derived before a renewal is named with
+// the former root, for as long as that lives.
+func TestBranchesOfARenewedRoot(t *testing.T) {
+	a := start(t)
+	alice := a.user("alice")
+	holder := []string{"audience photos", "note for bob"}
+	link := narrow(alice.Token, holder...)
+	a.pass(time.Hour)
+	next := a.renewed(alice.Token)
+	a.alive(next, link, "photos", true)
+	a.post("/v1/revoke", bearer(next.Token), api.RevokeIn{Caveats: &holder}).want(200, "")
+	a.alive(next, link, "photos", true)
+	a.post("/v1/revoke", bearer(alice.Token), api.RevokeIn{Caveats: &holder}).want(200, "")
+	a.alive(next, link, "photos", false)
+}
+
+// Whoever comes together: one of two gets what there is one of, and the other is
+// told no more than anybody.
+func TestOneOfTwo(t *testing.T) {
+	a := start(t)
+	alice := a.named("alice")
+	together := func(ask func() *reply) (statuses []int) {
+		replies := make([]*reply, 8)
+		var all sync.WaitGroup
+		for i := range replies {
+			all.Go(func() { replies[i] = ask() })
+		}
+		all.Wait()
+		for _, r := range replies {
+			if r.StatusCode != 200 && r.StatusCode != 202 {
+				r.want(401, "bad_credentials")
+			}
+			statuses = append(statuses, r.StatusCode)
+		}
+		slices.Sort(statuses)
+		return statuses
+	}
+	want := func(what string, got []int, first int) {
+		t.Helper()
+		if !slices.Equal(got, []int{first, 401, 401, 401, 401, 401, 401, 401}) {
+			t.Errorf("%s: %v", what, got)
+		}
+	}
+	open := a.openLink(alice, api.Proof{Code: alice.RecoveryCodes[0]})
+	var claim atomic.Value
+	want("a code given", together(func() *reply {
+		r := a.giveCode("alice", open.Code)
+		if r.StatusCode == 202 {
+			claim.Store(into[api.LinkPending](r, 202).Claim)
+		}
+		return r
+	}), 202)
+	a.approve(alice, open.ID).want(204, "")
+	want("a claim traded", together(func() *reply { return a.trade(claim.Load().(string)) }), 200)
+	want("a recovery code", together(func() *reply {
+		return a.post("/v1/recover", "", api.RecoverIn{Username: "alice", Code: alice.RecoveryCodes[1], Device: api.DeviceIn{Name: "new"}})
+	}), 200)
+}
+
+// A renewal that races a suspension, a deletion or a new password leaves no
+// token that lives.
+func TestRenewalRacesItsEnd(t *testing.T) {
+	a := start(t)
+	chief := a.admin()
+	for i, end := range []func(api.Grant) *reply{
+		func(g api.Grant) *reply {
+			return a.do(ask{method: "POST", path: "/v1/admin/users/" + g.User.ID + "/suspend", auth: bearer(chief.Token)})
+		},
+		func(g api.Grant) *reply {
+			return a.do(ask{method: "DELETE", path: "/v1/admin/users/" + g.User.ID, auth: bearer(chief.Token)})
+		},
+		func(g api.Grant) *reply {
+			return a.do(ask{method: "POST", path: "/v1/admin/users/" + g.User.ID + "/password", auth: bearer(chief.Token), body: `{"password":"quite another one"}`})
+		},
+	} {
+		g := a.user("user" + string(rune('a'+i)))
+		roots := make(chan string, 16)
+		var all sync.WaitGroup
+		for range cap(roots) / 2 {
+			all.Go(func() {
+				if r := a.renewing(g.Token); r.StatusCode == 200 {
+					roots <- into[api.Grant](r, 200).Token
+				}
+			})
+		}
+		all.Go(func() { end(g).want(204, "") })
+		all.Wait()
+		close(roots)
+		a.do(ask{method: "GET", path: "/v1/devices", auth: bearer(g.Token)}).want(401, "revoked")
+		for root := range roots {
+			a.do(ask{method: "GET", path: "/v1/devices", auth: bearer(root)}).want(401, "revoked")
+		}
+	}
+}
+
+// A retired epoch is counted as what it is.
+func TestRevocationsAreCountedByGrain(t *testing.T) {
+	a := start(t)
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(a.svc.Metrics().Collectors()...)
+	alice := a.user("alice")
+	a.wantGrain(a.revoke("", narrow(alice.Token, "note x")), "branch")
+	a.wantGrain(a.revoke("", alice.Token), "device")
+	if err := a.svc.RetireKeys(t.Context(), 1, service.ActorOperator, service.Source{}); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]float64{}
+	for _, f := range must(reg.Gather()) {
+		if f.GetName() == "macaroond_revocations_total" {
+			for _, m := range f.Metric {
+				got[m.Label[0].GetValue()] = m.GetCounter().GetValue()
+			}
+		}
+	}
+	if want := map[string]float64{"branch": 1, "device": 1, "epoch": 1}; !maps.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
 	}
 }
