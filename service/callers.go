@@ -31,19 +31,38 @@ func ClaimsService(text string) bool {
 
 // AuthorizeService judges a service's token at the authority's own endpoint: it
 // names the authority's audience and holds in all its caveats. What the service
-// may do is read from what is known of it now, never from the token.
-func (s *Service) AuthorizeService(ctx context.Context, in Shown) (storage.Service, error) {
+// may do is read from what is known of it now, never from the token. A policy
+// that refuses is no 401, and ready is asked before anything is used up: both as
+// [Service.Authorize] has it.
+func (s *Service) AuthorizeService(ctx context.Context, in Shown, ready ...func(storage.Service) error) (storage.Service, error) {
 	in.Facts.Time, in.Facts.Audience = s.now(), s.Settings().Audience
 	v := new(verify.Verdict)
 	q := verify.Question{Token: in.Token, Request: in.Facts}
 	proof := s.bind(&q, in.DPoP)
 	s.judge(&q, v)
+	var svc storage.Service
+	if v.Allowed() {
+		var err error
+		if svc, err = s.asService(ctx, v, ready); err != nil {
+			s.count(v.Code)
+			return storage.Service{}, err
+		}
+	}
 	if err := s.settle(ctx, v, proof); err != nil {
 		return storage.Service{}, err
 	}
-	if !v.Allowed() {
-		return storage.Service{}, &api.Refusal{Code: v.Code, Reason: v.Reason()}
+	if v.ByPolicy() {
+		return storage.Service{}, refuse(api.CodeForbidden, "the token is good, and %s", v.Reason())
 	}
+	if !v.Allowed() {
+		return storage.Service{}, refusalOf(v)
+	}
+	return svc, nil
+}
+
+// asService is what the authority's own endpoints ask of a service's token that
+// holds.
+func (s *Service) asService(ctx context.Context, v *verify.Verdict, more []func(storage.Service) error) (storage.Service, error) {
 	if !strings.HasPrefix(v.Identity.User, token.ServicePrefix) {
 		return storage.Service{}, refuse(api.CodeForbidden, "this is for services")
 	}
@@ -52,7 +71,14 @@ func (s *Service) AuthorizeService(ctx context.Context, in Shown) (storage.Servi
 		svc, good = s.holder(v.Identity)
 	}
 	if !good {
-		return storage.Service{}, &api.Refusal{Code: api.CodeRevoked, Reason: "the service or its secret was removed"}
+		return svc, &api.Refusal{Code: api.CodeRevoked, Reason: "the service or its secret was removed"}
+	}
+	if v.UsesUp() {
+		for _, ask := range more {
+			if err := ask(svc); err != nil {
+				return svc, err
+			}
+		}
 	}
 	return svc, nil
 }

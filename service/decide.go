@@ -72,7 +72,7 @@ func (s *Service) Authorize(ctx context.Context, in Shown, ready ...func(*Caller
 		return nil, refuse(api.CodeForbidden, "the token is good, and %s", v.Reason())
 	}
 	if !v.Allowed() {
-		return nil, &api.Refusal{Code: v.Code, Reason: v.Reason()}
+		return nil, refusalOf(v)
 	}
 	s.saw(v.Chain, &v.Identity, in.Facts.Time)
 	return who, nil
@@ -96,6 +96,11 @@ func (s *Service) ready(v *verify.Verdict, bare bool, who *Caller, more []func(*
 	return nil
 }
 
+// refusalOf is a verdict that refuses, as an error.
+func refusalOf(v *verify.Verdict) error {
+	return &api.Refusal{Code: v.Code, Reason: v.Reason(), Policy: v.Worsened()}
+}
+
 // spared reports the actions that no policy is in the way of: those that do
 // nothing but take the caller's own power away, and renewing, whose successor is
 // under the same policies. Dropping other devices is none of them: a policy may
@@ -107,17 +112,14 @@ func spared(actions []string) bool {
 // Verify answers POST /v1/verify: asked by a service for an audience it serves,
 // or (svc nil) by a user with a bare root about a token of the same user.
 func (s *Service) Verify(ctx context.Context, in api.VerifyIn, svc *storage.Service, caller *Caller) (api.Decision, error) {
-	facts, err := s.facts(in.Request)
+	facts, err := s.asked(in)
 	if err != nil {
 		return api.Decision{}, err
 	}
-	if in.Token == "" {
-		return api.Decision{}, badField("/token", "no token")
-	}
 	own := s.Settings().Audience
 	if svc != nil {
-		if !Serves(*svc, facts.Audience) {
-			return api.Decision{}, refuse(api.CodeForbidden, "the credential does not serve this audience: name one that it serves in request.audience")
+		if err := mayJudge(*svc, facts.Audience); err != nil {
+			return api.Decision{}, err
 		}
 	} else if facts.Audience == "" {
 		facts.Audience = own
@@ -141,6 +143,34 @@ func (s *Service) Verify(ctx context.Context, in api.VerifyIn, svc *storage.Serv
 		s.saw(v.Chain, &v.Identity, facts.Time)
 	}
 	return s.decision(ctx, v), nil
+}
+
+// MayVerify finds out whether a service may ask this. It is for
+// [Service.AuthorizeService], which must know before a one-time token is used up.
+func (s *Service) MayVerify(in api.VerifyIn) func(storage.Service) error {
+	return func(svc storage.Service) error {
+		facts, err := s.asked(in)
+		if err != nil {
+			return err
+		}
+		return mayJudge(svc, facts.Audience)
+	}
+}
+
+func mayJudge(svc storage.Service, audience string) error {
+	if !Serves(svc, audience) {
+		return refuse(api.CodeForbidden, "the credential does not serve this audience: name one that it serves in request.audience")
+	}
+	return nil
+}
+
+// asked is what a verification is asked about.
+func (s *Service) asked(in api.VerifyIn) (caveats.Request, error) {
+	facts, err := s.facts(in.Request)
+	if err == nil && in.Token == "" {
+		err = badField("/token", "no token")
+	}
+	return facts, err
 }
 
 // facts turns what the asker says into the caveats' request.
@@ -225,7 +255,7 @@ func (s *Service) Gateway(ctx context.Context, text string, facts caveats.Reques
 		return nil, s.cannotKnow(err)
 	}
 	if !v.Allowed() {
-		return nil, &api.Refusal{Code: v.Code, Reason: v.Reason()}
+		return nil, refusalOf(v)
 	}
 	who := v.Identity.Clone() // the verdict's own texts go with it
 	s.saw(v.Chain, &who, facts.Time)

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"strings"
 
 	"macaroond/service/api"
 	"macaroond/service/token"
@@ -62,6 +63,23 @@ func (s *Service) OwnDevice(ctx context.Context, id string) func(*Caller) error 
 	return func(c *Caller) error {
 		_, err := s.store.Device(ctx, c.User, id)
 		return err
+	}
+}
+
+// NoProof refuses a one-time token with a proof beside it: whether that is right
+// is known only when it is used, and the token would be used up by a mistyped
+// password. It is for [Service.Authorize], too.
+func NoProof(p api.Proof) func(*Caller) error {
+	return func(c *Caller) error {
+		if p == (api.Proof{}) {
+			return nil
+		}
+		for i := range c.Chain.Len() {
+			if text, _ := c.Chain.Caveat(i); strings.HasPrefix(text, "once ") {
+				return refuse(api.CodeBadRequest, "a one-time token takes no password or code beside it: send another token")
+			}
+		}
+		return nil
 	}
 }
 
@@ -164,8 +182,11 @@ func (s *Service) revoked(entries ...storage.Revocation) {
 	}
 	for _, e := range entries {
 		grain := "device"
-		if e.Grain == storage.GrainBranch {
-			grain = "branch"
+		switch e.Grain {
+		case storage.GrainBranch:
+			grain = api.GrainBranch
+		case storage.GrainEpoch:
+			grain = api.GrainEpoch
 		}
 		s.metrics.revocations.WithLabelValues(grain).Inc()
 	}

@@ -107,6 +107,9 @@ func (s *Service) enforceable(chain token.Chain, who token.Identity, now time.Ti
 		}
 		enforced := enforces == EnforcesPolicies || enforces == EnforcesCaveats && !policy
 		c, err := caveats.Parse(text)
+		if policy && enforces == EnforcesCaveats && c.Name() == "time-before" {
+			return "", expires, api.CodeUnknownCaveat // it would go on from a prefix that has none of this
+		}
 		if thirdParty || (err != nil || c.NeedsRequest()) && !enforced {
 			return "", expires, api.CodeUnknownCaveat
 		}

@@ -120,6 +120,9 @@ func claimHash(claim string) [32]byte {
 // exactly once. Until then it gives none and says how long there is.
 func (s *Service) TradeClaim(ctx context.Context, in api.ClaimIn, src Source) (*api.Grant, api.LinkPending, error) {
 	var none api.LinkPending
+	if err := s.checkMode(in.Mode); err != nil {
+		return nil, none, err
+	}
 	if in.Claim == "" {
 		return nil, none, badField("/claim", "no claim")
 	}
@@ -154,6 +157,9 @@ func (s *Service) TradeClaim(ctx context.Context, in api.ClaimIn, src Source) (*
 	grant, err := s.issue(ctx, user, storage.IssueDevice{Device: device, LinkID: l.ID}, s.Settings().RootTTL, s.eventOf(EventLinked, user.ID, src))
 	if errors.Is(err, storage.ErrNotFound) { // another request was first, or it was closed this moment
 		return refused()
+	}
+	if err == nil && in.Mode == modeCookie {
+		err = s.intoCookie(&grant)
 	}
 	if err != nil {
 		return nil, none, err

@@ -90,7 +90,12 @@ func (s *Service) drop(ctx context.Context, root token.Chain, id token.Identity,
 	}
 	ev := s.event(EventDeviceRevoked, actor, src)
 	ev.UserID, ev.DeviceID, ev.Detail = id.User, id.Device, reason
-	entries, err := s.store.RevokeRootKey(ctx, key, id.Expires, ev)
+	// Nor every successor of this root: what was given until now ends by then.
+	until := s.now().Add(s.Settings().RootTTL + time.Second)
+	if until.Before(id.Expires) {
+		until = id.Expires
+	}
+	entries, err := s.store.RevokeRootKey(ctx, key, until, ev)
 	s.revoked(entries...)
 	return err
 }

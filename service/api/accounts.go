@@ -65,6 +65,7 @@ type LinkPending struct {
 // ClaimIn is the body of POST /v1/link/claim.
 type ClaimIn struct {
 	Claim string `json:"claim"`
+	Mode  string `json:"mode,omitempty"` // as LoginIn's
 }
 
 // Link is a device on its way in, as the first device sees it. Name and

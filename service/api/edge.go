@@ -14,6 +14,7 @@ type Pass struct {
 type Refusal struct {
 	Code, Reason string
 	RetryAfter   time.Duration // for what may be tried again
+	Policy       bool          // the code is a policy's doing, and no last word on the token
 }
 
 func (r *Refusal) Error() string { return r.Code + ": " + r.Reason }

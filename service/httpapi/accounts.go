@@ -90,7 +90,13 @@ func (s *server) deleteSelf(x *call, in api.Proof) (none, error) {
 	if err != nil {
 		return none{}, err
 	}
-	return none{}, s.svc.DeleteSelf(x.ctx(), c, in, x.source())
+	if err := s.svc.DeleteSelf(x.ctx(), c, in, x.source()); err != nil {
+		return none{}, err
+	}
+	if hasCookie(x.gin.Request) {
+		takeCookie(x.gin)
+	}
+	return none{}, nil
 }
 
 func (s *server) links(x *call, _ none) (api.Links, error) {
@@ -132,11 +138,15 @@ func (s *server) claimLink(x *call, in api.LinkIn) (api.LinkPending, error) {
 
 // tradeClaim is polled: 202 until the first device has approved.
 func (s *server) tradeClaim(x *call, in api.ClaimIn) (either, error) {
+	if err := x.mayLogin(in.Mode); err != nil {
+		return either{}, err
+	}
 	grant, pending, err := s.svc.TradeClaim(x.ctx(), in, x.source())
 	if grant == nil {
 		return either{http.StatusAccepted, pending}, err
 	}
-	return either{http.StatusOK, *grant}, nil
+	out, err := x.granted(*grant, nil)
+	return either{http.StatusOK, out}, err
 }
 
 func (s *server) setRole(x *call, in api.RoleIn) (api.User, error) {

@@ -84,8 +84,8 @@ func hasCookie(r *http.Request) bool {
 // gateway r is its subrequest.
 func (s *server) sameSite(text string, r *http.Request, method, host string) error {
 	switch {
-	case handshake(r):
-		// A WebSocket's is a GET that begins something, and a script cannot add a
+	case handshake(r) && (method == http.MethodGet || method == http.MethodConnect):
+		// A WebSocket's (RFC 6455, or RFC 8441 over HTTP/2) is a GET that begins something, and a script cannot add a
 		// header to it; but a browser's has its Origin, always.
 		if len(r.Header["Origin"]) == 0 {
 			return errForeign()
@@ -175,10 +175,11 @@ func (x *call) granted(g api.Grant, err error) (api.Grant, error) {
 func takeCookie(c *gin.Context) { c.Header("Set-Cookie", service.SetCookie("", 0)) }
 
 // dead reports whether a token was refused for good: it will be accepted
-// nowhere and never. One for another audience, or refused by a caveat, is not.
+// nowhere and never. One for another audience, or refused by a caveat, is not;
+// nor is one that a policy ends, for that gives back what it took.
 func dead(err error) bool {
 	refused, ok := errors.AsType[*api.Refusal](err)
-	if !ok {
+	if !ok || refused.Policy {
 		return false
 	}
 	switch refused.Code {

@@ -309,10 +309,13 @@ func TestCrossSiteLogin(t *testing.T) {
 		{"another site, in an older browser", []string{"Origin", "https://evil.example"}, 403},
 		{"a neighbour", []string{"Sec-Fetch-Site", "same-site", "Origin", "https://www.auth.example"}, 403},
 	} {
-		for _, path := range []string{"/v1/login", "/v1/signup", "/v1/recover"} {
+		for _, path := range []string{"/v1/login", "/v1/signup", "/v1/recover", "/v1/link/claim"} {
 			body := body
-			if path == "/v1/recover" {
+			switch path {
+			case "/v1/recover":
 				body = `{"username":"mallory","code":"x","device":{"name":"b"},"mode":"cookie"}`
+			case "/v1/link/claim":
+				body = `{"claim":"x","mode":"cookie"}`
 			}
 			r := a.do(ask{method: "POST", path: path, header: row.header, body: body})
 			if row.status == 403 {

@@ -71,7 +71,7 @@ func (s *server) renameDevice(x *call, in api.RenameIn) (api.Device, error) {
 }
 
 func (s *server) revokeDevice(x *call, in api.Proof) (either, error) {
-	c, err := x.user("devices:revoke", s.svc.OwnDevice(x.ctx(), x.gin.Param("id")))
+	c, err := x.user("devices:revoke", service.NoProof(in), s.svc.OwnDevice(x.ctx(), x.gin.Param("id")))
 	if err != nil {
 		return either{}, err
 	}
@@ -87,7 +87,7 @@ func (s *server) revokeDevices(x *call, in api.Proof) (either, error) {
 	if e, there := q["except"]; there && e != "current" {
 		return either{}, &service.Error{Code: api.CodeBadRequest, Detail: "except is \"current\" or left out"}
 	}
-	c, err := x.user("devices:revoke")
+	c, err := x.user("devices:revoke", service.NoProof(in))
 	if err != nil {
 		return either{}, err
 	}
@@ -103,7 +103,7 @@ func (s *server) verify(x *call, in api.VerifyIn) (api.Decision, error) {
 		return api.Decision{}, err
 	}
 	if cred.name != "" || service.ClaimsService(cred.token) {
-		svc, err := x.service("verify")
+		svc, err := x.service("verify", s.svc.MayVerify(in))
 		if err != nil {
 			return api.Decision{}, err
 		}

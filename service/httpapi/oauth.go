@@ -110,7 +110,7 @@ func invalidClient(detail string) error {
 func (x *call) clientCredential(form url.Values) (credential, error) {
 	cred, err := credentialOf(x.gin.Request)
 	if err != nil {
-		return credential{}, &oauthFail{status: http.StatusBadRequest, code: "invalid_request", detail: "more than one Authorization header"}
+		return credential{}, err // two Authorization headers, or the cookie beside one
 	}
 	if cred.name == "" && cred.secret == "" {
 		return credential{name: form.Get("client_id"), secret: form.Get("client_secret")}, nil
@@ -176,13 +176,6 @@ func (s *server) introspect(x *call, form url.Values) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	svc, err := x.clientOrToken(form, "introspect")
-	if err != nil {
-		return nil, err
-	}
-	if svc == nil {
-		return nil, invalidClient("introspection needs a service credential")
-	}
 	enforce := form.Get("caveats")
 	if enforce != "" && enforce != "enforce" {
 		return nil, &oauthFail{status: http.StatusBadRequest, code: "invalid_request", detail: "caveats is \"enforce\" or left out"}
@@ -197,6 +190,13 @@ func (s *server) introspect(x *call, form url.Values) (any, error) {
 		return nil, &oauthFail{status: http.StatusBadRequest, code: "invalid_request", detail: "policies is \"enforce\" beside caveats=enforce, or left out"}
 	default:
 		enforces = service.EnforcesPolicies
+	}
+	svc, err := x.clientOrToken(form, "introspect")
+	if err != nil {
+		return nil, err
+	}
+	if svc == nil {
+		return nil, invalidClient("introspection needs a service credential")
 	}
 	return s.svc.Introspect(x.ctx(), text, enforces, *svc)
 }

@@ -160,7 +160,7 @@ func TestPoliciesInIntrospection(t *testing.T) {
 		{nil, true, true, time.Hour},
 		{[]string{"audience photos"}, true, true, time.Hour},
 		{[]string{"audience mail"}, false, false, time.Hour},
-		{[]string{half}, true, true, 30 * time.Minute},
+		{[]string{half}, true, false, 30 * time.Minute},
 		{[]string{a.until(0)}, false, false, 0},
 		{[]string{"method GET"}, false, false, time.Hour},
 		{[]string{"method GET", half, "client-ip 192.0.2.0/24"}, false, false, 30 * time.Minute},

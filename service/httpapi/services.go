@@ -27,7 +27,7 @@ func (s *server) serviceRoutes(g *gin.Engine) {
 
 // service asks for a service credential: its id and secret by Basic, or a token
 // of its that holds here for the action.
-func (x *call) service(action string) (*storage.Service, error) {
+func (x *call) service(action string, ready ...func(storage.Service) error) (*storage.Service, error) {
 	cred, err := credentialOf(x.gin.Request)
 	switch {
 	case err != nil:
@@ -37,29 +37,33 @@ func (x *call) service(action string) (*storage.Service, error) {
 	case cred.token == "":
 		return nil, &service.Error{Code: api.CodeNoToken, Detail: "send a service credential: HTTP Basic, or a token of the service"}
 	}
-	return x.serviceToken(cred, action)
+	return x.serviceToken(cred, action, ready...)
 }
 
 // serviceToken checks a service's token. A user's is told at once that it is
 // not for users: it has done nothing wrong and should not log in again.
-func (x *call) serviceToken(cred credential, action string) (*storage.Service, error) {
+func (x *call) serviceToken(cred credential, action string, ready ...func(storage.Service) error) (*storage.Service, error) {
 	if !service.ClaimsService(cred.token) {
 		return nil, &service.Error{Code: api.CodeForbidden, Detail: "this is for service credentials, not for users' tokens"}
 	}
-	svc, err := x.s.svc.AuthorizeService(x.ctx(), x.shown(cred, x.facts(action), false))
+	svc, err := x.s.svc.AuthorizeService(x.ctx(), x.shown(cred, x.facts(action), false), ready...)
 	return &svc, err
 }
 
 // minter asks for a service that may mint.
 func (x *call) minter(action string) (storage.Service, error) {
-	svc, err := x.service(action)
+	svc, err := x.service(action, mayMint)
 	if err != nil {
 		return storage.Service{}, err
 	}
-	if !service.HasRight(*svc, service.RightMint) {
-		return storage.Service{}, &service.Error{Code: api.CodeForbidden, Detail: "the credential has no right to mint"}
+	return *svc, mayMint(*svc)
+}
+
+func mayMint(svc storage.Service) error {
+	if !service.HasRight(svc, service.RightMint) {
+		return &service.Error{Code: api.CodeForbidden, Detail: "the credential has no right to mint"}
 	}
-	return *svc, nil
+	return nil
 }
 
 func (s *server) mint(x *call, in api.MintIn) (api.Grant, error) {
@@ -71,15 +75,15 @@ func (s *server) mint(x *call, in api.MintIn) (api.Grant, error) {
 }
 
 func (s *server) subjects(x *call, _ none) (api.Subjects, error) {
-	svc, err := x.minter("subjects:list")
-	if err != nil {
-		return api.Subjects{}, err
-	}
 	q, err := x.query("after", "limit")
 	if err != nil {
 		return api.Subjects{}, err
 	}
 	limit, err := page(q)
+	if err != nil {
+		return api.Subjects{}, err
+	}
+	svc, err := x.minter("subjects:list")
 	if err != nil {
 		return api.Subjects{}, err
 	}
@@ -97,11 +101,11 @@ func (s *server) subjectDevices(x *call, _ none) (api.Devices, error) {
 // revokeSubjectDevices drops one device, or all. It takes no query: a ?except=
 // that is meant for /v1/devices must not drop everything.
 func (s *server) revokeSubjectDevices(x *call, _ none) (none, error) {
-	svc, err := x.minter("subjects:revoke")
-	if err != nil {
+	if _, err := x.query(); err != nil {
 		return none{}, err
 	}
-	if _, err := x.query(); err != nil {
+	svc, err := x.minter("subjects:revoke")
+	if err != nil {
 		return none{}, err
 	}
 	return none{}, s.svc.RevokeSubjectDevices(x.ctx(), svc, x.gin.Param("subject"), x.gin.Param("id"), x.source())

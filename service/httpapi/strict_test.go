@@ -66,6 +66,28 @@ func TestRevokeUnknownRoot(t *testing.T) {
 	a.do(ask{method: "GET", path: "/v1/devices", auth: bearer(laptop.Token)}).want(401, api.CodeRevoked)
 }
 
+// Ending an unknown root ends its successors, which the database does not know
+// either, for as long as they live.
+func TestRevokeUnknownRootWithSuccessor(t *testing.T) {
+	a := start(t)
+	alice := a.user("alice")
+	a.pass(29 * 24 * time.Hour)
+	next := into[api.Grant](a.do(ask{method: "POST", path: "/v1/renew", auth: bearer(alice.Token)}), 200)
+	db := must(sql.Open("sqlite", a.path))
+	for _, statement := range []string{`DELETE FROM renewals`, `DELETE FROM devices`, `DELETE FROM root_keys`} {
+		must(db.Exec(statement))
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	a.wantGrain(a.revoke("", alice.Token), "device")
+	for range 2 {
+		a.do(ask{method: "GET", path: "/v1/devices", auth: bearer(next.Token)}).want(401, api.CodeRevoked)
+		a.pass(2 * 24 * time.Hour) // the predecessor has expired, and its entry with it
+		a.svc.Sweep(t.Context(), a.clock.Now())
+	}
+}
+
 // HEAD is answered as GET is, without a body.
 func TestHead(t *testing.T) {
 	a := start(t)

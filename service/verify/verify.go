@@ -94,7 +94,7 @@ type Verdict struct {
 	held     uint64   // bit i: caveat i held
 	named    bool     // the audience rule held
 	policies []string // ANDed to the token's own caveats
-	byPolicy bool     // but for them it would be allowed
+	own      string   // the code before them
 	points   []Point
 	findings []finding
 	proofAt  int   // the caveat that asked for the proof; 0: none did
@@ -110,7 +110,13 @@ func (v *Verdict) Allowed() bool { return v.Code == api.CodeOK }
 
 // ByPolicy reports whether nothing but a policy refuses: the token itself is
 // good.
-func (v *Verdict) ByPolicy() bool { return v.byPolicy }
+func (v *Verdict) ByPolicy() bool { return v.Worsened() && v.own == api.CodeOK }
+
+// Worsened reports whether the code is a policy's doing: it says nothing of the
+// token itself, which may come to another one when the policy is gone.
+func (v *Verdict) Worsened() bool {
+	return v.own != "" && v.own != v.Code && v.Code != api.CodeReplayed
+}
 
 // Forget lets go of everything but the memory.
 func (v *Verdict) Forget() {
@@ -197,9 +203,8 @@ func (v *Verifier) judge(q *Question, from *token.Anchor, known bool, out *Verdi
 	out.request.User, out.request.Device = out.Identity.User, out.Identity.Device
 	worst := min(v.standing(out), v.clear(q, out))
 	if v.Policies != nil && !q.NoPolicies {
-		policies := v.clearPolicies(out)
-		out.byPolicy = worst == rankOK && policies != rankOK
-		worst = min(worst, policies)
+		out.own = codes[worst]
+		worst = min(worst, v.clearPolicies(out))
 	}
 	out.Code = codes[worst]
 }

@@ -36,8 +36,12 @@ func (s *Store) ChangePassword(ctx context.Context, in storage.ChangePassword, a
 // ReplaceRecoveryCodes implements [storage.Store].
 func (s *Store) ReplaceRecoveryCodes(ctx context.Context, userID string, codes [][32]byte, act *storage.Act, ev storage.Event) (*storage.Delayed, error) {
 	return change(ctx, s, func(t *tx) (*storage.Delayed, error) {
-		if _, err := findUser(t, userID); err != nil {
+		u, err := findUser(t, userID)
+		if err != nil {
 			return nil, err
+		}
+		if u.Owner != "" {
+			return nil, storage.ErrOwned
 		}
 		if act != nil {
 			if d, err := t.prove(*act, ev.Time); err != nil || d != nil {

@@ -33,7 +33,16 @@ func (t *tx) subject(u storage.User) error {
 		return err
 	}
 	if len(found) == 0 {
-		_, err := t.exec(`INSERT INTO users (`+userColumns+`) VALUES (?, ?, ?, '', '', ?, 0, '', ?, ?)`,
+		// An id that had a key was a user's that is deleted since it was looked up:
+		// no id is anybody's twice.
+		had, err := exists(t, `SELECT 1 FROM root_keys WHERE user_id = ? LIMIT 1`, u.ID)
+		if err != nil {
+			return err
+		}
+		if had {
+			return storage.ErrNameTaken
+		}
+		_, err = t.exec(`INSERT INTO users (`+userColumns+`) VALUES (?, ?, ?, '', '', ?, 0, '', ?, ?)`,
 			u.ID, u.Name, u.NameKey, milli(u.CreatedAt), u.Owner, u.Subject)
 		return err
 	}

@@ -41,6 +41,26 @@ func (k *kit) news(r storage.Revocation) storage.Revocation {
 }
 
 var policies = []clause{
+	{"a policy goes with whom it was for", func(k *kit) {
+		s, u := k.aService("s"), k.user("a")
+		d := k.device(u, k.epoch().Number, T0)
+		for _, target := range []string{s.ID, s.Secrets[0].DeviceID, d.ID} {
+			k.addPolicy(k.policy(target, "audience photos"))
+		}
+		want := []storage.Policy{k.policy("", "method GET"), k.policy(u.ID, "method GET")}
+		for _, p := range want {
+			k.addPolicy(p)
+		}
+		k.equal("all are there", k.expire(storage.Expire{Now: T0, Limit: 10}), storage.Expired{})
+		k.removeService(s.ID)
+		revision := k.state().Revision
+		gone := k.expire(storage.Expire{Now: d.ExpiresAt.Add(storage.ClockSkew + time.Second), Limit: 10})
+		k.equal("gone", gone, storage.Expired{RootKeys: 1, Devices: 1, Revocations: gone.Revocations, Policies: 3})
+		k.equal("policies", k.policies(), want)
+		if k.state().Revision <= revision {
+			k.Fatal("the revision stands still")
+		}
+	}},
 	{"policies come back as stored, the oldest first", func(k *kit) {
 		u, s := k.user("a"), k.service("s")
 		d := k.device(u, k.epoch().Number, T0)

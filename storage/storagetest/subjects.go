@@ -149,6 +149,25 @@ var subjects = []clause{
 		k.must(err)
 		k.equal("of nobody", len(local), 0)
 	}},
+	{"a subject that was deleted is somebody else when it comes again", func(k *kit) {
+		s, e := k.aService("a"), k.epoch()
+		u := k.newSubject(s, "1")
+		_, _, err := k.issueFor(u, e.Number, "")
+		k.must(err)
+		_, err = k.s.DeleteUser(k.Context(), storage.DeleteUser{UserID: u.ID}, event("deleted", T0))
+		k.must(err)
+		k.notIssued(u, e.Number, storage.ErrNameTaken) // by a mint that had looked it up before
+		_, _, err = k.issueFor(k.newSubject(s, "1"), e.Number, "")
+		k.must(err)
+	}},
+	{"a subject never has recovery codes", func(k *kit) {
+		s, e := k.aService("a"), k.epoch()
+		d := k.issueSubject(s, "1", e.Number)
+		k.unchanged(func() {
+			_, err := k.s.ReplaceRecoveryCodes(k.Context(), d.UserID, [][32]byte{hash32(1)}, nil, event("codes_replaced", T0))
+			k.wantErr(err, storage.ErrOwned)
+		})
+	}},
 	{"a subject never has a password", func(k *kit) {
 		s, e := k.aService("a"), k.epoch()
 		d := k.issueSubject(s, "1", e.Number)

@@ -1,0 +1,276 @@
+package httpapi
+
+import (
+	"bytes"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"macaroond/service"
+	"macaroond/service/api"
+)
+
+// Where one feature meets another: what holds for each alone must hold for both.
+
+// A browser can be the second device: its token goes into the cookie and
+// nowhere else.
+func TestLinkedBrowser(t *testing.T) {
+	a := start(t)
+	alice := a.named("alice")
+	claim := func() string {
+		t.Helper()
+		open := a.openLink(alice, api.Proof{Code: alice.RecoveryCodes[0]})
+		alice.RecoveryCodes = alice.RecoveryCodes[1:]
+		pending := into[api.LinkPending](a.giveCode("alice", open.Code), 202)
+		a.approve(alice, open.ID).want(204, "")
+		return pending.Claim
+	}
+	text := claim()
+	a.post("/v1/link/claim", "", api.ClaimIn{Claim: text, Mode: "jar"}).want(400, "bad_request") // and is not spent
+	foreign := a.do(ask{method: "POST", path: "/v1/link/claim", body: `{"claim":"` + text + `","mode":"cookie"}`, header: []string{"Sec-Fetch-Site", "cross-site"}})
+	foreign.want(403, "csrf")
+	r := a.post("/v1/link/claim", "", api.ClaimIn{Claim: text, Mode: "cookie"})
+	p := tab{into[api.Grant](r, 200), setCookie(r)}
+	if p.Token != "" || p.TokenType != "" || p.CSRFToken == "" || p.cookie == "" || bytes.Contains(r.body, []byte(p.cookie)) {
+		t.Fatalf("the token stands in the body, or nowhere: %s", r.body)
+	}
+	if got := a.names(p); strings.Join(got, " ") != "phone tablet" {
+		t.Errorf("the page sees %q", got)
+	}
+	if r := a.post("/v1/link/claim", "", api.ClaimIn{Claim: claim()}); into[api.Grant](r, 200).Token == "" || setCookie(r) != "" {
+		t.Errorf("without the mode: %s", r.body)
+	}
+}
+
+// A policy gives back what it took, so it does not take a browser's cookie away,
+// whatever the code is that it makes.
+func TestPolicyLeavesTheCookie(t *testing.T) {
+	a := start(t, func(s *setup) { s.trust(proxy); s.service.Settings.Browser = []string{"photos"} })
+	chief, p := a.admin(), a.browser("alice")
+	id := a.policy(chief, api.PolicyTarget{User: p.User.ID}, a.until(-time.Minute))
+	at := func(audience string) *reply {
+		return a.do(ask{method: "GET", path: "/authz/original?audience=" + audience, header: []string{
+			"X-Original-Method", "GET", "X-Original-URI", "/", "X-Original-Host", a.addr, "Cookie", cookieName + "=" + p.cookie,
+		}})
+	}
+	for _, audience := range []string{"photos", "videos"} { // good there without the policy, and not
+		r := at(audience)
+		r.want(401, "expired")
+		if c := setCookie(r); c != "" {
+			t.Errorf("%s: the policy took the cookie: %q", audience, c)
+		}
+	}
+	a.by(p, "GET", "/v1/devices", "").want(403, "forbidden")
+	a.unpolicy(chief, id)
+	at("photos").want(200, "")
+	a.pass(31 * 24 * time.Hour)
+	if c := setCookie(at("photos")); c != "-" {
+		t.Errorf("a cookie that has expired stays: %q", c)
+	}
+}
+
+// What is no WebSocket's handshake needs the synchronizer token, whatever
+// headers make it look like one.
+func TestNoHandshakeWithAPost(t *testing.T) {
+	a := start(t)
+	p := a.browser("alice")
+	a.do(ask{method: "POST", path: "/v1/logout", header: []string{
+		"Cookie", cookieName + "=" + p.cookie, "Origin", "http://" + a.addr, "Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==",
+	}}).want(403, "csrf")
+	a.by(p, "POST", "/v1/logout", "").want(204, "")
+}
+
+// A page whose user is gone has no cookie left.
+func TestDeletedUserHasNoCookie(t *testing.T) {
+	a := start(t)
+	p := a.browser("alice")
+	r := a.by(p, "DELETE", "/v1/user", `{"password":"`+password("alice")+`"}`)
+	r.want(204, "")
+	if c := setCookie(r); c != "-" {
+		t.Errorf("the cookie stays: %q", c)
+	}
+}
+
+// A service's one-time token is not used up by what the service may not do.
+func TestServiceTokenIsNotUsedUpInVain(t *testing.T) {
+	a := start(t)
+	_, plain := a.credential(api.ServiceIn{Name: "plain", Serves: []string{"photos"}, Calls: []string{"macaroond"}})
+	alice := a.user("alice")
+	once := bearer(narrow(a.ownToken(plain, "macaroond"), "once "+nonce()))
+	about := func(audience string) api.VerifyIn {
+		return api.VerifyIn{Token: narrow(alice.Token, "audience photos"), Request: api.Request{Audience: audience}}
+	}
+	for range 2 {
+		a.post("/v1/mint", once, minting("42")).want(403, "forbidden")
+		a.do(ask{method: "GET", path: "/v1/subjects", auth: once}).want(403, "forbidden")
+		a.post("/v1/verify", once, about("videos")).want(403, "forbidden")
+		a.post("/v1/verify", once, api.VerifyIn{Request: api.Request{Audience: "photos"}}).want(400, "bad_request")
+		a.do(ask{method: "GET", path: "/v1/revocations?after=x", auth: once}).want(400, "bad_request")
+	}
+	a.post("/v1/verify", once, about("photos")).want(200, "")
+	a.post("/v1/verify", once, about("photos")).want(403, "replayed")
+}
+
+// A policy on a service is no reason for it to think that its token is none.
+func TestPolicyOnAService(t *testing.T) {
+	a := start(t)
+	chief := a.admin()
+	svc, secret := a.credential(api.ServiceIn{Name: "worker", Serves: []string{"photos"}, Calls: []string{"macaroond"}})
+	own := bearer(a.ownToken(secret, "macaroond"))
+	in := api.VerifyIn{Token: narrow(a.user("alice").Token, "audience photos"), Request: api.Request{Audience: "photos"}}
+	a.post("/v1/verify", own, in).want(200, "")
+	id := a.policy(chief, api.PolicyTarget{User: svc.ID}, a.until(-time.Minute))
+	a.post("/v1/verify", own, in).want(403, "forbidden")
+	a.unpolicy(chief, id)
+	a.post("/v1/verify", own, in).want(200, "")
+}
+
+// A one-time token is not used up by an act whose proof is wrong.
+func TestWrongProofUsesNothingUp(t *testing.T) {
+	a := start(t)
+	alice := a.user("alice")
+	other := a.login("alice", api.DeviceIn{Name: "old phone"})
+	a.pass(time.Hour) // no login is fresh
+	for _, path := range []string{"/v1/devices/" + other.Device.ID, "/v1/devices?except=current"} {
+		once := api.Grant{Token: narrow(alice.Token, a.until(time.Hour), "audience macaroond", "allow devices:revoke", "once "+nonce())}
+		for range 2 {
+			a.drop(path, once, api.Proof{Password: "wrong"}).want(400, "bad_request")
+		}
+		later(a.drop(path, once, api.Proof{}))
+	}
+}
+
+// A bare root is bound to no key, so no endpoint takes it under the scheme of
+// tokens that are: a client would believe that a thief could not use it.
+func TestRootsAreNoTokensForDPoP(t *testing.T) {
+	a := start(t)
+	alice := a.user("alice")
+	for path, body := range map[string]string{"/v1/renew": "", "/v1/logout": "", "/v1/links": "", "/v1/ticket": `{"audience":"macaroond"}`} {
+		a.do(ask{method: "POST", path: path, auth: "DPoP " + alice.Token, body: body}).want(403, "refused")
+	}
+}
+
+// A branch is one of a root's: what was derived before a renewal is named with
+// the former root, for as long as that lives.
+func TestBranchesOfARenewedRoot(t *testing.T) {
+	a := start(t)
+	alice := a.user("alice")
+	holder := []string{"audience photos", "note for bob"}
+	link := narrow(alice.Token, holder...)
+	a.pass(time.Hour)
+	next := a.renewed(alice.Token)
+	a.alive(next, link, "photos", true)
+	a.post("/v1/revoke", bearer(next.Token), api.RevokeIn{Caveats: &holder}).want(200, "")
+	a.alive(next, link, "photos", true)
+	a.post("/v1/revoke", bearer(alice.Token), api.RevokeIn{Caveats: &holder}).want(200, "")
+	a.alive(next, link, "photos", false)
+}
+
+// Whoever comes together: one of two gets what there is one of, and the other is
+// told no more than anybody.
+func TestOneOfTwo(t *testing.T) {
+	a := start(t)
+	alice := a.named("alice")
+	together := func(ask func() *reply) (statuses []int) {
+		replies := make([]*reply, 8)
+		var all sync.WaitGroup
+		for i := range replies {
+			all.Go(func() { replies[i] = ask() })
+		}
+		all.Wait()
+		for _, r := range replies {
+			if r.StatusCode != 200 && r.StatusCode != 202 {
+				r.want(401, "bad_credentials")
+			}
+			statuses = append(statuses, r.StatusCode)
+		}
+		slices.Sort(statuses)
+		return statuses
+	}
+	want := func(what string, got []int, first int) {
+		t.Helper()
+		if !slices.Equal(got, []int{first, 401, 401, 401, 401, 401, 401, 401}) {
+			t.Errorf("%s: %v", what, got)
+		}
+	}
+	open := a.openLink(alice, api.Proof{Code: alice.RecoveryCodes[0]})
+	var claim atomic.Value
+	want("a code given", together(func() *reply {
+		r := a.giveCode("alice", open.Code)
+		if r.StatusCode == 202 {
+			claim.Store(into[api.LinkPending](r, 202).Claim)
+		}
+		return r
+	}), 202)
+	a.approve(alice, open.ID).want(204, "")
+	want("a claim traded", together(func() *reply { return a.trade(claim.Load().(string)) }), 200)
+	want("a recovery code", together(func() *reply {
+		return a.post("/v1/recover", "", api.RecoverIn{Username: "alice", Code: alice.RecoveryCodes[1], Device: api.DeviceIn{Name: "new"}})
+	}), 200)
+}
+
+// A renewal that races a suspension, a deletion or a new password leaves no
+// token that lives.
+func TestRenewalRacesItsEnd(t *testing.T) {
+	a := start(t)
+	chief := a.admin()
+	for i, end := range []func(api.Grant) *reply{
+		func(g api.Grant) *reply {
+			return a.do(ask{method: "POST", path: "/v1/admin/users/" + g.User.ID + "/suspend", auth: bearer(chief.Token)})
+		},
+		func(g api.Grant) *reply {
+			return a.do(ask{method: "DELETE", path: "/v1/admin/users/" + g.User.ID, auth: bearer(chief.Token)})
+		},
+		func(g api.Grant) *reply {
+			return a.do(ask{method: "POST", path: "/v1/admin/users/" + g.User.ID + "/password", auth: bearer(chief.Token), body: `{"password":"quite another one"}`})
+		},
+	} {
+		g := a.user("user" + string(rune('a'+i)))
+		roots := make(chan string, 16)
+		var all sync.WaitGroup
+		for range cap(roots) / 2 {
+			all.Go(func() {
+				if r := a.renewing(g.Token); r.StatusCode == 200 {
+					roots <- into[api.Grant](r, 200).Token
+				}
+			})
+		}
+		all.Go(func() { end(g).want(204, "") })
+		all.Wait()
+		close(roots)
+		a.do(ask{method: "GET", path: "/v1/devices", auth: bearer(g.Token)}).want(401, "revoked")
+		for root := range roots {
+			a.do(ask{method: "GET", path: "/v1/devices", auth: bearer(root)}).want(401, "revoked")
+		}
+	}
+}
+
+// A retired epoch is counted as what it is.
+func TestRevocationsAreCountedByGrain(t *testing.T) {
+	a := start(t)
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(a.svc.Metrics().Collectors()...)
+	alice := a.user("alice")
+	a.wantGrain(a.revoke("", narrow(alice.Token, "note x")), "branch")
+	a.wantGrain(a.revoke("", alice.Token), "device")
+	if err := a.svc.RetireKeys(t.Context(), 1, service.ActorOperator, service.Source{}); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]float64{}
+	for _, f := range must(reg.Gather()) {
+		if f.GetName() == "macaroond_revocations_total" {
+			for _, m := range f.Metric {
+				got[m.Label[0].GetValue()] = m.GetCounter().GetValue()
+			}
+		}
+	}
+	if want := map[string]float64{"branch": 1, "device": 1, "epoch": 1}; !maps.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+}
