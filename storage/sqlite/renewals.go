@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"macaroond/storage"
@@ -204,12 +205,12 @@ func (t *tx) succeed(in storage.RenewDevice, who session, from, until int64, ev 
 			return err
 		}
 	}
-	if who.given > 0 {
+	if who.given > 0 && !sawRoot(in) {
 		if err := t.seeRoot(in.RootKeyID, in.ExpiresAt, ev.Time); err != nil {
 			return err
 		}
 	}
-	if who.given > 1 {
+	if who.given > keptRenewals {
 		if _, err := t.exec(`DELETE FROM renewals WHERE root_key_id = ? AND next_seen_at <> 0 AND next_seen_at <= ?`,
 			in.RootKeyID[:], milli(ev.Time.Add(-in.Grace))); err != nil {
 			return err
@@ -227,6 +228,18 @@ func (t *tx) succeed(in storage.RenewDevice, who session, from, until int64, ev 
 	}
 	ev.DeviceID, ev.RootKeyID = in.DeviceID, &in.RootKeyID
 	return t.audit(ev)
+}
+
+// keptRenewals is how many rows of a device may stay though they say nothing any
+// more: forgetting them each time would be a statement for each renewal.
+const keptRenewals = 8
+
+// sawRoot reports whether the presented root is among those that were seen: it
+// is, where presenting it was noted as a use.
+func sawRoot(in storage.RenewDevice) bool {
+	return slices.ContainsFunc(in.Seen, func(v storage.Sighting) bool {
+		return v.RootKeyID == in.RootKeyID && v.ExpiresAt.Equal(in.ExpiresAt) && !v.First.IsZero()
+	})
 }
 
 func (t *tx) remember(rootKeyID [16]byte, from int64, r renewal, now time.Time) error {
