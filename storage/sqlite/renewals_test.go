@@ -1,0 +1,43 @@
+package sqlite
+
+import (
+	"path/filepath"
+	"testing"
+	"time"
+
+	"macaroond/storage"
+)
+
+// A device that is renewed for years leaves few rows: those whose predecessors
+// would be theft anyway are forgotten.
+func TestRenewalsAreForgotten(t *testing.T) {
+	s, ctx, now := openTest(t, filepath.Join(t.TempDir(), "db"), Options{}), t.Context(), time.Now().UTC().Truncate(time.Second)
+	event := func(kind string) storage.Event { return storage.Event{Time: now, Type: kind} }
+	epoch, err := s.CreateEpoch(ctx, true, func(uint32) ([]byte, error) { return []byte{1}, nil }, event("epoch_created"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	until := now.Add(time.Hour)
+	first := storage.IssueDevice{
+		Device: storage.Device{ID: "dev_AAAAAAAAAAAAAAAA", Name: "phone", CreatedAt: now}, MaxDevices: 1,
+		RootKey: storage.RootKey{ID: [16]byte{1}, Epoch: epoch.Number, ExpiresAt: until},
+	}
+	if _, err := s.CreateUser(ctx, storage.User{ID: "usr_AAAAAAAAAAAAAAAA", Name: "a", NameKey: "a", CreatedAt: now}, nil, &first, event("signup")); err != nil {
+		t.Fatal(err)
+	}
+	for range 5 * keptRenewals {
+		now = now.Add(time.Minute)
+		out, err := s.RenewDevice(ctx, storage.RenewDevice{
+			UserID: "usr_AAAAAAAAAAAAAAAA", DeviceID: "dev_AAAAAAAAAAAAAAAA", RootKeyID: first.RootKey.ID, Epoch: epoch.Number, ExpiresAt: until,
+			Signing: epoch.Number, RootTTL: time.Hour, Grace: time.Second,
+		}, "renewal_theft", event("renewed"))
+		if err != nil || out.Theft || !out.New {
+			t.Fatalf("%+v, %v", out, err)
+		}
+		until = out.ExpiresAt
+	}
+	rows, err := one(s.reader(ctx), func(r scanner) (n int, err error) { return n, r.Scan(&n) }, `SELECT COUNT(*) FROM renewals`)
+	if err != nil || rows > keptRenewals+1 {
+		t.Errorf("%d rows, %v: want at most %d", rows, err, keptRenewals+1)
+	}
+}
