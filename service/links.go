@@ -154,7 +154,7 @@ func (s *Service) TradeClaim(ctx context.Context, in api.ClaimIn, src Source) (*
 		return nil, none, err
 	}
 	device := storage.Device{ID: token.NewID(token.DevicePrefix), Name: l.Name, InstallID: l.InstallID}
-	grant, err := s.issue(ctx, user, storage.IssueDevice{Device: device, LinkID: l.ID}, s.Settings().RootTTL, s.eventOf(EventLinked, user.ID, src))
+	grant, err := s.issue(ctx, user, storage.IssueDevice{Device: device, LinkID: l.ID}, 0, s.eventOf(EventLinked, user.ID, src))
 	if errors.Is(err, storage.ErrNotFound) { // another request was first, or it was closed this moment
 		return refused()
 	}

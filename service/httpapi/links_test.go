@@ -61,6 +61,10 @@ func TestLink(t *testing.T) {
 	a.approve(alice, open.ID).want(204, "")
 	a.approve(alice, open.ID).want(204, "")
 	got := into[api.Grant](a.trade(pending.Claim), 200)
+	// It asked for no lifetime of its own: renewed, it lives as long as is configured then.
+	if d := must(a.store.Device(t.Context(), got.User.ID, got.Device.ID)); d.TTL != 0 {
+		t.Errorf("the linked device is held to %v", d.TTL)
+	}
 	if got.User != alice.User || got.Device.Name != "tablet" || got.RecoveryCodes != nil || got.RootKeyID == alice.RootKeyID {
 		t.Errorf("%+v", got)
 	}
