@@ -59,7 +59,7 @@ func (s *Service) Renew(ctx context.Context, text string, cookie bool, src Sourc
 		own = append(own, text)
 	}
 	who := token.Identity{User: c.User, Device: c.Device, Expires: out.ExpiresAt}
-	grant, err := s.rootGrant(ctx, id, who, out.UserName, out.Device.Name, own...)
+	grant, err := s.rootGrant(ctx, id, who, out.UserName, out.DeviceName, own...)
 	if err == nil && cookie {
 		err = s.intoCookie(&grant)
 	}

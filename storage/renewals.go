@@ -38,13 +38,13 @@ type RenewDevice struct {
 // Renewed is what came of it. Either Theft is true and Revoked says what died,
 // or the successor is Epoch and ExpiresAt.
 type Renewed struct {
-	UserName  string
-	Device    Device
-	Epoch     uint32
-	ExpiresAt time.Time
-	New       bool // the successor was not given out before
-	Theft     bool
-	Revoked   []Revocation
+	UserName   string
+	DeviceName string
+	Epoch      uint32
+	ExpiresAt  time.Time
+	New        bool // the successor was not given out before
+	Theft      bool
+	Revoked    []Revocation
 }
 
 // Sighting is the use of a token under a root key: of a root macaroon or of

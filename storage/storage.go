@@ -98,13 +98,12 @@ type Device struct {
 	RootKeyID     [16]byte
 	CreatedAt     time.Time
 	LastSeenAt    time.Time
-	ExpiresAt     time.Time // greatest expiry of any token minted under its root key
+	ExpiresAt     time.Time // of its latest root macaroon; no token under its root key lives longer
 	RevokedAt     time.Time
 	RevokedReason string
 	TTL           time.Duration // how long each of its root macaroons lives, whole milliseconds; 0 is the configured time
 	StartedAt     time.Time     // the login from which the absolute limit counts
 	ProvedAt      time.Time     // when a password or a recovery code was last shown from it
-	RootExpiresAt time.Time     // of its latest root macaroon; zero is not known
 }
 
 // RootKey is what is stored of a root key: never the key. The row stays until
@@ -298,7 +297,7 @@ type Store interface {
 	// InstallID first, idle longest first. At most MaxDevices revoked devices
 	// of a user stay listed, the latest. LastSeenAt starts as CreatedAt. The
 	// session begins anew: StartedAt is CreatedAt, ProvedAt too if a password or
-	// a code was given (zero otherwise), RootExpiresAt is the root key's expiry.
+	// a code was given (zero otherwise).
 	// ev.DeviceID and ev.RootKeyID are filled in.
 	// It returns the device as stored and every revocation made.
 	// Errors: ErrNotFound, ErrSuspended, ErrPasswordChanged, ErrEpochNotSigning,

@@ -13,7 +13,7 @@ import (
 // Backup implements [storage.Store]. The copy is made beside path and takes its
 // name when it is whole and synced, so a file that is not empty is a backup.
 func (s *Store) Backup(ctx context.Context, path string) (err error) {
-	if err := s.w.open(ctx); err != nil {
+	if err := s.w.takes(ctx); err != nil {
 		return err
 	}
 	if path, err = filepath.Abs(path); err != nil { // never read as a URI then

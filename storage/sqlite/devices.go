@@ -9,19 +9,20 @@ import (
 	"macaroond/storage"
 )
 
-const deviceColumns = `d.id, d.user_id, d.name, d.install_id, d.root_key_id, d.created_at, d.last_seen_at, k.expires_at, d.revoked_at, d.revoked_reason,
-	d.ttl, d.started_at, d.proved_at, d.root_expires_at`
+// keyExpires is the expiry of the latest root macaroon under a root key k.
+const keyExpires = `COALESCE((SELECT next_expires_at FROM renewals WHERE root_key_id = k.id ORDER BY expires_at DESC LIMIT 1), k.expires_at)`
 
-const selectDevices = `SELECT ` + deviceColumns + `
+const selectDevices = `SELECT d.id, d.user_id, d.name, d.install_id, d.root_key_id, d.created_at, d.last_seen_at, ` + keyExpires + `, d.revoked_at, d.revoked_reason,
+	d.ttl, d.started_at, d.proved_at
 	FROM devices d JOIN root_keys k ON k.id = d.root_key_id `
 
 func scanDevice(r scanner) (d storage.Device, err error) {
 	var key []byte
-	var created, seen, expires, revoked, ttl, started, proved, root int64
-	err = r.Scan(&d.ID, &d.UserID, &d.Name, &d.InstallID, &key, &created, &seen, &expires, &revoked, &d.RevokedReason, &ttl, &started, &proved, &root)
+	var created, seen, expires, revoked, ttl, started, proved int64
+	err = r.Scan(&d.ID, &d.UserID, &d.Name, &d.InstallID, &key, &created, &seen, &expires, &revoked, &d.RevokedReason, &ttl, &started, &proved)
 	copy(d.RootKeyID[:], key)
 	d.CreatedAt, d.LastSeenAt, d.ExpiresAt, d.RevokedAt = fromMilli(created), fromMilli(seen), fromMilli(expires), fromMilli(revoked)
-	d.TTL, d.StartedAt, d.ProvedAt, d.RootExpiresAt = time.Duration(ttl)*time.Millisecond, fromMilli(started), fromMilli(proved), fromMilli(root)
+	d.TTL, d.StartedAt, d.ProvedAt = time.Duration(ttl)*time.Millisecond, fromMilli(started), fromMilli(proved)
 	return d, err
 }
 
@@ -146,7 +147,7 @@ func (t *tx) mayIssue(in storage.IssueDevice, now time.Time) error {
 // and makes room.
 func (t *tx) place(in storage.IssueDevice, live []storage.Device, now time.Time) (id string, revoked []storage.Revocation, err error) {
 	id = in.Device.ID
-	started, proved, root := milli(in.Device.CreatedAt), int64(0), milli(in.RootKey.ExpiresAt)
+	started, proved := milli(in.Device.CreatedAt), int64(0)
 	if in.PasswordHash != nil || in.RecoveryCode != nil {
 		proved = started
 	}
@@ -154,8 +155,8 @@ func (t *tx) place(in storage.IssueDevice, live []storage.Device, now time.Time)
 	if same >= 0 {
 		old := live[same]
 		id, live = old.ID, slices.Delete(live, same, same+1)
-		if _, err := t.exec(`UPDATE devices SET name = ?, root_key_id = ?, last_seen_at = ?, ttl = ?, started_at = ?, proved_at = ?, root_expires_at = ? WHERE id = ?`,
-			in.Device.Name, in.RootKey.ID[:], max(milli(old.LastSeenAt), started), in.Device.TTL.Milliseconds(), started, proved, root, old.ID); err != nil {
+		if _, err := t.exec(`UPDATE devices SET name = ?, root_key_id = ?, last_seen_at = ?, ttl = ?, started_at = ?, proved_at = ? WHERE id = ?`,
+			in.Device.Name, in.RootKey.ID[:], max(milli(old.LastSeenAt), started), in.Device.TTL.Milliseconds(), started, proved, old.ID); err != nil {
 			return "", nil, err
 		}
 		if err := t.forgetAsked(old.ID); err != nil { // by whoever had the former root
@@ -165,8 +166,8 @@ func (t *tx) place(in storage.IssueDevice, live []storage.Device, now time.Time)
 			return "", nil, err
 		}
 	} else if _, err := t.exec(`INSERT INTO devices (id, user_id, name, install_id, root_key_id, created_at, last_seen_at, revoked_at, revoked_reason,
-		ttl, started_at, proved_at, root_expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, 0, '', ?, ?, ?, ?)`, in.Device.ID, in.UserID, in.Device.Name,
-		in.Device.InstallID, in.RootKey.ID[:], started, started, in.Device.TTL.Milliseconds(), started, proved, root); err != nil {
+		ttl, started_at, proved_at) VALUES (?, ?, ?, ?, ?, ?, ?, 0, '', ?, ?, ?)`, in.Device.ID, in.UserID, in.Device.Name,
+		in.Device.InstallID, in.RootKey.ID[:], started, started, in.Device.TTL.Milliseconds(), started, proved); err != nil {
 		return "", nil, err
 	}
 	switch {

@@ -17,9 +17,17 @@ func (s *Store) Expire(ctx context.Context, in storage.Expire) (storage.Expired,
 		now, skewed := milli(in.Now), milli(in.Now.Add(-storage.ClockSkew))
 		var out storage.Expired
 		var renewals int // not counted: they go with their key
+		// What renewals know better is written into the keys that would go else:
+		// an epoch goes when no key is of it any more.
+		if _, err := t.exec(`UPDATE root_keys SET (epoch, expires_at) =
+			(SELECT next_epoch, next_expires_at FROM renewals WHERE root_key_id = id ORDER BY renewals.expires_at DESC LIMIT 1)
+			WHERE id IN (SELECT id FROM root_keys WHERE expires_at < ? ORDER BY expires_at, id LIMIT ?)
+			AND EXISTS (SELECT 1 FROM renewals WHERE root_key_id = id)`, skewed, in.Limit); err != nil {
+			return storage.Expired{}, err
+		}
 		// An entry's expiry has the skew in it. A key goes after its device, an
 		// epoch after its keys.
-		const keys = `(SELECT id FROM root_keys WHERE expires_at < ? ORDER BY expires_at, id LIMIT ?)`
+		const keys = `(SELECT id FROM root_keys k WHERE expires_at < ?1 AND ` + keyExpires + ` < ?1 ORDER BY expires_at, id LIMIT ?2)`
 		for _, step := range []struct {
 			count *int
 			query string

@@ -290,6 +290,14 @@ func startChildAs(t *testing.T, dir, path string) (*exec.Cmd, io.WriteCloser, *b
 func childLimit(s *Store) error {
 	signal.Ignore(syscall.SIGXFSZ)
 	ctx := context.Background()
+	if _, err := s.State(ctx); err != nil { // a reader keeps the log, which is longer than the limit
+		return err
+	}
+	for range 16 {
+		if err := s.AppendAudit(ctx, storage.Event{Time: time.Now(), Type: "filler"}); err != nil {
+			return err
+		}
+	}
 	var old syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &old); err != nil {
 		return err

@@ -3,7 +3,7 @@ package sqlite
 import (
 	"context"
 	"errors"
-	"slices"
+	"sort"
 	"time"
 
 	"macaroond/storage"
@@ -11,15 +11,20 @@ import (
 
 // renewal is a row: a root macaroon, known by its expiry, and its successor.
 type renewal struct {
-	epoch      uint32 // the successor's
-	next, seen int64
+	expires int64
+	epoch   uint32 // the successor's
+	next    int64  // when that expires
+	renewed int64
+	seen    int64 // when it was first seen in use; see chain.seen
 }
 
-func scanRenewal(r scanner) (v renewal, err error) { return v, r.Scan(&v.epoch, &v.next, &v.seen) }
+func scanRenewal(r scanner) (v renewal, err error) {
+	return v, r.Scan(&v.expires, &v.epoch, &v.next, &v.renewed, &v.seen)
+}
 
 // RenewDevice implements [storage.Store]. It needs no savepoint: what it refuses
-// it refuses before it changes anything, but for what was seen in use, which is
-// so whether there is a successor or not.
+// it refuses before it changes anything. Renewals that share a sync are as fast
+// as their statements: one that reads, one that writes, and the audit entry.
 func (s *Store) RenewDevice(ctx context.Context, in storage.RenewDevice, theft string, ev storage.Event) (out storage.Renewed, err error) {
 	err = s.w.doPlain(ctx, func(t *tx) (err error) {
 		out, err = t.renew(in, theft, ev)
@@ -44,17 +49,22 @@ func refusesToRenew(err error) bool {
 
 func (t *tx) renew(in storage.RenewDevice, theft string, ev storage.Event) (storage.Renewed, error) {
 	var none storage.Renewed
-	who, err := t.session(in, ev.Time)
+	who, err := t.session(in)
 	if err != nil {
 		return none, err
 	}
-	if err := t.seeRoots(in.Seen); err != nil {
-		return none, err
+	out := storage.Renewed{UserName: who.user, DeviceName: who.device}
+	from, latest := milli(in.ExpiresAt), who.latest
+	var c chain
+	if from < latest || who.given > keptRenewals {
+		if c, err = t.chain(in.RootKeyID); err != nil {
+			return none, err
+		}
 	}
-	out := storage.Renewed{UserName: who.user, Device: who.Device}
-	from, lost := milli(in.ExpiresAt), int64(0) // the root macaroon to succeed; and one that was renewed in a lost history
-	if latest := milli(who.RootExpiresAt); from < latest {
-		r, found, err := t.given(in, from, latest, ev.Time)
+	row := renewal{expires: from, epoch: in.Signing, renewed: milli(ev.Time)}
+	switch {
+	case from < latest:
+		r, found, err := t.given(in, c, from, ev.Time)
 		if err != nil {
 			return none, err
 		}
@@ -64,77 +74,127 @@ func (t *tx) renew(in storage.RenewDevice, theft string, ev storage.Event) (stor
 			return out, nil
 		case givenStolen:
 			out.Theft = true
-			out.Revoked, err = t.stolen(who.Device, theft, ev)
+			out.Revoked, err = t.stolen(in, theft, ev)
 			return out, err
 		}
-		from = latest
-	} else if from > latest && latest != 0 {
-		lost = latest // the table is older than the token
+		row.expires, who.dead = r.expires, true
+	case from > latest: // the table is older than the token: a renewal in a history that was lost
+		who.lost = &renewal{latest, in.Epoch, from, milli(ev.Time), milli(ev.Time)}
 	}
-	end, err := until(in, who, from, ev.Time)
-	if err != nil {
+	if c.since(milli(ev.Time.Add(-min(in.Grace, time.Minute)))) >= storage.MaxRenewals {
+		return none, storage.ErrRenewalLimit
+	}
+	if row.next, err = until(in, who, max(from, latest), ev.Time); err != nil {
 		return none, err
 	}
-	if lost != 0 {
-		if err := t.remember(in.RootKeyID, lost, renewal{in.Epoch, from, milli(ev.Time)}, ev.Time); err != nil {
-			return none, err
-		}
+	out.New, out.Epoch, out.ExpiresAt = true, row.epoch, fromMilli(row.next)
+	if n := c.old(milli(ev.Time.Add(-in.Grace))); n > 0 {
+		who.forget = c[n].expires
 	}
-	out.New, out.Epoch, out.ExpiresAt = true, in.Signing, fromMilli(end)
-	return out, t.succeed(in, who, from, end, ev)
+	return out, t.succeed(in, who, row, ev)
 }
 
-// session is what renewing re-reads: the device, its user, what was given to it
-// and the epoch that is to sign. It is one query, because renewals that share a
-// sync are as fast as their statements.
+// session is what renewing re-reads: the device, its user, the epoch that is to
+// sign, and what was given to it.
 type session struct {
-	storage.Device
-	user          string
-	given, lately int    // rows of renewals, and those of the last moment
-	epochExpires  *int64 // nil when the epoch does not sign
+	user, device string
+	ttl, started int64
+	latest       int64  // expiry of the latest root macaroon
+	given        int    // rows of its root key
+	epochExpires *int64 // nil when the epoch does not sign
+
+	// What else there is to write, beside the new row.
+	forget int64    // the rows before this one say nothing any more
+	lost   *renewal // a row that the table is lacking
+	dead   bool     // the new row takes the place of the ones from its own on
 }
 
-func (t *tx) session(in storage.RenewDevice, now time.Time) (session, error) {
-	var suspended, listed int64
+func (t *tx) session(in storage.RenewDevice) (session, error) {
+	var revoked, suspended bool
 	s, err := one(t, func(r scanner) (s session, err error) {
-		s.Device, err = scanDevice(wider{r, []any{&s.user, &suspended, &listed, &s.given, &s.lately, &s.epochExpires}})
-		return s, err
-	}, `SELECT `+deviceColumns+`, u.name, u.suspended_at,
-		(SELECT COUNT(*) FROM revocations WHERE root_key_id = k.id AND fingerprint = ? AND epoch = 0),
-		(SELECT COUNT(*) FROM renewals WHERE root_key_id = k.id),
-		(SELECT COUNT(*) FROM renewals WHERE root_key_id = k.id AND renewed_at > ?),
+		return s, r.Scan(&s.user, &suspended, &s.device, &revoked, &s.ttl, &s.started, &s.latest, &s.given, &s.epochExpires)
+	}, `SELECT u.name, u.suspended_at <> 0, d.name,
+		d.revoked_at <> 0 OR EXISTS (SELECT 1 FROM revocations WHERE root_key_id = k.id AND fingerprint = x'' AND epoch = 0),
+		d.ttl, d.started_at, `+keyExpires+`, (SELECT COUNT(*) FROM renewals WHERE root_key_id = k.id),
 		(SELECT expires_at FROM epochs WHERE number = ? AND state = ?)
 		FROM devices d JOIN root_keys k ON k.id = d.root_key_id JOIN users u ON u.id = d.user_id
 		WHERE d.id = ? AND d.user_id = ? AND d.root_key_id = ?`,
-		noBytes, milli(now.Add(-min(in.Grace, time.Minute))), in.Signing, storage.EpochSigning, in.DeviceID, in.UserID, in.RootKeyID[:])
+		in.Signing, storage.EpochSigning, in.DeviceID, in.UserID, in.RootKeyID[:])
 	switch {
 	case errors.Is(err, storage.ErrNotFound): // replaced, or never known here
-		const find = `SELECT 1 FROM revocations WHERE root_key_id = ? AND fingerprint = ? AND epoch = 0`
-		revoked, e := exists(t, find, in.RootKeyID[:], noBytes)
+		gone, e := exists(t, `SELECT 1 FROM revocations WHERE root_key_id = ? AND fingerprint = x'' AND epoch = 0`, in.RootKeyID[:])
 		switch {
 		case e != nil:
 			err = e
-		case revoked:
+		case gone:
 			err = storage.ErrRevoked
 		}
 		return session{}, err
 	case err != nil:
 		return session{}, err
-	case listed != 0 || !s.RevokedAt.IsZero():
+	case revoked:
 		return session{}, storage.ErrRevoked
-	case suspended != 0:
+	case suspended:
 		return session{}, storage.ErrSuspended
 	}
 	return s, nil
 }
 
-// wider reads more columns behind those of a scan.
-type wider struct {
-	scanner
-	more []any
+// chain is what was given out under one root key, each row the successor of the
+// one before it. The last row always stays.
+type chain []renewal
+
+func (t *tx) chain(rootKeyID [16]byte) (chain, error) {
+	return list(t, scanRenewal, `SELECT expires_at, next_epoch, next_expires_at, renewed_at, next_seen_at
+		FROM renewals WHERE root_key_id = ? ORDER BY expires_at`, rootKeyID[:])
 }
 
-func (w wider) Scan(dest ...any) error { return w.scanner.Scan(append(dest, w.more...)...) }
+// of is the row that speaks for a root macaroon: each does for all from its own
+// to its successor's. One between the two is of a history that a restored backup
+// has lost.
+func (c chain) of(from int64) (int, bool) {
+	i := sort.Search(len(c), func(i int) bool { return c[i].next > from })
+	return i, i < len(c) && c[i].expires <= from
+}
+
+// seen is when the successor of row i was first seen in use, as far as is known:
+// by a request, or by its own renewal, which is the next row. 0 is never.
+func (c chain) seen(i int, in storage.RenewDevice) int64 {
+	first := c[i].seen
+	earlier := func(at int64) {
+		if at != 0 && (first == 0 || at < first) {
+			first = at
+		}
+	}
+	if i+1 < len(c) {
+		earlier(c[i+1].renewed)
+	}
+	for _, v := range in.Seen {
+		if v.RootKeyID == in.RootKeyID && milli(v.ExpiresAt) == c[i].next {
+			earlier(milli(v.First))
+		}
+	}
+	return first
+}
+
+// old is how many of the first rows say nothing any more: their successors were
+// renewed so long ago that their predecessors are theft, row or no row.
+func (c chain) old(before int64) (n int) {
+	for n+1 < len(c) && c[n+1].renewed <= before {
+		n++
+	}
+	return n
+}
+
+// since counts what was given out after a moment.
+func (c chain) since(moment int64) (n int) {
+	for _, r := range c {
+		if r.renewed > moment {
+			n++
+		}
+	}
+	return n
+}
 
 // What there is for a predecessor.
 const (
@@ -143,30 +203,31 @@ const (
 	givenStolen        // nothing: it had its time
 )
 
-// given looks for the successor of a predecessor. A row speaks for every root
-// macaroon from its own to its successor's: one between the two is of a history
-// that a restored backup has lost.
-func (t *tx) given(in storage.RenewDevice, from, latest int64, now time.Time) (renewal, int, error) {
-	for from < latest {
-		r, err := one(t, scanRenewal, `SELECT next_epoch, next_expires_at, next_seen_at FROM renewals
-			WHERE root_key_id = ? AND expires_at <= ? AND next_expires_at > ? ORDER BY expires_at DESC LIMIT 1`, in.RootKeyID[:], from, from)
-		if errors.Is(err, storage.ErrNotFound) || err == nil && r.seen != 0 && milli(now) >= r.seen+in.Grace.Milliseconds() {
+// given looks for the successor of a predecessor; of dead ones it gives the
+// first.
+func (t *tx) given(in storage.RenewDevice, c chain, from int64, now time.Time) (renewal, int, error) {
+	first, known := c.of(from)
+	if !known {
+		return renewal{}, givenStolen, nil
+	}
+	for i := first; i < len(c); i++ {
+		if seen := c.seen(i, in); seen != 0 && milli(now) >= seen+in.Grace.Milliseconds() {
 			return renewal{}, givenStolen, nil
 		}
-		if err != nil {
-			return renewal{}, 0, err
-		}
-		alive, err := exists(t, `SELECT 1 FROM epochs WHERE number = ? AND state <> ?`, r.epoch, storage.EpochRetired)
+		alive, err := exists(t, `SELECT 1 FROM epochs WHERE number = ? AND state <> ?`, c[i].epoch, storage.EpochRetired)
 		if err != nil || alive {
-			return r, givenAlive, err
+			return c[i], givenAlive, err
 		}
-		from = r.next
 	}
-	return renewal{}, givenDead, nil
+	return c[first], givenDead, nil
 }
 
 // stolen ends the device.
-func (t *tx) stolen(d storage.Device, theft string, ev storage.Event) ([]storage.Revocation, error) {
+func (t *tx) stolen(in storage.RenewDevice, theft string, ev storage.Event) ([]storage.Revocation, error) {
+	d, err := findDevice(t, in.UserID, in.DeviceID)
+	if err != nil {
+		return nil, err
+	}
 	revoked, err := t.revokeDevices(nil, []storage.Device{d}, "theft", ev.Time)
 	if err != nil {
 		return nil, err
@@ -177,19 +238,16 @@ func (t *tx) stolen(d storage.Device, theft string, ev storage.Event) ([]storage
 
 // until is the expiry of a new successor.
 func until(in storage.RenewDevice, who session, from int64, now time.Time) (int64, error) {
-	if who.lately >= storage.MaxRenewals {
-		return 0, storage.ErrRenewalLimit
-	}
 	if who.epochExpires == nil {
 		return 0, storage.ErrEpochNotSigning
 	}
 	ttl := in.RootTTL
-	if who.TTL != 0 {
-		ttl = min(ttl, who.TTL)
+	if who.ttl != 0 {
+		ttl = min(ttl, time.Duration(who.ttl)*time.Millisecond)
 	}
 	end := max(milli(now.Add(ttl+time.Second-1).Truncate(time.Second)), from+1000)
 	if in.SessionMax > 0 {
-		end = min(end, milli(who.StartedAt.Add(in.SessionMax).Truncate(time.Second)))
+		end = min(end, milli(fromMilli(who.started).Add(in.SessionMax).Truncate(time.Second)))
 	}
 	if end <= from {
 		return 0, storage.ErrSessionOver
@@ -198,53 +256,43 @@ func until(in storage.RenewDevice, who session, from int64, now time.Time) (int6
 }
 
 // succeed writes down that the root macaroon has a new successor, and forgets
-// the rows whose predecessors would be theft anyway.
-func (t *tx) succeed(in storage.RenewDevice, who session, from, until int64, ev storage.Event) error {
-	if *who.epochExpires < until {
-		if _, err := t.exec(`UPDATE epochs SET expires_at = ? WHERE number = ?`, until, in.Signing); err != nil {
+// what says nothing any more.
+func (t *tx) succeed(in storage.RenewDevice, who session, r renewal, ev storage.Event) error {
+	if *who.epochExpires < r.next {
+		if _, err := t.exec(`UPDATE epochs SET expires_at = ? WHERE number = ?`, r.next, r.epoch); err != nil {
 			return err
 		}
 	}
-	if who.given > 0 && !sawRoot(in) {
-		if err := t.seeRoot(in.RootKeyID, in.ExpiresAt, ev.Time); err != nil {
+	if who.forget != 0 {
+		if _, err := t.exec(`DELETE FROM renewals WHERE root_key_id = ? AND expires_at < ?`, in.RootKeyID[:], who.forget); err != nil {
 			return err
 		}
 	}
-	if who.given > keptRenewals {
-		if _, err := t.exec(`DELETE FROM renewals WHERE root_key_id = ? AND next_seen_at <> 0 AND next_seen_at <= ?`,
-			in.RootKeyID[:], milli(ev.Time.Add(-in.Grace))); err != nil {
+	if who.dead {
+		if _, err := t.exec(`DELETE FROM renewals WHERE root_key_id = ? AND expires_at >= ?`, in.RootKeyID[:], r.expires); err != nil {
 			return err
 		}
 	}
-	if err := t.remember(in.RootKeyID, from, renewal{in.Signing, until, 0}, ev.Time); err != nil {
-		return err
+	if who.lost != nil {
+		if err := t.remember(in.RootKeyID, *who.lost); err != nil {
+			return err
+		}
 	}
-	if _, err := t.exec(`UPDATE root_keys SET epoch = ?, expires_at = CASE WHEN expires_at < ? THEN ? ELSE expires_at END WHERE id = ?`,
-		in.Signing, until, until, in.RootKeyID[:]); err != nil {
-		return err
-	}
-	if _, err := t.exec(`UPDATE devices SET root_expires_at = ? WHERE id = ?`, until, in.DeviceID); err != nil {
+	if err := t.remember(in.RootKeyID, r); err != nil {
 		return err
 	}
 	ev.DeviceID, ev.RootKeyID = in.DeviceID, &in.RootKeyID
 	return t.audit(ev)
 }
 
-// keptRenewals is how many rows of a device may stay though they say nothing any
-// more: forgetting them each time would be a statement for each renewal.
+// keptRenewals is how many rows of a device are not looked at: forgetting those
+// that say nothing any more each time would be two statements for each renewal.
+// It must be less than [storage.MaxRenewals].
 const keptRenewals = 8
 
-// sawRoot reports whether the presented root is among those that were seen: it
-// is, where presenting it was noted as a use.
-func sawRoot(in storage.RenewDevice) bool {
-	return slices.ContainsFunc(in.Seen, func(v storage.Sighting) bool {
-		return v.RootKeyID == in.RootKeyID && v.ExpiresAt.Equal(in.ExpiresAt) && !v.First.IsZero()
-	})
-}
-
-func (t *tx) remember(rootKeyID [16]byte, from int64, r renewal, now time.Time) error {
+func (t *tx) remember(rootKeyID [16]byte, r renewal) error {
 	_, err := t.exec(`INSERT INTO renewals (root_key_id, expires_at, next_epoch, next_expires_at, renewed_at, next_seen_at) VALUES (?, ?, ?, ?, ?, ?)`,
-		rootKeyID[:], from, r.epoch, r.next, milli(now), r.seen)
+		rootKeyID[:], r.expires, r.epoch, r.next, r.renewed, r.seen)
 	return err
 }
 
@@ -259,26 +307,15 @@ func (s *Store) TouchDevices(ctx context.Context, seen []storage.Sighting) error
 			if _, err := t.exec(`UPDATE devices SET last_seen_at = ? WHERE id = ? AND revoked_at = 0 AND last_seen_at < ?`, at, v.DeviceID, at); err != nil {
 				return err
 			}
+			if v.First.IsZero() {
+				continue
+			}
+			first := milli(v.First)
+			if _, err := t.exec(`UPDATE renewals SET next_seen_at = ? WHERE root_key_id = ? AND next_expires_at = ? AND (next_seen_at = 0 OR next_seen_at > ?)`,
+				first, v.RootKeyID[:], milli(v.ExpiresAt), first); err != nil {
+				return err
+			}
 		}
-		return t.seeRoots(seen)
+		return nil
 	})
-}
-
-func (t *tx) seeRoots(seen []storage.Sighting) error {
-	for _, v := range seen {
-		if v.First.IsZero() {
-			continue
-		}
-		if err := t.seeRoot(v.RootKeyID, v.ExpiresAt, v.First); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// seeRoot notes the first use of a successor.
-func (t *tx) seeRoot(rootKeyID [16]byte, expires, at time.Time) error {
-	_, err := t.exec(`UPDATE renewals SET next_seen_at = ? WHERE root_key_id = ? AND next_expires_at = ? AND (next_seen_at = 0 OR next_seen_at > ?)`,
-		milli(at), rootKeyID[:], milli(expires), milli(at))
-	return err
 }

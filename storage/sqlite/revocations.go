@@ -91,7 +91,7 @@ func (t *tx) revokeAllBut(userID, keep, reason string, now time.Time) ([]storage
 	if err != nil {
 		return nil, err
 	}
-	keys, err := list(t, scanRootKey, `SELECT id, epoch, expires_at FROM root_keys WHERE user_id = ? AND expires_at >= ? ORDER BY id`,
+	keys, err := list(t, scanRootKey, `SELECT id, epoch, `+keyExpires+` AS latest FROM root_keys k WHERE user_id = ? AND latest >= ? ORDER BY id`,
 		userID, milli(now.Add(-storage.ClockSkew)))
 	if err != nil {
 		return nil, err

@@ -44,11 +44,10 @@ type Options struct {
 // Store is a [storage.Store] on one SQLite file. Several processes may have the
 // same file open.
 type Store struct {
-	path  string
-	opt   Options
-	read  *sql.DB // query_only
-	write *sql.DB // one connection, the writer's
-	w     *writer
+	path string
+	opt  Options
+	read *sql.DB // query_only
+	w    *writer
 
 	closing sync.Once
 	err     error // of closing
@@ -74,19 +73,16 @@ func Open(ctx context.Context, path string, opt Options) (*Store, error) {
 		return nil, fileFault(err)
 	}
 	s := &Store{path: path, opt: opt}
-	if s.write, err = sql.Open("sqlite", s.dsn("rw", writePragmas)); err != nil {
-		return nil, err
-	}
-	s.write.SetMaxOpenConns(1)
 	if s.read, err = sql.Open("sqlite", s.dsn("rw", readPragmas)); err != nil {
 		return nil, err
 	}
 	s.read.SetMaxOpenConns(opt.Readers)
 	s.read.SetMaxIdleConns(opt.Readers)
 	if err := s.migrate(ctx); err != nil {
-		return nil, errors.Join(err, s.read.Close(), s.write.Close())
+		return nil, errors.Join(err, s.read.Close())
 	}
-	s.w = newWriter(context.WithoutCancel(ctx), s.write)
+	ctx = context.WithoutCancel(ctx)
+	s.w = newWriter(ctx, func() (*conn, error) { return connect(ctx, s.read.Driver(), s.dsn("rw", writePragmas)) })
 	if err := s.begin(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -98,7 +94,7 @@ func Open(ctx context.Context, path string, opt Options) (*Store, error) {
 func (s *Store) Close() error {
 	s.closing.Do(func() {
 		s.w.close()
-		s.err = errors.Join(s.read.Close(), s.write.Close())
+		s.err = s.read.Close()
 	})
 	return s.err
 }

@@ -13,7 +13,15 @@ import (
 
 // A queryer reads: a pool for readers, a transaction for changes.
 type queryer interface {
-	query(query string, args ...any) (*sql.Rows, context.Context, error)
+	query(query string, args ...any) (rows, context.Context, error)
+}
+
+// rows are a pool's ([sql.Rows]) or the writer's.
+type rows interface {
+	scanner
+	Next() bool
+	Err() error
+	Close() error
 }
 
 type scanner interface{ Scan(dest ...any) error }
@@ -26,7 +34,7 @@ type reader struct {
 
 func (s *Store) reader(ctx context.Context) reader { return reader{ctx, s.read} }
 
-func (r reader) query(query string, args ...any) (*sql.Rows, context.Context, error) {
+func (r reader) query(query string, args ...any) (rows, context.Context, error) {
 	rows, err := r.db.QueryContext(r.ctx, query, args...)
 	return rows, r.ctx, fault(r.ctx, err) // the pool closes rows when ctx ends
 }
@@ -46,38 +54,14 @@ type state struct {
 	auditHash          [32]byte
 }
 
-func (t *tx) stmt(query string) (*sql.Stmt, error) {
-	if s := t.w.stmts[query]; s != nil {
-		return s, nil
-	}
-	s, err := t.w.conn.PrepareContext(t.w.ctx, query)
-	if err != nil {
-		return nil, fault(t.w.ctx, err)
-	}
-	t.w.stmts[query] = s
-	return s, nil
-}
-
-func (t *tx) query(query string, args ...any) (*sql.Rows, context.Context, error) {
-	s, err := t.stmt(query)
-	if err != nil {
-		return nil, nil, err
-	}
-	rows, err := s.QueryContext(t.w.ctx, args...)
-	return rows, t.w.ctx, fault(t.w.ctx, err)
+func (t *tx) query(query string, args ...any) (rows, context.Context, error) {
+	r, err := t.w.conn.query(query, args)
+	return r, t.w.ctx, fault(t.w.ctx, err)
 }
 
 // exec returns how many rows it changed.
 func (t *tx) exec(query string, args ...any) (int64, error) {
-	s, err := t.stmt(query)
-	if err != nil {
-		return 0, err
-	}
-	res, err := s.ExecContext(t.w.ctx, args...)
-	if err != nil {
-		return 0, fault(t.w.ctx, err)
-	}
-	n, err := res.RowsAffected()
+	n, err := t.w.conn.exec(query, args)
 	return n, fault(t.w.ctx, err)
 }
 

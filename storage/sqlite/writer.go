@@ -2,8 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"database/sql"
-	"database/sql/driver"
 	"errors"
 	"fmt"
 	"runtime"
@@ -28,15 +26,14 @@ var (
 // answered before the COMMIT.
 type writer struct {
 	ctx   context.Context // never ends: a change that has begun is finished
-	db    *sql.DB
+	open  func() (*conn, error)
 	queue chan *job
 	ended chan struct{}
 
 	gate   sync.RWMutex // held for reading while sending to queue
 	closed bool
 
-	conn  *sql.Conn // nil after trouble: the next group opens a new one
-	stmts map[string]*sql.Stmt
+	conn *conn // nil after trouble: the next group opens a new one
 }
 
 // job is one queued change. run may be called twice, when a neighbour
@@ -66,8 +63,8 @@ func (c *job) answer(err error) {
 	close(c.done)
 }
 
-func newWriter(ctx context.Context, db *sql.DB) *writer {
-	w := &writer{ctx: ctx, db: db, queue: make(chan *job, queueLength), ended: make(chan struct{})}
+func newWriter(ctx context.Context, open func() (*conn, error)) *writer {
+	w := &writer{ctx: ctx, open: open, queue: make(chan *job, queueLength), ended: make(chan struct{})}
 	go w.loop()
 	return w
 }
@@ -108,8 +105,8 @@ func (w *writer) wait(ctx context.Context, c *job) error {
 	return c.err
 }
 
-// open is an error when the context has ended or no more changes are taken.
-func (w *writer) open(ctx context.Context) error {
+// takes is an error when the context has ended or no more changes are taken.
+func (w *writer) takes(ctx context.Context) error {
 	w.gate.RLock()
 	defer w.gate.RUnlock()
 	if w.closed {
@@ -267,11 +264,11 @@ func (c *job) call(t *tx) (err error) {
 // state row.
 func (w *writer) begin() (*tx, error) {
 	if w.conn == nil {
-		conn, err := w.db.Conn(w.ctx)
+		conn, err := w.open()
 		if err != nil {
 			return nil, fault(w.ctx, err)
 		}
-		w.conn, w.stmts = conn, make(map[string]*sql.Stmt)
+		w.conn = conn
 	}
 	t := &tx{w: w}
 	if _, err := t.exec(`BEGIN IMMEDIATE`); err != nil {
@@ -289,14 +286,8 @@ func (w *writer) begin() (*tx, error) {
 // closing one rolls it back, and no cached page or statement survives the
 // trouble.
 func (w *writer) abort() {
-	if w.conn == nil {
-		return
+	if w.conn != nil {
+		w.conn.close()
+		w.conn = nil
 	}
-	for _, stmt := range w.stmts {
-		stmt.Close()
-	}
-	// ErrBadConn makes the pool close it; its error has nobody to go to.
-	_ = w.conn.Raw(func(any) error { return driver.ErrBadConn })
-	_ = w.conn.Close()
-	w.conn, w.stmts = nil, nil
 }

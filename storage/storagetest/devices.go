@@ -13,7 +13,7 @@ var devices = []clause{
 		d, _ := k.issue(in)
 		want := in.Device
 		want.UserID, want.RootKeyID, want.LastSeenAt, want.ExpiresAt = u.ID, in.RootKey.ID, T0, in.RootKey.ExpiresAt
-		want.StartedAt, want.RootExpiresAt = T0, in.RootKey.ExpiresAt
+		want.StartedAt = T0
 		k.equal("returned", d, want)
 		got, err := k.s.Device(k.Context(), u.ID, d.ID)
 		k.must(err)

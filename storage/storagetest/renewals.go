@@ -165,7 +165,7 @@ var renewing = []clause{
 		k.equal("ttl", r.TTL, 90*time.Second)
 		k.equal("started", r.StartedAt, T0)
 		k.equal("proved", r.ProvedAt, time.Time{})
-		k.equal("root", r.RootExpiresAt, r.expires)
+		k.equal("root", r.ExpiresAt, r.expires)
 		again := k.asking(storage.User{ID: r.UserID}, r.epoch, "install", T0.Add(time.Hour))
 		hash = "$argon2id$a"
 		again.PasswordHash = &hash
@@ -174,7 +174,7 @@ var renewing = []clause{
 		k.equal("ttl", d.TTL, time.Duration(0))
 		k.equal("started", d.StartedAt, T0.Add(time.Hour))
 		k.equal("proved", d.ProvedAt, T0.Add(time.Hour))
-		k.equal("root", d.RootExpiresAt, again.RootKey.ExpiresAt)
+		k.equal("root", d.ExpiresAt, again.RootKey.ExpiresAt)
 	}},
 	{"the successor lives as long as the login asked for, from now, in whole seconds", func(k *kit) {
 		r := k.login(func(in *storage.IssueDevice) {
@@ -184,7 +184,6 @@ var renewing = []clause{
 		k.equal("expiry", next.expires, seconds(T0.Add(19*minute+time.Second)))
 		d, err := k.s.Device(k.Context(), r.UserID, r.ID)
 		k.must(err)
-		k.equal("latest root", d.RootExpiresAt, next.expires)
 		k.equal("device", d.ExpiresAt, next.expires)
 		k.equal("started", d.StartedAt, T0)
 		k.equal("epoch's expiry", k.epochs()[0].ExpiresAt, next.expires)
@@ -277,7 +276,9 @@ var renewing = []clause{
 		got, err := k.present(in, T0.Add(3*minute-time.Millisecond))
 		k.must(err)
 		k.equal("in the grace", got.ExpiresAt, next.expires)
-		k.theft(r, 3*minute)
+		got, err = k.present(in, T0.Add(3*minute))
+		k.must(err)
+		k.equal("theft", got.Theft, true)
 	}},
 	{"the predecessor's own use is nothing", func(k *kit) {
 		r := k.login()
@@ -363,7 +364,7 @@ var renewing = []clause{
 
 		replaced, _ := k.issue(k.asking(storage.User{ID: r.UserID}, r.epoch, "install", T0))
 		refused(asks(r, r.epoch), storage.ErrRevoked)
-		next := k.renew(root{replaced, r.epoch, replaced.RootExpiresAt}, minute)
+		next := k.renew(root{replaced, r.epoch, replaced.ExpiresAt}, minute)
 		_, err := k.s.SuspendUser(k.Context(), r.UserID, event("user_suspended", T0))
 		k.must(err)
 		refused(asks(next, r.epoch), storage.ErrRevoked)
