@@ -39,7 +39,7 @@ func (s *Store) Expire(ctx context.Context, in storage.Expire) (storage.Expired,
 			{&out.RootKeys, `DELETE FROM root_keys WHERE id IN ` + keys, []any{skewed, in.Limit}},
 			{&out.Epochs, `DELETE FROM epochs WHERE number IN (SELECT number FROM epochs WHERE state <> ? AND expires_at < ?
 				AND NOT EXISTS (SELECT 1 FROM root_keys WHERE epoch = number) ORDER BY number LIMIT ?)`, []any{storage.EpochSigning, skewed, in.Limit}},
-			{&out.Accepted, `DELETE FROM accepted WHERE point IN (SELECT point FROM accepted WHERE expires_at < ? ORDER BY expires_at, point LIMIT ?)`, []any{now, in.Limit}},
+			{&out.Accepted, `DELETE FROM accepted WHERE number IN (SELECT number FROM accepted WHERE expires_at < ? ORDER BY expires_at, number LIMIT ?)`, []any{now, in.Limit}},
 			// Also one for a device or a secret that is gone: it is for nobody, and in the way of others.
 			{&out.Policies, `DELETE FROM policies WHERE id IN (SELECT id FROM policies WHERE expires_at <> 0 AND expires_at < ? OR target <> ''
 				AND NOT EXISTS (SELECT 1 FROM users WHERE users.id = target) AND NOT EXISTS (SELECT 1 FROM devices WHERE devices.id = target)
