@@ -67,7 +67,7 @@ func (g *Guard) judge(ctx context.Context, text string, v *verify.Verdict, facts
 	verifier := verify.Verifier{Revoked: h.list, Language: g.o.Language, Policies: p, MaxStaleness: math.MaxInt64} // asked about just now, or not stale
 	q := verify.Question{Token: text, Request: *facts}
 	proof := g.bind(&q, shown)
-	verifier.JudgeFrom(&q, &p.anchor, v)
+	verifier.JudgeFrom(&q, &p.anchor, p.covered, v)
 	if v.Allowed() { // the last step: a refused request uses no proof up
 		switch err := proof.Use(); {
 		case errors.Is(err, dpop.ErrReplayed):
@@ -80,8 +80,8 @@ func (g *Guard) judge(ctx context.Context, text string, v *verify.Verdict, facts
 		return nil, g.refused(v, how)
 	}
 	g.o.Observe(Observation{v.Code, how})
-	user, device := p.identity(v.Identity) // the verdict's own texts go with it
-	return &api.Pass{User: user, Username: p.username, Device: device, Audience: g.o.Audience, Role: p.role, Expires: v.Expires}, nil
+	who := p.covered.Identity() // in texts that stay: the verdict is used again
+	return &api.Pass{User: who.User, Username: p.username, Device: who.Device, Audience: g.o.Audience, Role: p.role, Expires: v.Expires}, nil
 }
 
 // prefix is where the token's chain goes on from: what is known of it while the

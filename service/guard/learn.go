@@ -15,6 +15,7 @@ import (
 	"macaroond/service/client"
 	"macaroond/service/dpop"
 	"macaroond/service/token"
+	"macaroond/service/verify"
 )
 
 // cannotKnow is the refusal when the authority cannot be asked: 503, because a
@@ -190,7 +191,7 @@ func (g *Guard) understand(in *api.Introspection, t *token.Token) (*prefix, erro
 			return nil, errors.New("it is about another token")
 		}
 	}
-	p := &prefix{whole: in.Prefix == nil, user: in.Sub, device: in.Device, username: in.Username, role: in.Role, policies: in.Policies}
+	p := &prefix{whole: in.Prefix == nil, username: in.Username, role: in.Role, policies: in.Policies}
 	if in.Feed != nil { // without one it knew of no change of policies
 		p.sequence = in.Feed.Sequence
 	}
@@ -201,58 +202,54 @@ func (g *Guard) understand(in *api.Introspection, t *token.Token) (*prefix, erro
 		p.address = p.address || strings.HasPrefix(text, "client-ip ")
 	}
 	var err error
-	if p.anchor, err = anchorOf(in, t); err != nil {
+	if p.anchor, p.covered, err = g.anchorOf(in, t); err != nil {
 		return nil, err
 	}
 	p.begin = append([]byte(nil), t.UnverifiedBegin(p.anchor.Caveats)...)
-	for i := range p.anchor.Caveats {
-		if at, ok := caveats.Before(t.UnverifiedCaveat(i)); ok && (p.expires.IsZero() || at.Before(p.expires)) {
-			p.expires = at
-		}
-	}
 	return p, nil
 }
 
-// anchorOf is the point to walk from, tried on the token: from a wrong one every
-// good token would be refused for hours.
-func anchorOf(in *api.Introspection, t *token.Token) (at token.Anchor, err error) {
+// anchorOf is the point to walk from, tried on the token, and what it covers:
+// from a wrong one every good token would be refused for hours.
+func (g *Guard) anchorOf(in *api.Introspection, t *token.Token) (at token.Anchor, covered *verify.Covered, err error) {
 	n := t.UnverifiedLen()
 	at.Caveats, at.Signature = n, t.UnverifiedSignature() // the authority found the whole chain good
 	if in.Prefix != nil {
 		at.Caveats = in.Prefix.Caveats
 		if at.Caveats <= token.MintCaveats || at.Caveats > n {
-			return at, errors.New("the prefix covers another number of caveats than there are")
+			return at, nil, errors.New("the prefix covers another number of caveats than there are")
 		}
 		if err := decode(at.Signature[:], in.Prefix.Signature); err != nil {
-			return at, err
+			return at, nil, err
 		}
 	}
 	prints := make([]token.Fingerprint, len(in.Fingerprints)) // after 4 caveats and on
 	for i, text := range in.Fingerprints {
 		if err := decode(prints[i][:], text); err != nil {
-			return at, err
+			return at, nil, err
 		}
 	}
-	covered := at.Caveats - token.MintCaveats
-	if covered < 1 || prints[covered-1] != at.Signature.Fingerprint() {
-		return at, errors.New("the signature has another fingerprint")
+	prefixed := at.Caveats - token.MintCaveats
+	if prefixed < 1 || prints[prefixed-1] != at.Signature.Fingerprint() {
+		return at, nil, errors.New("the signature has another fingerprint")
 	}
-	at.Fingerprints = slices.Clone(prints[:covered])
+	at.Fingerprints = slices.Clone(prints[:prefixed])
 	// Of what the prefix covers only the last fingerprint can be held against
 	// anything; after it, each.
 	var chain token.Chain
 	if !chain.Walk(t, &at) {
-		return at, errors.New("the token does not go on from the signature")
+		return at, nil, errors.New("the token does not go on from the signature")
 	}
 	for i := at.Caveats + 1; i <= n; i++ {
 		if chain.Fingerprint(i) != prints[i-token.MintCaveats-1] {
-			return at, errors.New("a caveat has another fingerprint")
+			return at, nil, errors.New("a caveat has another fingerprint")
 		}
 	}
-	if id, ok := chain.Identity(); !ok || in.Sub != id.User || in.Device != id.Device || in.RootKeyID != chain.Identifier().RootKeyID.String() {
-		return at, errors.New("it is about somebody else")
+	covered, ok := verify.Cover(chain, at.Caveats, g.o.Audience)
+	if !ok || in.Sub != covered.Identity().User || in.Device != covered.Identity().Device || in.RootKeyID != chain.Identifier().RootKeyID.String() {
+		return at, nil, errors.New("it is about somebody else")
 	}
-	return at, nil
+	return at, covered, nil
 }
 
 // decode reads base64url of just the length of to: at most 32 bytes.

@@ -9,6 +9,7 @@ import (
 	"github.com/maypok86/otter/v2"
 
 	"macaroond/service/token"
+	"macaroond/service/verify"
 )
 
 // prefix is where the chains of some tokens can be walked from: all those that
@@ -17,10 +18,8 @@ type prefix struct {
 	history  *history // under which it was learned
 	begin    []byte   // identifier and covered caveats, as encoded
 	anchor   token.Anchor
-	whole    bool      // no prefix but a token, of which no other begins so
-	expires  time.Time // the earliest time-before that it covers
-	user     string    // the identity that it covers, in texts that stay
-	device   string
+	covered  *verify.Covered
+	whole    bool // no prefix but a token, of which no other begins so
 	username string
 	role     string
 
@@ -39,17 +38,6 @@ func (p *prefix) Append(room []string, _ token.Identity, _ time.Time) []string {
 // with these policies.
 func (p *prefix) counts(h *history, now time.Time) bool {
 	return p.history == h && (p.until.IsZero() || now.Before(p.until)) && !h.policies.outdate(p)
-}
-
-// identity gives who the token is for, in texts that stay when the verdict that
-// they were read into is used again. They are the prefix's own: what it covers
-// has the identity in it.
-func (p *prefix) identity(id token.Identity) (user, device string) {
-	if id.User == p.user && id.Device == p.device {
-		return p.user, p.device
-	}
-	id = id.Clone()
-	return id.User, id.Device
 }
 
 // Format keeps the signature out of logs.
@@ -139,7 +127,7 @@ func (m *memory) keep(id token.RootKeyID, p *prefix) {
 		if len(next) > mostPrefixes {
 			first := 1 // never the one that is being added
 			for i := range next {
-				if i > 0 && !next[i].expires.After(next[first].expires) {
+				if i > 0 && !next[i].covered.Expires().After(next[first].covered.Expires()) {
 					first = i // of equals the one that has been there longest
 				}
 			}

@@ -70,7 +70,11 @@ func (c *changes) outdate(p *prefix) bool {
 		return true
 	}
 	of := c.of.Load()
-	return of != nil && ((*of)[p.user].sequence > p.sequence || (*of)[p.device].sequence > p.sequence)
+	if of == nil {
+		return false
+	}
+	who := p.covered.Identity()
+	return (*of)[who.User].sequence > p.sequence || (*of)[who.Device].sequence > p.sequence
 }
 
 // caughtUp takes the place of a whole answer. After a silence in which a change

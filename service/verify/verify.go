@@ -141,9 +141,15 @@ func (v *Verdict) Read(text string) bool {
 func (v *Verdict) Unverified() *token.Token { return &v.token }
 
 // walk takes the step from token to chain and identity.
-func (v *Verdict) walk(from *token.Anchor, known bool) bool {
+func (v *Verdict) walk(from *token.Anchor, known bool, covered *Covered) bool {
 	held := v.chain.Walk(&v.token, from) && known // also for an unknown key: one answer, the same work
-	id, ok := v.chain.Identity()
+	var id token.Identity
+	var ok bool
+	if covered != nil {
+		id, ok = covered.identity, true
+	} else {
+		id, ok = v.chain.Identity()
+	}
 	if !held || !ok {
 		v.Code = api.CodeInvalid
 		return false
@@ -158,7 +164,7 @@ func (v *Verifier) Authenticate(text string) (c token.Chain, id token.Identity, 
 	out := new(Verdict)
 	if out.Read(text) {
 		anchor, known := v.anchor(out)
-		out.walk(&anchor, known)
+		out.walk(&anchor, known, nil)
 	}
 	return out.Chain, out.Identity, out.Code
 }
@@ -176,7 +182,7 @@ func (v *Verifier) Judge(q *Question, out *Verdict) {
 		return
 	}
 	anchor, known := v.anchor(out)
-	v.judge(q, &anchor, known, out)
+	v.judge(q, &anchor, known, nil, out)
 }
 
 // anchor is the start of the chain. A format that has ended is as an unknown
@@ -188,20 +194,21 @@ func (v *Verifier) anchor(out *Verdict) (token.Anchor, bool) {
 }
 
 // JudgeFrom goes on after [Verdict.Read] from an anchor that is known to be one
-// of that token's. The question's own token is not looked at.
-func (v *Verifier) JudgeFrom(q *Question, from *token.Anchor, out *Verdict) {
-	v.judge(q, from, true, out)
+// of that token's, with what its caveats come to, if that is known (else nil).
+// The question's own token is not looked at.
+func (v *Verifier) JudgeFrom(q *Question, from *token.Anchor, covered *Covered, out *Verdict) {
+	v.judge(q, from, true, covered, out)
 }
 
 // judge is the line from the chain to the code. Nothing here is an acceptance
 // yet: what it would use up ([Verdict.UsesUp]) is the caller's last step.
-func (v *Verifier) judge(q *Question, from *token.Anchor, known bool, out *Verdict) {
-	if !out.walk(from, known) {
+func (v *Verifier) judge(q *Question, from *token.Anchor, known bool, covered *Covered, out *Verdict) {
+	if !out.walk(from, known, covered) {
 		return
 	}
 	out.request, out.language = q.Request, v.Language
 	out.request.User, out.request.Device = out.Identity.User, out.Identity.Device
-	worst := min(v.standing(out), v.clear(q, out))
+	worst := min(v.standing(out), v.clear(q, covered, out))
 	if v.Policies != nil && !q.NoPolicies {
 		out.own = codes[worst]
 		worst = min(worst, v.clearPolicies(out))
@@ -223,11 +230,17 @@ func (v *Verifier) standing(out *Verdict) (worst int) {
 
 // clear holds every caveat against the request, and the two things that a
 // request demands of a token as a whole: an audience, and a key if MustBind.
-func (v *Verifier) clear(q *Question, out *Verdict) (worst int) {
+func (v *Verifier) clear(q *Question, covered *Covered, out *Verdict) (worst int) {
 	worst = rankOK
 	out.named = q.AllowBare && out.Chain.Bare()
 	out.Expires = out.Identity.Expires
+	if out.held = covered.holds(&out.request); out.held != 0 {
+		out.named, out.Expires = out.named || covered.named, covered.until
+	}
 	for i := range out.Chain.Len() {
+		if out.held&(1<<i) != 0 {
+			continue
+		}
 		outcome := v.check(q, out, i)
 		worst = min(worst, ranks[outcome])
 		if outcome == caveats.Held {

@@ -77,19 +77,23 @@ func newCapability(b *testing.B) capability {
 	if !ok {
 		b.Fatal("the chain does not hold")
 	}
-	const covered = token.MintCaveats + 2
-	prefix := token.Anchor{Caveats: covered, Signature: *chain.Signature(covered), Fingerprints: []token.Fingerprint{chain.Fingerprint(covered - 1), chain.Fingerprint(covered)}}
-	begin := string(parsed.UnverifiedBegin(covered))
+	const n = token.MintCaveats + 2
+	prefix := token.Anchor{Caveats: n, Signature: *chain.Signature(n), Fingerprints: []token.Fingerprint{chain.Fingerprint(n - 1), chain.Fingerprint(n)}}
+	covered, ok := verify.Cover(chain, n, request.Audience)
+	if !ok {
+		b.Fatal("the chain has no identity")
+	}
+	begin := string(parsed.UnverifiedBegin(n))
 	var atEdge verify.Verdict
 	edge := verify.Verifier{Revoked: list, MaxStaleness: 30 * time.Second}
 	byEdge := func(text string) error {
 		if !atEdge.Read(text) {
 			return errors.New(atEdge.Code)
 		}
-		if t := atEdge.Unverified(); t.UnverifiedLen() < covered || string(t.UnverifiedBegin(covered)) != begin {
+		if t := atEdge.Unverified(); t.UnverifiedLen() < n || string(t.UnverifiedBegin(n)) != begin {
 			return errors.New("not known")
 		}
-		edge.JudgeFrom(&verify.Question{Request: request}, &prefix, &atEdge)
+		edge.JudgeFrom(&verify.Question{Request: request}, &prefix, covered, &atEdge)
 		return judged(&atEdge)
 	}
 	return capability{
