@@ -121,15 +121,18 @@ func (l Language) read(text string) (row *rule, args string, err error) {
 	if err := plain(text); err != nil {
 		return nil, "", err
 	}
-	name, args, _ := strings.Cut(text, " ")
-	row = l.find(name)
+	end := strings.IndexByte(text, ' ')
+	if end < 0 {
+		end = len(text)
+	}
+	row = l.find(text[:end])
 	if row == nil {
 		return nil, "", ErrUnknown
 	}
-	if args == "" {
+	if end == len(text) {
 		return row, "", flaw("wants an argument")
 	}
-	return row, args, row.parse(args)
+	return row, text[end+1:], row.parse(text[end+1:])
 }
 
 // Parse reads one caveat. [Caveat.String] gives the same text back. The error

@@ -31,15 +31,29 @@ func (g *Guard) Protect(next http.Handler) http.Handler {
 // Admit is Protect for other frameworks' middleware: the request to go on with,
 // or false when it was answered.
 func (g *Guard) Admit(w http.ResponseWriter, r *http.Request) (*http.Request, bool) {
-	pass, err := g.request(r)
-	if err != nil {
+	a := &admitted{Context: r.Context()}
+	if err := g.request(r, &a.pass); err != nil {
 		refuse(w, err)
 		return r, false
 	}
-	return r.WithContext(context.WithValue(r.Context(), passKey{}, pass)), true
+	return r.WithContext(a), true
+}
+
+// admitted is the context of a request that a guard let through.
+type admitted struct {
+	context.Context
+	pass api.Pass
 }
 
 type passKey struct{}
+
+// Value gives the pass, too.
+func (a *admitted) Value(key any) any {
+	if key == (passKey{}) {
+		return &a.pass
+	}
+	return a.Context.Value(key)
+}
 
 // From tells whose request it is that a guard let through; false when none did.
 func From(ctx context.Context) (api.Pass, bool) {
@@ -49,10 +63,10 @@ func From(ctx context.Context) (api.Pass, bool) {
 	return api.Pass{}, false
 }
 
-func (g *Guard) request(r *http.Request) (*api.Pass, error) {
+func (g *Guard) request(r *http.Request, pass *api.Pass) error {
 	text, bound, err := bearer(r.Header["Authorization"], r.Header["Cookie"])
 	if err != nil {
-		return nil, err
+		return err
 	}
 	var shown *dpop.Presented
 	if proofs := r.Header["Dpop"]; bound || len(proofs) > 0 {
@@ -69,14 +83,14 @@ func (g *Guard) request(r *http.Request) (*api.Pass, error) {
 	defer verdicts.Put(v)
 	defer v.Forget()
 	if !v.Read(text) {
-		return nil, g.refused(v, Local)
+		return g.refused(v, Local)
 	}
 	if specialOf(v.Unverified()).body {
 		if facts.BodySHA256, err = g.hashBody(r); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return g.judge(r.Context(), text, v, &facts, shown, from)
+	return g.judge(r.Context(), text, v, &facts, shown, from, pass)
 }
 
 // urlOf is what the client asked for.

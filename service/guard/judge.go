@@ -29,16 +29,20 @@ func (g *Guard) Gateway(ctx context.Context, text string, facts caveats.Request,
 	if !v.Read(text) {
 		return nil, g.refused(v, Local)
 	}
-	return g.judge(ctx, text, v, &facts, shown, nil)
+	pass := new(api.Pass)
+	if err := g.judge(ctx, text, v, &facts, shown, nil, pass); err != nil {
+		return nil, err
+	}
+	return pass, nil
 }
 
 // verdicts are used again; no text of one leaves but as a copy.
 var verdicts = sync.Pool{New: func() any { return new(verify.Verdict) }}
 
-// judge goes on with a token that v has read. r gives the address of the client
+// judge goes on with a token that v has read, and fills in pass. r gives the address of the client
 // when that is needed and the facts do not have it: for a caveat about it, and
 // for a question; nil gives none.
-func (g *Guard) judge(ctx context.Context, text string, v *verify.Verdict, facts *caveats.Request, shown *dpop.Presented, r *http.Request) (*api.Pass, error) {
+func (g *Guard) judge(ctx context.Context, text string, v *verify.Verdict, facts *caveats.Request, shown *dpop.Presented, r *http.Request, pass *api.Pass) error {
 	facts.Time, facts.Audience = g.o.Now(), g.o.Audience
 	t := v.Unverified()
 	special := specialOf(t)
@@ -46,7 +50,11 @@ func (g *Guard) judge(ctx context.Context, text string, v *verify.Verdict, facts
 		address(facts, r)
 	}
 	if special.authority {
-		return g.online(ctx, text, facts, special, shown)
+		online, err := g.online(ctx, text, facts, special, shown)
+		if err == nil {
+			*pass = *online
+		}
+		return err
 	}
 	if special.own {
 		// The server's own check may keep what it is given, for a cache of parsed
@@ -59,7 +67,7 @@ func (g *Guard) judge(ctx context.Context, text string, v *verify.Verdict, facts
 	p, how, refusal := g.prefix(ctx, h, text, t, facts, r)
 	if refusal != nil {
 		g.o.Observe(Observation{refusal.Code, how})
-		return nil, refusal
+		return refusal
 	}
 	if p.address {
 		address(facts, r)
@@ -73,15 +81,16 @@ func (g *Guard) judge(ctx context.Context, text string, v *verify.Verdict, facts
 		case errors.Is(err, dpop.ErrReplayed):
 			v.ProofReplayed(err)
 		case err != nil:
-			return nil, g.busy(err, how)
+			return g.busy(err, how)
 		}
 	}
 	if !v.Allowed() {
-		return nil, g.refused(v, how)
+		return g.refused(v, how)
 	}
 	g.o.Observe(Observation{v.Code, how})
 	who := p.covered.Identity() // in texts that stay: the verdict is used again
-	return &api.Pass{User: who.User, Username: p.username, Device: who.Device, Audience: g.o.Audience, Role: p.role, Expires: v.Expires}, nil
+	*pass = api.Pass{User: who.User, Username: p.username, Device: who.Device, Audience: g.o.Audience, Role: p.role, Expires: v.Expires}
+	return nil
 }
 
 // prefix is where the token's chain goes on from: what is known of it while the
