@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"database/sql"
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,10 +14,10 @@ import (
 	"macaroond/storage"
 )
 
-// A database of the first release, with something in every table, is brought up
-// to date and loses nothing.
-func TestMigrateFromTheFirst(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "db")
+// old is a database as a former release left it, with these rows.
+func old(t *testing.T, version int64, rows []rowsOf) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "db")
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -32,16 +33,32 @@ func TestMigrateFromTheFirst(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.UpTo(t.Context(), 1); err != nil {
+	if _, err := p.UpTo(t.Context(), version); err != nil {
 		t.Fatal(err)
 	}
+	for _, q := range rows {
+		if _, err := db.Exec(q.query, q.args...); err != nil {
+			t.Fatalf("%s: %v", q.query, err)
+		}
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+type rowsOf struct {
+	query string
+	args  []any
+}
+
+// A database of the first release, with something in every table, is brought up
+// to date and loses nothing.
+func TestMigrateFromTheFirst(t *testing.T) {
 	now := time.Now().UTC().Truncate(time.Millisecond)
 	until := now.Add(time.Hour)
 	key, branch, hash := [16]byte{1}, [16]byte{2}, [32]byte{3}
-	for _, q := range []struct {
-		query string
-		args  []any
-	}{
+	path := old(t, 1, []rowsOf{
 		{`UPDATE state SET generation = 'AAAAAAAAAAAAAAAAAAAAAA', sequence = 3, revision = 4, last_epoch = 5`, nil},
 		{`INSERT INTO users VALUES ('usr_AAAAAAAAAAAAAAAA', 'Alice', 'alice', 'phc', 'admin', ?, 0)`, []any{milli(now)}},
 		{`INSERT INTO recovery_codes VALUES ('usr_AAAAAAAAAAAAAAAA', ?)`, []any{hash[:]}},
@@ -54,14 +71,7 @@ func TestMigrateFromTheFirst(t *testing.T) {
 		},
 		{`INSERT INTO services VALUES ('svc_AAAAAAAAAAAAAAAA', 'photos', '["photos"]', '[]', '[]', '[]', ?)`, []any{milli(now)}},
 		{`INSERT INTO service_secrets VALUES ('svc_AAAAAAAAAAAAAAAA', 0, ?)`, []any{hash[:]}},
-	} {
-		if _, err := db.Exec(q.query, q.args...); err != nil {
-			t.Fatalf("%s: %v", q.query, err)
-		}
-	}
-	if err := db.Close(); err != nil {
-		t.Fatal(err)
-	}
+	})
 
 	s := openTest(t, path, Options{})
 	ctx := t.Context()
@@ -100,5 +110,46 @@ func TestMigrateFromTheFirst(t *testing.T) {
 	gone, err := s.RevokeDevices(ctx, storage.RevokeDevices{UserID: u.ID, DeviceID: d.ID, Reason: "owner"}, storage.Event{Time: now, Type: "device_revoked"})
 	if err != nil || len(gone) != 1 || gone[0].RootKeyID != key || gone[0].Seq != 4 {
 		t.Errorf("revoked %+v, %v", gone, err)
+	}
+}
+
+// What the second release knew of renewals and one-time tokens is known after it.
+func TestMigrateFromTheSecond(t *testing.T) {
+	begin := time.Now().UTC().Truncate(time.Second)
+	end := func(hours int) int64 { return milli(begin.Add(time.Duration(hours) * time.Hour)) }
+	key, point := [16]byte{1}, [32]byte{2}
+	path := old(t, 2, []rowsOf{
+		{`INSERT INTO users (id, name, name_key, password_hash, role, created_at, suspended_at) VALUES ('usr_AAAAAAAAAAAAAAAA', 'Alice', 'alice', 'phc', '', 1, 0)`, nil},
+		{`INSERT INTO epochs VALUES (1, x'00', 1, 1, ?)`, []any{end(2)}},
+		{`INSERT INTO root_keys VALUES (?, 'usr_AAAAAAAAAAAAAAAA', 1, ?)`, []any{key[:], end(2)}},
+		{`INSERT INTO devices (id, user_id, name, install_id, root_key_id, created_at, last_seen_at, revoked_at, revoked_reason, root_expires_at)
+			VALUES ('dev_AAAAAAAAAAAAAAAA', 'usr_AAAAAAAAAAAAAAAA', 'phone', '', ?, 1, 1, 0, '', ?)`, []any{key[:], end(2)}},
+		{`INSERT INTO renewals VALUES (?, ?, 1, ?, ?, 0)`, []any{key[:], end(1), end(2), milli(begin)}},
+		{`INSERT INTO accepted VALUES (?, ?)`, []any{point[:], end(1)}},
+	})
+	s, ctx := openTest(t, path, Options{}), t.Context()
+	in := storage.RenewDevice{
+		UserID: "usr_AAAAAAAAAAAAAAAA", DeviceID: "dev_AAAAAAAAAAAAAAAA", RootKeyID: key, Epoch: 1, ExpiresAt: begin.Add(time.Hour),
+		Signing: 1, RootTTL: 3 * time.Hour, Grace: time.Minute,
+	}
+	ev := storage.Event{Time: begin, Type: "renewed"}
+	again, err := s.RenewDevice(ctx, in, "renewal_theft", ev)
+	if err != nil || again.New || milli(again.ExpiresAt) != end(2) {
+		t.Errorf("the predecessor: %+v, %v", again, err)
+	}
+	in.ExpiresAt = again.ExpiresAt
+	next, err := s.RenewDevice(ctx, in, "renewal_theft", ev)
+	if err != nil || !next.New || milli(next.ExpiresAt) != end(3) {
+		t.Errorf("the latest: %+v, %v", next, err)
+	}
+	if d, err := s.Device(ctx, in.UserID, in.DeviceID); err != nil || !d.ExpiresAt.Equal(next.ExpiresAt) {
+		t.Errorf("the device: %+v, %v", d, err)
+	}
+	if err := s.Accept(ctx, []storage.AcceptedPoint{{Point: point, ExpiresAt: begin.Add(time.Hour)}}); !errors.Is(err, storage.ErrReplayed) {
+		t.Errorf("the point that was accepted: %v", err)
+	}
+	gone, err := s.Expire(ctx, storage.Expire{Now: begin.Add(90 * time.Minute), Limit: 10})
+	if err != nil || gone != (storage.Expired{Accepted: 1}) {
+		t.Errorf("expired %+v, %v", gone, err)
 	}
 }

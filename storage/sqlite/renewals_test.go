@@ -41,3 +41,21 @@ func TestRenewalsAreForgotten(t *testing.T) {
 		t.Errorf("%d rows, %v: want at most %d", rows, err, keptRenewals+1)
 	}
 }
+
+// A row speaks for all root macaroons from its own to its successor's, and for
+// none before the first row: those were forgotten.
+func TestChainOf(t *testing.T) {
+	c := chain{{expires: 10, next: 20}, {expires: 20, next: 30}, {expires: 30, next: 50}}
+	for from, want := range map[int64]int{9: -1, 10: 0, 19: 0, 20: 1, 29: 1, 30: 2, 49: 2, 50: -1, 51: -1} {
+		i, known := c.of(from)
+		if !known {
+			i = -1
+		}
+		if i != want {
+			t.Errorf("%d: row %d, want %d", from, i, want)
+		}
+	}
+	if _, known := (chain)(nil).of(10); known {
+		t.Error("without a row something is known")
+	}
+}

@@ -292,7 +292,11 @@ var renewing = []clause{
 		other := next
 		other.RootKeyID = key16(999)
 		k.used(other, 2*minute)
-		k.equal("long after", k.renew(r, 50*minute), next)
+		in := asks(r, r.epoch)
+		in.Seen = []storage.Sighting{other.sighting(2 * minute)}
+		got, err := k.present(in, T0.Add(50*minute))
+		k.must(err)
+		k.equal("long after", got.ExpiresAt, next.expires)
 	}},
 	{"predecessors that the table has forgotten are theft", func(k *kit) {
 		r := k.login()
@@ -435,6 +439,41 @@ var renewing = []clause{
 		late := k.renew(next, 80*minute)
 		k.equal("early", k.expire(storage.Expire{Now: next.expires.Add(storage.ClockSkew + time.Second), Limit: 10}), storage.Expired{})
 		k.equal("late", k.expire(storage.Expire{Now: late.expires.Add(storage.ClockSkew + time.Second), Limit: 10}), storage.Expired{RootKeys: 1, Devices: 1})
+	}},
+	{"of many that were renewed none goes, however few a call looks at", func(k *kit) {
+		e := k.epoch()
+		var live []root
+		for n := range 5 {
+			u := k.user(fmt.Sprint("user ", n))
+			in := k.asking(u, e.Number, "", T0)
+			in.RootKey.ExpiresAt = seconds(T0.Add(time.Duration(n+1) * minute))
+			d, _ := k.issue(in)
+			live = append(live, k.renew(root{d, e.Number, in.RootKey.ExpiresAt}, time.Duration(n+1)*minute-time.Second))
+		}
+		in := storage.Expire{Now: T0.Add(30 * minute), Limit: 2} // after the first root macaroons, before the second
+		for range 5 {
+			k.equal("expired", k.expire(in), storage.Expired{})
+		}
+		for _, r := range live {
+			d, err := k.s.Device(k.Context(), r.UserID, r.ID)
+			k.must(err)
+			k.equal("expiry", d.ExpiresAt, r.expires)
+			k.renew(r, 31*minute)
+		}
+	}},
+	{"suspending finds a root key whose first root macaroon has expired", func(k *kit) {
+		r := k.login()
+		next := k.renew(r, 50*minute)
+		replaced, _ := k.issue(k.asking(storage.User{ID: r.UserID}, r.epoch, "install", T0.Add(51*minute)))
+		gone, err := k.s.SuspendUser(k.Context(), r.UserID, event("user_suspended", T0.Add(70*minute)))
+		k.must(err)
+		k.equal("entries", len(gone), 1)
+		k.equal("the live device's", gone[0].RootKeyID, replaced.RootKeyID)
+		for _, entry := range k.list(0) {
+			if entry.RootKeyID == r.RootKeyID && entry.ExpiresAt.Before(next.expires.Add(storage.ClockSkew)) {
+				k.Fatalf("the entry goes at %s, before the last token of %s", entry.ExpiresAt, next.expires)
+			}
+		}
 	}},
 	{"an epoch stays while a root macaroon of it may live", func(k *kit) {
 		r := k.login()
