@@ -155,8 +155,11 @@ func advice(cmd *cobra.Command, err error) string {
 	if errors.As(err, &usage) {
 		return "See '" + cmd.CommandPath() + " --help'."
 	}
+	var later *client.DelayedError
 	var p *api.Problem
 	switch {
+	case errors.As(err, &later):
+		return "To have it at once, give your password (--password-file) or a recovery code (--code-file)."
 	case errors.Is(err, errNoLogin):
 		return "Log in first: macaroon login --server URL NAME"
 	case errors.Is(err, client.ErrUnreachable):

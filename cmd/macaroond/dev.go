@@ -17,16 +17,12 @@ import (
 
 // announce says where the service listens; with --dev also whom to log in as,
 // and what to try.
-func (a *authority) announce(ctx context.Context) error {
+func (a *authority) announce() {
 	url := a.url()
 	out := a.env.Stdout
 	if !a.cfg.dev {
 		fmt.Fprintf(out, "macaroond listens on %s\n", url)
-		return nil
-	}
-	password, err := a.demoUser(ctx)
-	if err != nil {
-		return err
+		return
 	}
 	fmt.Fprintf(out, `macaroond listens on %[1]s
 
@@ -38,8 +34,7 @@ Next, in another terminal:
   %[4]s attenuate --for 5m --audience photos --method GET --path '/photos/**' | %[4]s inspect
   %[4]s devices
 
-`, url, a.cfg.DataDir, password, holderCommand())
-	return nil
+`, url, a.cfg.DataDir, a.demo, holderCommand())
 }
 
 // demoUser makes the try-out user with a password of its own: no two

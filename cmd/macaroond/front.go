@@ -94,7 +94,7 @@ type serving struct {
 	collectors    []prometheus.Collector
 	hup           <-chan os.Signal
 	reload        func()       // at each hup
-	announce      func() error // when it serves
+	announce      func()       // when it serves
 	ending        func()       // at the end, before requests in progress are waited for; nil: nothing
 }
 
@@ -127,13 +127,7 @@ func (f *front) serve(ctx context.Context, s serving) error {
 	if metrics != nil {
 		wg.Go(func() { failed <- metrics.serve() })
 	}
-	if err := s.announce(); err != nil {
-		server.Close()
-		if metrics != nil {
-			metrics.Close()
-		}
-		return err
-	}
+	s.announce()
 
 	for {
 		select {

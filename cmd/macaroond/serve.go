@@ -39,6 +39,7 @@ type authority struct {
 	begun *config // what it was started with: some keys stay as they were until a restart
 	cfg   *config // what is in force
 	svc   *service.Service
+	demo  string // the try-out user's password, with --dev
 }
 
 func (e *env) serve(c *cobra.Command) (err error) {
@@ -101,6 +102,11 @@ func (e *env) serve(c *cobra.Command) (err error) {
 	a := &authority{front: front, cmd: c, env: e, begun: cfg, cfg: cfg, svc: svc}
 	if err := a.apply(cfg); err != nil {
 		return err
+	}
+	if cfg.dev { // before anybody is answered
+		if a.demo, err = a.demoUser(ctx); err != nil {
+			return err
+		}
 	}
 	return a.run(ctx, hup)
 }
@@ -216,6 +222,6 @@ func (a *authority) run(ctx context.Context, hup <-chan os.Signal) error {
 	wg.Go(func() { a.svc.Run(house) })
 	return a.serve(ctx, serving{
 		metricsListen: a.cfg.MetricsListen, collectors: a.svc.Metrics().Collectors(),
-		hup: hup, reload: a.reload, ending: a.svc.EndWaits, announce: func() error { return a.announce(ctx) },
+		hup: hup, reload: a.reload, ending: a.svc.EndWaits, announce: a.announce,
 	})
 }
