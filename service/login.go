@@ -35,17 +35,8 @@ func (s *Service) Login(ctx context.Context, in api.LoginIn, src Source) (api.Gr
 	if err := checkAudience(in.Audience); err != nil {
 		return api.Grant{}, err
 	}
-	device, err := deviceOf(in.Device)
+	device, key, fail, err := s.begin(ctx, in.Username, in.Device, src)
 	if err != nil {
-		return api.Grant{}, err
-	}
-	key, err := soughtName(in.Username)
-	if err != nil {
-		return api.Grant{}, err
-	}
-	fail, err := s.tryLogin(ctx, key, device.InstallID, src)
-	if err != nil {
-		s.metrics.logins.WithLabelValues("limited").Inc()
 		return api.Grant{}, err
 	}
 	if s.hasher.full() {
@@ -174,21 +165,28 @@ func (s *Service) Signup(ctx context.Context, in api.SignupIn, src Source) (api.
 	return grant, nil
 }
 
+// begin is how every attempt to log in begins: whose, from which device, and
+// whether one more is allowed. fail counts it as failed.
+func (s *Service) begin(ctx context.Context, username string, from api.DeviceIn, src Source) (device storage.Device, key string, fail func(), err error) {
+	if device, err = deviceOf(from); err != nil {
+		return device, "", nil, err
+	}
+	if key, err = soughtName(username); err != nil {
+		return device, "", nil, err
+	}
+	if fail, err = s.tryLogin(ctx, key, device.InstallID, src); err != nil {
+		s.metrics.logins.WithLabelValues("limited").Inc()
+	}
+	return device, key, fail, err
+}
+
 // Recover takes a one-time recovery code instead of a password. All the user's
 // other devices are revoked.
 func (s *Service) Recover(ctx context.Context, in api.RecoverIn, src Source) (api.Grant, error) {
 	if err := s.checkMode(in.Mode); err != nil {
 		return api.Grant{}, err
 	}
-	device, err := deviceOf(in.Device)
-	if err != nil {
-		return api.Grant{}, err
-	}
-	key, err := soughtName(in.Username)
-	if err != nil {
-		return api.Grant{}, err
-	}
-	fail, err := s.tryLogin(ctx, key, device.InstallID, src)
+	device, key, fail, err := s.begin(ctx, in.Username, in.Device, src)
 	if err != nil {
 		return api.Grant{}, err
 	}

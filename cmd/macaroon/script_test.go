@@ -2,22 +2,19 @@ package main
 
 import (
 	"bufio"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"macaroond/cmd/internal/script"
 	"macaroond/service/api"
 	"macaroond/service/client"
 	"macaroond/service/token"
@@ -58,56 +55,18 @@ func buildServer() (string, error) {
 // TestScripts runs testdata/script. The scripts start the real macaroon, as a
 // process of its own, and the real macaroond, which is built here.
 func TestScripts(t *testing.T) {
-	const dir = "testdata/script"
-	scripts, err := filepath.Glob(filepath.Join(dir, "*.txtar"))
-	if err != nil || len(scripts) == 0 {
-		t.Fatalf("no scripts in %s: %v", dir, err)
+	setup := func(env *testscript.Env) {
+		env.Setenv("XDG_CONFIG_HOME", filepath.Join(env.WorkDir, "config"))
+		env.Setenv("STORE", filepath.Join(env.WorkDir, "config", "macaroon", storeFile))
+		env.Setenv("MACAROON_SERVER", "")
 	}
-	testscript.Run(t, testscript.Params{
-		Dir:                 dir,
-		RequireExplicitExec: true,
-		RequireUniqueNames:  true,
-		Setup: func(env *testscript.Env) error {
-			env.Setenv("HOME", env.WorkDir)
-			env.Setenv("XDG_CONFIG_HOME", filepath.Join(env.WorkDir, "config"))
-			env.Setenv("STORE", filepath.Join(env.WorkDir, "config", "macaroon", storeFile))
-			env.Setenv("MACAROON_SERVER", "")
-			env.Setenv("GORACE", "atexit_sleep_ms=10") // with -race each macaroon would end a second late
-			return nil
-		},
-		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"exits":     exits,
-			"mint":      mint,
-			"keep":      keep,
-			"authority": authority,
-			"macaroond": macaroond,
-			"member":    member,
-			"nobody":    nobody,
-		},
+	script.Run(t, setup, map[string]script.Command{
+		"mint":      mint,
+		"keep":      keep,
+		"authority": authority,
+		"macaroond": macaroond,
+		"nobody":    nobody,
 	})
-}
-
-// exits CODE PROGRAM ARG… runs a program that must end with the code.
-func exits(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: exits CODE PROGRAM ARG…")
-	}
-	want, err := strconv.Atoi(args[0])
-	ts.Check(err)
-	err = ts.Exec(args[1], args[2:]...)
-	got := 0
-	var status *exec.ExitError
-	if errors.As(err, &status) {
-		got = status.ExitCode()
-		if ws, ok := status.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
-			got = 128 + int(ws.Signal())
-		}
-	} else {
-		ts.Check(err)
-	}
-	if got != want {
-		ts.Fatalf("exit code %d, want %d\nstdout: %s\nstderr: %s", got, want, ts.ReadFile("stdout"), ts.ReadFile("stderr"))
-	}
 }
 
 // mint FILE LIFETIME makes a bare root of no authority in the world.
@@ -180,33 +139,6 @@ func macaroond(ts *testscript.TestScript, neg bool, args []string) {
 	if err := ts.Exec(program, args...); (err != nil) != neg {
 		ts.Fatalf("macaroond: %v", err)
 	}
-}
-
-// member VARIABLE FILE PATH sets a variable to a member of the JSON in FILE;
-// numbers in PATH (a.0.b) index arrays.
-func member(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 3 {
-		ts.Fatalf("usage: member VARIABLE FILE PATH")
-	}
-	var v any
-	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[1])), &v))
-	for key := range strings.SplitSeq(args[2], ".") {
-		switch in := v.(type) {
-		case map[string]any:
-			v = in[key]
-		case []any:
-			i, err := strconv.Atoi(key)
-			ts.Check(err)
-			if i >= len(in) {
-				ts.Fatalf("%s: no element %d", args[1], i)
-			}
-			v = in[i]
-		}
-	}
-	if v == nil {
-		ts.Fatalf("%s: no member %s", args[1], args[2])
-	}
-	ts.Setenv(args[0], fmt.Sprint(v))
 }
 
 // nobody VARIABLE sets a variable to a URL where nobody listens.

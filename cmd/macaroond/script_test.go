@@ -4,16 +4,13 @@ import (
 	"bufio"
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -21,6 +18,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"macaroond/cmd/internal/script"
 	"macaroond/service/api"
 	"macaroond/service/client"
 )
@@ -32,53 +30,19 @@ func TestMain(m *testing.M) {
 // TestScripts runs testdata/script: the real macaroond, each in a process of
 // its own.
 func TestScripts(t *testing.T) {
-	const dir = "testdata/script"
-	scripts, err := filepath.Glob(filepath.Join(dir, "*.txtar"))
-	if err != nil || len(scripts) == 0 {
-		t.Fatalf("no scripts in %s: %v", dir, err)
+	setup := func(env *testscript.Env) {
+		env.Setenv("D", filepath.Join(env.WorkDir, "data"))
+		env.Values[background{}] = &background{}
 	}
-	testscript.Run(t, testscript.Params{
-		Dir:                 dir,
-		RequireExplicitExec: true,
-		RequireUniqueNames:  true,
-		Setup: func(env *testscript.Env) error {
-			env.Setenv("HOME", env.WorkDir)
-			env.Setenv("D", filepath.Join(env.WorkDir, "data"))
-			env.Values[background{}] = &background{}
-			env.Setenv("GORACE", "atexit_sleep_ms=10") // with -race each macaroond would end a second late
-			return nil
-		},
-		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"answers": answers,
-			"asks":    asks,
-			"edge":    startEdge,
-			"edit":    edit,
-			"exits":   exits,
-			"login":   login,
-			"member":  member,
-			"server":  server,
-			"stop":    stop,
-		},
+	script.Run(t, setup, map[string]script.Command{
+		"answers": answers,
+		"asks":    asks,
+		"edge":    startEdge,
+		"edit":    edit,
+		"login":   login,
+		"server":  server,
+		"stop":    stop,
 	})
-}
-
-// exits CODE PROGRAM ARG… runs a program that must end with the code.
-func exits(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: exits CODE PROGRAM ARG…")
-	}
-	want, err := strconv.Atoi(args[0])
-	ts.Check(err)
-	err = ts.Exec(args[1], args[2:]...)
-	got := 0
-	if status, ok := errors.AsType[*exec.ExitError](err); ok {
-		got = status.ExitCode()
-	} else {
-		ts.Check(err)
-	}
-	if got != want {
-		ts.Fatalf("exit code %d, want %d\nstdout: %s\nstderr: %s", got, want, ts.ReadFile("stdout"), ts.ReadFile("stderr"))
-	}
 }
 
 // background is the script's server, in the script's values.
@@ -232,33 +196,4 @@ func edit(ts *testscript.TestScript, neg bool, args []string) {
 	if n, err := res.RowsAffected(); err != nil || n == 0 {
 		ts.Fatalf("%s: changed %d rows, %v", args[0], n, err)
 	}
-}
-
-// member VARIABLE FILE PATH sets a variable to a member of the JSON in FILE;
-// numbers in PATH (a.0.b) index arrays.
-func member(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 3 {
-		ts.Fatalf("usage: member VARIABLE FILE PATH")
-	}
-	var v any
-	dec := json.NewDecoder(strings.NewReader(ts.ReadFile(args[1])))
-	dec.UseNumber()
-	ts.Check(dec.Decode(&v))
-	for key := range strings.SplitSeq(args[2], ".") {
-		switch in := v.(type) {
-		case map[string]any:
-			v = in[key]
-		case []any:
-			i, err := strconv.Atoi(key)
-			ts.Check(err)
-			if i >= len(in) {
-				ts.Fatalf("%s: no element %d", args[1], i)
-			}
-			v = in[i]
-		}
-	}
-	if v == nil {
-		ts.Fatalf("%s: no member %s", args[1], args[2])
-	}
-	ts.Setenv(args[0], fmt.Sprint(v))
 }

@@ -95,7 +95,7 @@ func TestDamaged(t *testing.T) {
 	got := ""
 	for deadline := time.Now().Add(patience); got != api.CodeStale && time.Now().Before(deadline); {
 		if got = s.answer(root); got != api.CodeStale && got != api.CodeUnavailable {
-			t.Fatalf("%s from a database that is not there", got)
+			t.Fatalf("%s from a database that is not there\n%s", got, s.log)
 		}
 	}
 	if got != api.CodeStale {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"syscall"
 
 	"macaroond/storage"
@@ -65,6 +66,11 @@ func fault(ctx context.Context, err error) error {
 		return unavailable(reasonMemory, err)
 	case lib.SQLITE_INTERRUPT, lib.SQLITE_ABORT:
 		return unavailable(reasonLost, err)
+	case lib.SQLITE_ERROR:
+		// An empty file is a good database without tables. It has no code of its own.
+		if strings.Contains(se.Error(), "no such table") {
+			return unavailable(reasonNotOurs, err)
+		}
 	}
 	// Constraints, syntax, misuse: a bug here or in the caller.
 	return fmt.Errorf("storage/sqlite: %w", err)

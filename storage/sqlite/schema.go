@@ -23,7 +23,7 @@ func (s *Store) migrate(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	db, err := sql.Open("sqlite", s.dsn("rw", writePragmas)) // connects when it is needed
+	db, err := sql.Open("sqlite", s.dsn("rw", openPragmas)) // connects when it is needed
 	if err != nil {
 		return err
 	}
@@ -44,7 +44,7 @@ func (s *Store) migrate(ctx context.Context) (err error) {
 		return &storage.NewerSchemaError{Have: have, Know: know}
 	}
 	if have == know {
-		return nil
+		return fault(ctx, db.PingContext(ctx)) // a backup is in another mode
 	}
 	// Another process may be creating the same database: whoever comes second
 	// fails on what the first one made, and finds it done.

@@ -105,10 +105,12 @@ var (
 	anyPragmas   = []string{"foreign_keys(1)", "synchronous(FULL)", "trusted_schema(0)", "cell_size_check(1)"}
 	readPragmas  = append([]string{"query_only(1)"}, anyPragmas...)
 	writePragmas = append([]string{
-		"journal_mode(WAL)",
 		"journal_size_limit(67108864)", // a WAL that grew during a backup shrinks again
 		"secure_delete(1)",             // an erased secret is overwritten, not only unlinked
 	}, anyPragmas...)
+	// The file keeps its mode, so it is set once, while opening: on a file that has
+	// become empty it would begin a new database.
+	openPragmas = append([]string{"journal_mode(WAL)"}, writePragmas...)
 )
 
 func (s *Store) dsn(mode string, pragmas []string) string {

@@ -254,3 +254,34 @@ func TestCommitFails(t *testing.T) {
 	}
 	appendOne(t, s)
 }
+
+// A file that somebody empties under a running process is not made a new
+// database: once its connection is gone the writer can do nothing, nobody can
+// read, and the file stays as it is.
+func TestEmptied(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "db")
+	s := openTest(t, path, Options{})
+	_, err := revoke(t.Context(), s, 1)
+	must(t, err)
+	must(t, os.Truncate(path, 0))
+	must(t, os.Truncate(path+"-wal", 0))
+	trouble := errors.New("trouble")
+	err = s.w.doPlain(t.Context(), func(*tx) error { return trouble }, func(error) bool { return false })
+	if !errors.Is(err, trouble) {
+		t.Fatal(err)
+	}
+	for n := range uint64(5) {
+		var unavailable *storage.UnavailableError
+		if _, err := revoke(t.Context(), s, n+2); !errors.As(err, &unavailable) {
+			t.Errorf("change %d: %v", n, err)
+		}
+		if _, err := s.Users(t.Context(), "", 10); !errors.As(err, &unavailable) {
+			t.Errorf("reading %d: %v", n, err)
+		}
+	}
+	info, err := os.Stat(path)
+	must(t, err)
+	if info.Size() != 0 {
+		t.Errorf("the file has %d bytes", info.Size())
+	}
+}
