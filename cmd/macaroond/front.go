@@ -93,9 +93,9 @@ type serving struct {
 	metricsListen string // empty: none
 	collectors    []prometheus.Collector
 	hup           <-chan os.Signal
-	reload        func()       // at each hup
-	announce      func()       // when it serves
-	ending        func()       // at the end, before requests in progress are waited for; nil: nothing
+	reload        func() // at each hup
+	announce      func() // when it serves
+	ending        func() // at the end, before requests in progress are waited for; nil: nothing
 }
 
 // serve serves what is in swap until ctx ends, and finishes requests in progress.

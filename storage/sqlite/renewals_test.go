@@ -55,7 +55,7 @@ func TestChainOf(t *testing.T) {
 			t.Errorf("%d: row %d, want %d", from, i, want)
 		}
 	}
-	if _, known := (chain)(nil).of(10); known {
+	if _, known := chain(nil).of(10); known {
 		t.Error("without a row something is known")
 	}
 }
