@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -83,6 +84,7 @@ func (e *env) serve(c *cobra.Command) (err error) {
 		}
 	}
 
+	shareProcessors(cfg.HashPool)
 	begin := time.Now()
 	store, err := sqlite.Open(ctx, cfg.databasePath(), sqlite.Options{})
 	if err != nil {
@@ -109,6 +111,16 @@ func (e *env) serve(c *cobra.Command) (err error) {
 		}
 	}
 	return a.run(ctx, hup)
+}
+
+// shareProcessors gives password hashing processors of its own, which the kernel
+// shares among the cores by the millisecond. A hash takes tens of them, and Go
+// lets a goroutine have its processor for ten before another gets a turn: with as
+// many hashes as processors every other request would wait for that.
+func shareProcessors(hashes int) {
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + min(hashes, runtime.NumCPU()))
+	}
 }
 
 // checkServe refuses what only a server cannot work with, before anything is
