@@ -17,12 +17,12 @@ func (s *Store) Expire(ctx context.Context, in storage.Expire) (storage.Expired,
 		now, skewed := milli(in.Now), milli(in.Now.Add(-storage.ClockSkew))
 		var out storage.Expired
 		var renewals int // not counted: they go with their key
-		// What renewals know better is written into the keys that would go else:
-		// an epoch goes when no key is of it any more.
+		// What renewals know better of a living key is written into it, for an
+		// epoch goes when no key is of it any more. (A dead one's may be gone.)
 		if _, err := t.exec(`UPDATE root_keys SET (epoch, expires_at) =
 			(SELECT next_epoch, next_expires_at FROM renewals WHERE root_key_id = id ORDER BY renewals.expires_at DESC LIMIT 1)
-			WHERE id IN (SELECT id FROM root_keys WHERE expires_at < ? ORDER BY expires_at, id LIMIT ?)
-			AND EXISTS (SELECT 1 FROM renewals WHERE root_key_id = id)`, skewed, in.Limit); err != nil {
+			WHERE id IN (SELECT id FROM root_keys WHERE expires_at < ?1 ORDER BY expires_at, id LIMIT ?2)
+			AND EXISTS (SELECT 1 FROM renewals WHERE root_key_id = id AND next_expires_at >= ?1)`, skewed, in.Limit); err != nil {
 			return storage.Expired{}, err
 		}
 		// An entry's expiry has the skew in it. A key goes after its device, an

@@ -461,6 +461,28 @@ var renewing = []clause{
 			k.renew(r, 31*minute)
 		}
 	}},
+	{"all of many that were renewed go, a few a call, and their epochs after them", func(k *kit) {
+		e := k.epoch()
+		var all []root
+		for n := range 5 {
+			in := k.asking(k.user(fmt.Sprint("user ", n)), e.Number, "", T0)
+			in.RootKey.ExpiresAt = seconds(T0.Add(time.Duration(n)*2*time.Hour + minute)) // after the end of the ones before
+			d, _ := k.issue(in)
+			all = append(all, root{d, e.Number, in.RootKey.ExpiresAt})
+		}
+		second := k.epoch()
+		for n, r := range all {
+			_, err := k.present(asks(r, second.Number), T0.Add(time.Duration(n)*2*time.Hour))
+			k.must(err)
+		}
+		k.epoch()
+		var gone storage.Expired
+		for range 20 {
+			some := k.expire(storage.Expire{Now: T0.Add(24 * time.Hour), Limit: 1})
+			gone.Devices, gone.RootKeys, gone.Epochs = gone.Devices+some.Devices, gone.RootKeys+some.RootKeys, gone.Epochs+some.Epochs
+		}
+		k.equal("expired", gone, storage.Expired{Devices: 5, RootKeys: 5, Epochs: 2})
+	}},
 	{"suspending finds a root key whose first root macaroon has expired", func(k *kit) {
 		r := k.login()
 		next := k.renew(r, 50*minute)
