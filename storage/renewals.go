@@ -65,7 +65,8 @@ type Renewals interface {
 	// backup was restored with its tokens kept), gets a new successor, which is
 	// the latest from then on. Its expiry is the device's TTL from ev.Time
 	// (whole seconds, rounded up), at least a second after the presented one's,
-	// and never beyond SessionMax. Presenting a root macaroon is using it.
+	// and never beyond SessionMax. Presenting a root macaroon is using it; a later
+	// one than the table knows says that those before it were used, too.
 	// A predecessor gets the successor that it got before, changing nothing, until
 	// that has been seen in use and the grace has passed since: then it is
 	// theft, and the device is revoked (reason "theft"). A predecessor that the

@@ -428,6 +428,14 @@ var renewing = []clause{
 		k.equal("what was lost between the two", k.renew(between, 31*minute-time.Millisecond), lost)
 		k.theft(between, 31*minute)
 	}},
+	{"what a lost history has renewed was in use there", func(k *kit) {
+		known := k.login()
+		next := k.renew(known, minute)
+		lost := root{known.Device, known.epoch, next.expires.Add(5 * minute)}
+		k.renew(lost, 10*minute)
+		k.equal("in the grace", k.renew(known, 11*minute-time.Millisecond), next)
+		k.theft(known, 11*minute)
+	}},
 	{"honest holders are never taken for thieves, whatever is lost", func(k *kit) {
 		for seed := range uint64(8) {
 			k.honest(rand.New(rand.NewPCG(seed, 7)))
