@@ -10,7 +10,7 @@ import (
 )
 
 // keyExpires is the expiry of the latest root macaroon under a root key k.
-const keyExpires = `COALESCE((SELECT next_expires_at FROM renewals WHERE root_key_id = k.id ORDER BY expires_at DESC LIMIT 1), k.expires_at)`
+const keyExpires = `COALESCE((SELECT next_expires_at FROM renewals WHERE root_key_id = k.id ORDER BY expires_at DESC LIMIT 1), k.known_until)`
 
 const selectDevices = `SELECT d.id, d.user_id, d.name, d.install_id, d.root_key_id, d.created_at, d.last_seen_at, ` + keyExpires + `, d.revoked_at, d.revoked_reason,
 	d.ttl, d.started_at, d.proved_at
@@ -90,7 +90,7 @@ func (t *tx) issue(in storage.IssueDevice, ev storage.Event) (issued, error) {
 	if err != nil {
 		return none, err
 	}
-	if _, err := t.exec(`INSERT INTO root_keys (id, user_id, epoch, expires_at) VALUES (?, ?, ?, ?)`,
+	if _, err := t.exec(`INSERT INTO root_keys (id, user_id, epoch, known_until) VALUES (?, ?, ?, ?)`,
 		in.RootKey.ID[:], in.UserID, in.RootKey.Epoch, milli(in.RootKey.ExpiresAt)); err != nil {
 		return none, err
 	}

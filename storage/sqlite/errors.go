@@ -67,8 +67,9 @@ func fault(ctx context.Context, err error) error {
 	case lib.SQLITE_INTERRUPT, lib.SQLITE_ABORT:
 		return unavailable(reasonLost, err)
 	case lib.SQLITE_ERROR:
-		// An empty file is a good database without tables. It has no code of its own.
-		if strings.Contains(se.Error(), "no such table") {
+		// An empty file is a good database without tables, and a later release's may
+		// lack a column. Neither has a code of its own.
+		if strings.Contains(se.Error(), "no such table") || strings.Contains(se.Error(), "no such column") {
 			return unavailable(reasonNotOurs, err)
 		}
 	}

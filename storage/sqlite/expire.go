@@ -19,15 +19,15 @@ func (s *Store) Expire(ctx context.Context, in storage.Expire) (storage.Expired,
 		var renewals int // not counted: they go with their key
 		// What renewals know better of a living key is written into it, for an
 		// epoch goes when no key is of it any more. (A dead one's may be gone.)
-		if _, err := t.exec(`UPDATE root_keys SET (epoch, expires_at) =
-			(SELECT next_epoch, next_expires_at FROM renewals WHERE root_key_id = id ORDER BY renewals.expires_at DESC LIMIT 1)
-			WHERE id IN (SELECT id FROM root_keys WHERE expires_at < ?1 ORDER BY expires_at, id LIMIT ?2)
+		if _, err := t.exec(`UPDATE root_keys SET (epoch, known_until) =
+			(SELECT next_epoch, next_expires_at FROM renewals WHERE root_key_id = id ORDER BY expires_at DESC LIMIT 1)
+			WHERE id IN (SELECT id FROM root_keys WHERE known_until < ?1 ORDER BY known_until, id LIMIT ?2)
 			AND EXISTS (SELECT 1 FROM renewals WHERE root_key_id = id AND next_expires_at >= ?1)`, skewed, in.Limit); err != nil {
 			return storage.Expired{}, err
 		}
 		// An entry's expiry has the skew in it. A key goes after its device, an
 		// epoch after its keys.
-		const keys = `(SELECT id FROM root_keys k WHERE expires_at < ?1 AND ` + keyExpires + ` < ?1 ORDER BY expires_at, id LIMIT ?2)`
+		const keys = `(SELECT id FROM root_keys k WHERE known_until < ?1 AND ` + keyExpires + ` < ?1 ORDER BY known_until, id LIMIT ?2)`
 		for _, step := range []struct {
 			count *int
 			query string

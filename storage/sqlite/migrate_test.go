@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -151,5 +152,46 @@ func TestMigrateFromTheSecond(t *testing.T) {
 	gone, err := s.Expire(ctx, storage.Expire{Now: begin.Add(90 * time.Minute), Limit: 10})
 	if err != nil || gone != (storage.Expired{Accepted: 1}) {
 		t.Errorf("expired %+v, %v", gone, err)
+	}
+}
+
+// Where a successor had died with its epoch, and nobody had used it, the second
+// release wrote its replacement behind it. That must not look like its use: the
+// holder whose answer was lost would be taken for a thief.
+func TestMigrateDeadSuccessors(t *testing.T) {
+	begin := time.Now().UTC().Truncate(time.Second)
+	end := func(hours int) int64 { return milli(begin.Add(time.Duration(hours) * time.Hour)) }
+	key := [16]byte{1}
+	path := old(t, 2, []rowsOf{
+		{`INSERT INTO users (id, name, name_key, password_hash, role, created_at, suspended_at) VALUES ('usr_AAAAAAAAAAAAAAAA', 'Alice', 'alice', 'phc', '', 1, 0)`, nil},
+		{`INSERT INTO epochs VALUES (1, x'00', 2, 1, ?), (2, x'', 3, 1, ?), (3, x'00', 1, 1, ?)`, []any{end(1), end(2), end(6)}},
+		{`INSERT INTO root_keys VALUES (?, 'usr_AAAAAAAAAAAAAAAA', 3, ?)`, []any{key[:], end(6)}},
+		{`INSERT INTO devices (id, user_id, name, install_id, root_key_id, created_at, last_seen_at, revoked_at, revoked_reason, root_expires_at)
+			VALUES ('dev_AAAAAAAAAAAAAAAA', 'usr_AAAAAAAAAAAAAAAA', 'phone', '', ?, 1, 1, 0, '', ?)`, []any{key[:], end(6)}},
+		// An old one was renewed and its successor used; that one's two successors died unused, and the third lives.
+		{`INSERT INTO renewals VALUES (?1, ?2, 1, ?3, ?7, ?7), (?1, ?3, 2, ?4, ?8, 0), (?1, ?4, 2, ?5, ?8, 0), (?1, ?5, 3, ?6, ?8, 0)`,
+			[]any{key[:], end(0), end(1), end(2), end(3), end(6), milli(begin) - 9, milli(begin)}},
+	})
+	s, ctx := openTest(t, path, Options{}), t.Context()
+	rows, err := list(s.reader(ctx), scanRenewal, `SELECT expires_at, next_epoch, next_expires_at, renewed_at, next_seen_at FROM renewals ORDER BY expires_at`)
+	want := []renewal{{end(0), 1, end(1), milli(begin) - 9, milli(begin) - 9}, {end(1), 3, end(6), milli(begin), 0}}
+	if err != nil || !slices.Equal(rows, want) {
+		t.Errorf("%v, %v: want %v", rows, err, want)
+	}
+	out, err := s.RenewDevice(ctx, storage.RenewDevice{
+		UserID: "usr_AAAAAAAAAAAAAAAA", DeviceID: "dev_AAAAAAAAAAAAAAAA", RootKeyID: key, Epoch: 1, ExpiresAt: begin.Add(time.Hour),
+		Signing: 3, RootTTL: 3 * time.Hour,
+	}, "renewal_theft", storage.Event{Time: begin.Add(10 * time.Minute), Type: "renewed"})
+	if err != nil || out.Theft || milli(out.ExpiresAt) != end(6) || out.Epoch != 3 {
+		t.Errorf("the holder whose answer was lost: %+v, %v", out, err)
+	}
+	// A process of the second release that still runs can delete nothing: to it a
+	// key that was renewed since is expired.
+	err = s.w.do(ctx, func(t *tx) error {
+		_, err := t.exec(`DELETE FROM devices WHERE root_key_id IN (SELECT id FROM root_keys WHERE expires_at < ? ORDER BY expires_at, id LIMIT ?)`, end(9), 10)
+		return err
+	})
+	if _, ok := errors.AsType[*storage.UnavailableError](err); !ok {
+		t.Errorf("the former release's janitor: %v", err)
 	}
 }

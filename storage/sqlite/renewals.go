@@ -71,13 +71,13 @@ func (t *tx) renew(in storage.RenewDevice, theft string, ev storage.Event) (stor
 		switch found {
 		case givenAlive:
 			out.Epoch, out.ExpiresAt = r.epoch, fromMilli(r.next)
-			return out, nil
+			return out, t.seeAll(in.Seen, r)
 		case givenStolen:
 			out.Theft = true
 			out.Revoked, err = t.stolen(in, theft, ev)
 			return out, err
 		}
-		row.expires, who.dead = r.expires, true
+		row.expires, row.renewed, who.dead = r.expires, r.renewed, true // the row before it counts from then
 	case from > latest: // the table is older than the token: a renewal in a history that was lost
 		who.lost = &renewal{latest, in.Epoch, from, milli(ev.Time), milli(ev.Time)}
 	}
@@ -307,15 +307,34 @@ func (s *Store) TouchDevices(ctx context.Context, seen []storage.Sighting) error
 			if _, err := t.exec(`UPDATE devices SET last_seen_at = ? WHERE id = ? AND revoked_at = 0 AND last_seen_at < ?`, at, v.DeviceID, at); err != nil {
 				return err
 			}
-			if v.First.IsZero() {
-				continue
-			}
-			first := milli(v.First)
-			if _, err := t.exec(`UPDATE renewals SET next_seen_at = ? WHERE root_key_id = ? AND next_expires_at = ? AND (next_seen_at = 0 OR next_seen_at > ?)`,
-				first, v.RootKeyID[:], milli(v.ExpiresAt), first); err != nil {
+			if err := t.see(v); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
+}
+
+// seeAll notes what is news about the successor of a row: it decides what its
+// predecessor gets, so it must not be forgotten with the process.
+func (t *tx) seeAll(seen []storage.Sighting, r renewal) error {
+	for _, v := range seen {
+		if milli(v.ExpiresAt) == r.next && (r.seen == 0 || milli(v.First) < r.seen) {
+			if err := t.see(v); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// see notes the first use of a successor.
+func (t *tx) see(v storage.Sighting) error {
+	if v.First.IsZero() {
+		return nil
+	}
+	first := milli(v.First)
+	_, err := t.exec(`UPDATE renewals SET next_seen_at = ? WHERE root_key_id = ? AND next_expires_at = ? AND (next_seen_at = 0 OR next_seen_at > ?)`,
+		first, v.RootKeyID[:], milli(v.ExpiresAt), first)
+	return err
 }

@@ -76,7 +76,7 @@ func (t *tx) removeSecret(out []storage.Revocation, v storage.ServiceSecret, unt
 	if _, err := t.exec(`DELETE FROM service_secrets WHERE id = ?`, v.ID); err != nil {
 		return nil, err
 	}
-	keys, err := list(t, scanRootKey, `SELECT id, epoch, expires_at FROM root_keys WHERE id = ?`, v.RootKeyID[:])
+	keys, err := list(t, scanRootKey, `SELECT id, epoch, known_until FROM root_keys WHERE id = ?`, v.RootKeyID[:])
 	if err != nil {
 		return nil, err
 	}
@@ -143,9 +143,9 @@ func (s *Store) MintService(ctx context.Context, in storage.MintService, ev stor
 			return storage.ErrEpochNotSigning
 		}
 		expires := milli(in.ExpiresAt)
-		if _, err := t.exec(`INSERT INTO root_keys (id, user_id, epoch, expires_at) VALUES (?, ?, ?, ?)
+		if _, err := t.exec(`INSERT INTO root_keys (id, user_id, epoch, known_until) VALUES (?, ?, ?, ?)
 			ON CONFLICT (id) DO UPDATE SET epoch = excluded.epoch,
-				expires_at = CASE WHEN excluded.expires_at > root_keys.expires_at THEN excluded.expires_at ELSE root_keys.expires_at END`,
+				known_until = CASE WHEN excluded.known_until > root_keys.known_until THEN excluded.known_until ELSE root_keys.known_until END`,
 			v.RootKeyID[:], in.ServiceID, in.Epoch, expires); err != nil {
 			return err
 		}

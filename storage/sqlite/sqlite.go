@@ -169,17 +169,10 @@ func createFile(path string) error {
 	return nil
 }
 
-// begin checks what the pragmas could not promise, that the database can be
-// written, and names the history of a new one.
+// begin checks that the database can be written, and names the history of a new
+// one.
 func (s *Store) begin(ctx context.Context) error {
 	return s.w.do(ctx, func(t *tx) error {
-		mode, err := one(t, func(r scanner) (mode string, err error) { return mode, r.Scan(&mode) }, `PRAGMA journal_mode`)
-		if err != nil {
-			return err
-		}
-		if mode != "wal" {
-			return unavailable(reasonNoWAL, nil)
-		}
 		if _, err := t.exec(`UPDATE state SET id = 1 WHERE id = 1`); err != nil {
 			return err
 		}

@@ -285,3 +285,22 @@ func TestEmptied(t *testing.T) {
 		t.Errorf("the file has %d bytes", info.Size())
 	}
 }
+
+// A backup that somebody puts in the place of the file under a running process
+// has no write-ahead log: nothing is acknowledged that a power failure could take
+// back.
+func TestReplaced(t *testing.T) {
+	path, copied := filepath.Join(t.TempDir(), "db"), filepath.Join(t.TempDir(), "backup")
+	s := openTest(t, path, Options{})
+	must(t, s.Backup(t.Context(), copied))
+	must(t, os.Rename(copied, path))
+	must(t, os.Remove(path+"-wal"))
+	must(t, os.Remove(path+"-shm"))
+	trouble := errors.New("trouble")
+	err := s.w.doPlain(t.Context(), func(*tx) error { return trouble }, func(error) bool { return false })
+	if !errors.Is(err, trouble) {
+		t.Fatal(err)
+	}
+	_, err = revoke(t.Context(), s, 1)
+	wantUnavailable(t, err, reasonNotOurs)
+}

@@ -33,7 +33,8 @@ type writer struct {
 	gate   sync.RWMutex // held for reading while sending to queue
 	closed bool
 
-	conn *conn // nil after trouble: the next group opens a new one
+	conn   *conn // nil after trouble: the next group opens a new one
+	wasWAL bool
 }
 
 // job is one queued change. run may be called twice, when a neighbour
@@ -269,6 +270,10 @@ func (w *writer) begin() (*tx, error) {
 			return nil, fault(w.ctx, err)
 		}
 		w.conn = conn
+		if err := w.checkMode(); err != nil {
+			w.abort()
+			return nil, err
+		}
 	}
 	t := &tx{w: w}
 	if _, err := t.exec(`BEGIN IMMEDIATE`); err != nil {
@@ -280,6 +285,24 @@ func (w *writer) begin() (*tx, error) {
 		return nil, err
 	}
 	return t, nil
+}
+
+// checkMode looks at what no pragma of a connection can promise: without a
+// write-ahead log a commit could be lost with the power. The file got one when
+// it was opened first, so later it is another file.
+func (w *writer) checkMode() error {
+	mode, err := one(&tx{w: w}, func(r scanner) (mode string, err error) { return mode, r.Scan(&mode) }, `PRAGMA journal_mode`)
+	switch {
+	case err != nil:
+		return err
+	case mode == "wal":
+		w.wasWAL = true
+		return nil
+	case w.wasWAL:
+		return unavailable(reasonNotOurs, nil)
+	default:
+		return unavailable(reasonNoWAL, nil)
+	}
 }
 
 // abort ends whatever transaction there may be by giving the connection up:

@@ -280,6 +280,16 @@ var renewing = []clause{
 		k.must(err)
 		k.equal("theft", got.Theft, true)
 	}},
+	{"a use that a renewal was told of is kept", func(k *kit) {
+		r := k.login()
+		next := k.renew(r, minute)
+		in := asks(r, r.epoch)
+		in.Seen = []storage.Sighting{r.sighting(0), next.sighting(2 * minute)}
+		got, err := k.present(in, T0.Add(2*minute+time.Second))
+		k.must(err)
+		k.equal("in the grace", got.ExpiresAt, next.expires)
+		k.theft(r, 3*minute) // whoever knew of it has died meanwhile
+	}},
 	{"the predecessor's own use is nothing", func(k *kit) {
 		r := k.login()
 		next := k.renew(r, minute)
@@ -412,6 +422,20 @@ var renewing = []clause{
 		k.equal("again", root{r.Device, again.Epoch, again.ExpiresAt}, root{r.Device, got.Epoch, got.ExpiresAt})
 		k.used(root{r.Device, got.Epoch, got.ExpiresAt}, 4*minute)
 		k.theft(r, 5*minute)
+	}},
+	{"a new one in the place of a dead successor gives nobody a new grace", func(k *kit) {
+		first := k.login()
+		r := k.renew(first, minute)
+		second := k.epoch()
+		_, err := k.present(asks(r, second.Number), T0.Add(2*minute)) // r is used
+		k.must(err)
+		third := k.epoch()
+		_, err = k.s.RetireEpoch(k.Context(), second.Number, event("epoch_retired", T0))
+		k.must(err)
+		got, err := k.present(asks(r, third.Number), T0.Add(3*minute-time.Second))
+		k.must(err)
+		k.equal("new", got.New, true)
+		k.theft(first, 3*minute+30*time.Second)
 	}},
 	{"a token later than the table is the latest: a backup was restored", func(k *kit) {
 		known := k.login()
