@@ -55,16 +55,10 @@ func (t *tx) renew(in storage.RenewDevice, theft string, ev storage.Event) (stor
 	}
 	out := storage.Renewed{UserName: who.user, DeviceName: who.device}
 	from, latest := milli(in.ExpiresAt), who.latest
-	var c chain
-	if from < latest || who.given > keptRenewals {
-		if c, err = t.chain(in.RootKeyID); err != nil {
-			return none, err
-		}
-	}
 	row := renewal{expires: from, epoch: in.Signing, renewed: milli(ev.Time)}
 	switch {
 	case from < latest:
-		r, found, err := t.given(in, c, from, ev.Time)
+		r, found, err := t.given(in, from, ev.Time)
 		if err != nil {
 			return none, err
 		}
@@ -81,16 +75,15 @@ func (t *tx) renew(in storage.RenewDevice, theft string, ev storage.Event) (stor
 	case from > latest: // the table is older than the token: a renewal in a history that was lost
 		who.lost = &renewal{latest, in.Epoch, from, milli(ev.Time), milli(ev.Time)}
 	}
-	if c.since(milli(ev.Time.Add(-min(in.Grace, time.Minute)))) >= storage.MaxRenewals {
-		return none, storage.ErrRenewalLimit
+	if who.given > keptRenewals {
+		if err := t.look(in, &who, ev.Time); err != nil {
+			return none, err
+		}
 	}
 	if row.next, err = until(in, who, max(from, latest), ev.Time); err != nil {
 		return none, err
 	}
 	out.New, out.Epoch, out.ExpiresAt = true, row.epoch, fromMilli(row.next)
-	if n := c.old(milli(ev.Time.Add(-in.Grace))); n > 0 {
-		who.forget = c[n].expires
-	}
 	return out, t.succeed(in, who, row, ev)
 }
 
@@ -100,7 +93,7 @@ type session struct {
 	user, device string
 	ttl, started int64
 	latest       int64  // expiry of the latest root macaroon
-	given        int    // rows of its root key
+	given        int    // rows of its root key, counted no further than keptRenewals and one
 	epochExpires *int64 // nil when the epoch does not sign
 
 	// What else there is to write, beside the new row.
@@ -115,11 +108,11 @@ func (t *tx) session(in storage.RenewDevice) (session, error) {
 		return s, r.Scan(&s.user, &suspended, &s.device, &revoked, &s.ttl, &s.started, &s.latest, &s.given, &s.epochExpires)
 	}, `SELECT u.name, u.suspended_at <> 0, d.name,
 		d.revoked_at <> 0 OR EXISTS (SELECT 1 FROM revocations WHERE root_key_id = k.id AND fingerprint = x'' AND epoch = 0),
-		d.ttl, d.started_at, `+keyExpires+`, (SELECT COUNT(*) FROM renewals WHERE root_key_id = k.id),
+		d.ttl, d.started_at, `+keyExpires+`, (SELECT COUNT(*) FROM (SELECT 1 FROM renewals WHERE root_key_id = k.id LIMIT ?)),
 		(SELECT expires_at FROM epochs WHERE number = ? AND state = ?)
 		FROM devices d JOIN root_keys k ON k.id = d.root_key_id JOIN users u ON u.id = d.user_id
 		WHERE d.id = ? AND d.user_id = ? AND d.root_key_id = ?`,
-		in.Signing, storage.EpochSigning, in.DeviceID, in.UserID, in.RootKeyID[:])
+		keptRenewals+1, in.Signing, storage.EpochSigning, in.DeviceID, in.UserID, in.RootKeyID[:])
 	switch {
 	case errors.Is(err, storage.ErrNotFound): // replaced, or never known here
 		gone, e := exists(t, `SELECT 1 FROM revocations WHERE root_key_id = ? AND fingerprint = x'' AND epoch = 0`, in.RootKeyID[:])
@@ -144,9 +137,34 @@ func (t *tx) session(in storage.RenewDevice) (session, error) {
 // one before it. The last row always stays.
 type chain []renewal
 
-func (t *tx) chain(rootKeyID [16]byte) (chain, error) {
-	return list(t, scanRenewal, `SELECT expires_at, next_epoch, next_expires_at, renewed_at, next_seen_at
-		FROM renewals WHERE root_key_id = ? ORDER BY expires_at`, rootKeyID[:])
+// chain reads so many rows, from the one on that may speak for a root macaroon, or
+// from the first; -1 is all. With a long grace a device can have a hundred
+// thousand.
+func (t *tx) chain(rootKeyID [16]byte, from int64, limit int) (chain, error) {
+	return list(t, scanRenewal, `SELECT expires_at, next_epoch, next_expires_at, renewed_at, next_seen_at FROM renewals
+		WHERE root_key_id = ?1 AND expires_at >= COALESCE((SELECT MAX(expires_at) FROM renewals WHERE root_key_id = ?1 AND expires_at <= ?2), 0)
+		ORDER BY expires_at LIMIT ?3`, rootKeyID[:], from, limit)
+}
+
+// look is for a device with many rows: whether it may have one more, and which
+// have become old.
+func (t *tx) look(in storage.RenewDevice, who *session, now time.Time) error {
+	often, err := exists(t, `SELECT 1 FROM (SELECT renewed_at FROM renewals WHERE root_key_id = ? ORDER BY expires_at DESC LIMIT 1 OFFSET ?) WHERE renewed_at > ?`,
+		in.RootKeyID[:], storage.MaxRenewals-1, milli(now.Add(-min(in.Grace, time.Minute))))
+	if err != nil {
+		return err
+	}
+	if often {
+		return storage.ErrRenewalLimit
+	}
+	c, err := t.chain(in.RootKeyID, 0, 2*storage.MaxRenewals)
+	if err != nil {
+		return err
+	}
+	if n := c.old(milli(now.Add(-in.Grace))); n > 0 {
+		who.forget = c[n].expires
+	}
+	return nil
 }
 
 // of is the row that speaks for a root macaroon: each does for all from its own
@@ -186,16 +204,6 @@ func (c chain) old(before int64) (n int) {
 	return n
 }
 
-// since counts what was given out after a moment.
-func (c chain) since(moment int64) (n int) {
-	for _, r := range c {
-		if r.renewed > moment {
-			n++
-		}
-	}
-	return n
-}
-
 // What there is for a predecessor.
 const (
 	givenAlive  = iota // the successor
@@ -205,12 +213,22 @@ const (
 
 // given looks for the successor of a predecessor; of dead ones it gives the
 // first.
-func (t *tx) given(in storage.RenewDevice, c chain, from int64, now time.Time) (renewal, int, error) {
+func (t *tx) given(in storage.RenewDevice, from int64, now time.Time) (renewal, int, error) {
+	const few = 4
+	c, err := t.chain(in.RootKeyID, from, few)
+	if err != nil {
+		return renewal{}, 0, err
+	}
 	first, known := c.of(from)
 	if !known {
 		return renewal{}, givenStolen, nil
 	}
 	for i := first; i < len(c); i++ {
+		if i == few-1 && len(c) == few { // what is seen of it stands in the next row
+			if c, err = t.chain(in.RootKeyID, from, -1); err != nil {
+				return renewal{}, 0, err
+			}
+		}
 		if seen := c.seen(i, in); seen != 0 && milli(now) >= seen+in.Grace.Milliseconds() {
 			return renewal{}, givenStolen, nil
 		}
@@ -286,7 +304,7 @@ func (t *tx) succeed(in storage.RenewDevice, who session, r renewal, ev storage.
 }
 
 // keptRenewals is how many rows of a device are not looked at: forgetting those
-// that say nothing any more each time would be two statements for each renewal.
+// that say nothing any more each time would be three statements for each renewal.
 // It must be less than [storage.MaxRenewals].
 const keptRenewals = 8
 

@@ -423,6 +423,42 @@ var renewing = []clause{
 		k.used(root{r.Device, got.Epoch, got.ExpiresAt}, 4*minute)
 		k.theft(r, 5*minute)
 	}},
+	{"however many successors have died, the next living one, or a new one, takes their place", func(k *kit) {
+		for _, dead := range []int{2, 3, 4, 5, 9} {
+			for _, living := range []int{0, 1} {
+				u := k.user(fmt.Sprint(dead, living))
+				signing := k.epoch()
+				in := k.asking(u, signing.Number, "", T0)
+				in.RootKey.ExpiresAt = seconds(in.RootKey.ExpiresAt)
+				d, _ := k.issue(in)
+				first := root{d, signing.Number, in.RootKey.ExpiresAt}
+				doomed := k.epoch()
+				last := first
+				give := func(signing uint32) {
+					got, err := k.present(asks(last, signing), T0.Add(minute))
+					k.must(err)
+					last = root{d, got.Epoch, got.ExpiresAt}
+				}
+				for range dead {
+					give(doomed.Number)
+				}
+				third := k.epoch()
+				for range living {
+					give(third.Number)
+				}
+				_, err := k.s.RetireEpoch(k.Context(), doomed.Number, event("epoch_retired", T0))
+				k.must(err)
+				for n := range 2 {
+					got, err := k.present(asks(first, third.Number), T0.Add(minute+time.Second))
+					k.must(err)
+					if got.Theft || got.Epoch != third.Number || got.New != (living == 0 && n == 0) ||
+						living == 1 && !got.ExpiresAt.Equal(last.expires) || living == 0 && n == 0 && !got.ExpiresAt.After(last.expires) {
+						k.Fatalf("%d dead, %d living, %d: %+v", dead, living, n, got)
+					}
+				}
+			}
+		}
+	}},
 	{"a new one in the place of a dead successor gives nobody a new grace", func(k *kit) {
 		first := k.login()
 		r := k.renew(first, minute)
