@@ -169,8 +169,10 @@ func TestMigrateDeadSuccessors(t *testing.T) {
 		{`INSERT INTO devices (id, user_id, name, install_id, root_key_id, created_at, last_seen_at, revoked_at, revoked_reason, root_expires_at)
 			VALUES ('dev_AAAAAAAAAAAAAAAA', 'usr_AAAAAAAAAAAAAAAA', 'phone', '', ?, 1, 1, 0, '', ?)`, []any{key[:], end(6)}},
 		// An old one was renewed and its successor used; that one's two successors died unused, and the third lives.
-		{`INSERT INTO renewals VALUES (?1, ?2, 1, ?3, ?7, ?7), (?1, ?3, 2, ?4, ?8, 0), (?1, ?4, 2, ?5, ?8, 0), (?1, ?5, 3, ?6, ?8, 0)`,
-			[]any{key[:], end(0), end(1), end(2), end(3), end(6), milli(begin) - 9, milli(begin)}},
+		{
+			`INSERT INTO renewals VALUES (?1, ?2, 1, ?3, ?7, ?7), (?1, ?3, 2, ?4, ?8, 0), (?1, ?4, 2, ?5, ?8, 0), (?1, ?5, 3, ?6, ?8, 0)`,
+			[]any{key[:], end(0), end(1), end(2), end(3), end(6), milli(begin) - 9, milli(begin)},
+		},
 	})
 	s, ctx := openTest(t, path, Options{}), t.Context()
 	rows, err := list(s.reader(ctx), scanRenewal, `SELECT expires_at, next_epoch, next_expires_at, renewed_at, next_seen_at FROM renewals ORDER BY expires_at`)
