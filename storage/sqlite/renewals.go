@@ -75,7 +75,7 @@ func (t *tx) renew(in storage.RenewDevice, theft string, ev storage.Event) (stor
 	case from > latest: // the table is older than the token: a renewal in a history that was lost
 		who.lost = &renewal{latest, in.Epoch, from, milli(ev.Time), milli(ev.Time)}
 	}
-	if who.given > keptRenewals {
+	if who.many {
 		if err := t.look(in, &who, ev.Time); err != nil {
 			return none, err
 		}
@@ -93,7 +93,7 @@ type session struct {
 	user, device string
 	ttl, started int64
 	latest       int64  // expiry of the latest root macaroon
-	given        int    // rows of its root key, counted no further than keptRenewals and one
+	many         bool   // more than keptRenewals rows of its root key
 	epochExpires *int64 // nil when the epoch does not sign
 
 	// What else there is to write, beside the new row.
@@ -105,14 +105,14 @@ type session struct {
 func (t *tx) session(in storage.RenewDevice) (session, error) {
 	var revoked, suspended bool
 	s, err := one(t, func(r scanner) (s session, err error) {
-		return s, r.Scan(&s.user, &suspended, &s.device, &revoked, &s.ttl, &s.started, &s.latest, &s.given, &s.epochExpires)
+		return s, r.Scan(&s.user, &suspended, &s.device, &revoked, &s.ttl, &s.started, &s.latest, &s.many, &s.epochExpires)
 	}, `SELECT u.name, u.suspended_at <> 0, d.name,
 		d.revoked_at <> 0 OR EXISTS (SELECT 1 FROM revocations WHERE root_key_id = k.id AND fingerprint = x'' AND epoch = 0),
-		d.ttl, d.started_at, `+keyExpires+`, (SELECT COUNT(*) FROM (SELECT 1 FROM renewals WHERE root_key_id = k.id LIMIT ?)),
+		d.ttl, d.started_at, `+keyExpires+`, EXISTS (SELECT 1 FROM renewals WHERE root_key_id = k.id LIMIT 1 OFFSET ?),
 		(SELECT expires_at FROM epochs WHERE number = ? AND state = ?)
 		FROM devices d JOIN root_keys k ON k.id = d.root_key_id JOIN users u ON u.id = d.user_id
 		WHERE d.id = ? AND d.user_id = ? AND d.root_key_id = ?`,
-		keptRenewals+1, in.Signing, storage.EpochSigning, in.DeviceID, in.UserID, in.RootKeyID[:])
+		keptRenewals, in.Signing, storage.EpochSigning, in.DeviceID, in.UserID, in.RootKeyID[:])
 	switch {
 	case errors.Is(err, storage.ErrNotFound): // replaced, or never known here
 		gone, e := exists(t, `SELECT 1 FROM revocations WHERE root_key_id = ? AND fingerprint = x'' AND epoch = 0`, in.RootKeyID[:])
