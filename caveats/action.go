@@ -44,7 +44,7 @@ func checkAllow(args string, r *Request) Outcome {
 func allowed(args, action string) bool {
 	for args != "" {
 		var entry string
-		if entry, args, _ = strings.Cut(args, " "); entry == action {
+		if entry, args, _ = cut(args, ' '); entry == action {
 			return true
 		}
 		prefix, whole := strings.CutSuffix(entry, "*")

@@ -2,7 +2,6 @@ package caveats
 
 import (
 	"net/netip"
-	"strings"
 )
 
 // network accepts a CIDR prefix in its one canonical spelling (RFC 4632,
@@ -28,7 +27,7 @@ func checkClientIP(args string, r *Request) Outcome {
 	address := r.ClientIP.Unmap()
 	for args != "" {
 		var s string
-		s, args, _ = strings.Cut(args, " ")
+		s, args, _ = cut(args, ' ')
 		if p, err := netip.ParsePrefix(s); err == nil && p.Contains(address) {
 			return Held
 		}

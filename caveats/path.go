@@ -37,7 +37,7 @@ func CanonicalPath(target string) ([]string, error) {
 
 // pathOf cuts the query off a target.
 func pathOf(target string) string {
-	path, _, _ := strings.Cut(target, "?")
+	path, _, _ := cut(target, '?')
 	return path
 }
 
@@ -47,7 +47,7 @@ func canonical(path string) bool {
 	rest, ok := strings.CutPrefix(path, "/")
 	for more := true; ok && more; {
 		var segment string
-		segment, rest, more = strings.Cut(rest, "/")
+		segment, rest, more = cut(rest, '/')
 		ok = canonicalSegment(segment) && (segment != "" || !more)
 	}
 	return ok

@@ -25,7 +25,7 @@ func pathPattern(s string) error {
 	}
 	for more := true; more; {
 		var segment string
-		segment, rest, more = strings.Cut(rest, "/")
+		segment, rest, more = cut(rest, '/')
 		switch {
 		case segment == "*":
 		case segment == "**":
@@ -92,8 +92,8 @@ func PatternFor(target string) (string, error) {
 func matches(pattern, path string) bool {
 	pattern, path = pattern[1:], path[1:]
 	for {
-		want, wants, moreWanted := strings.Cut(pattern, "/")
-		have, has, moreThere := strings.Cut(path, "/")
+		want, wants, moreWanted := cut(pattern, '/')
+		have, has, moreThere := cut(path, '/')
 		switch {
 		case want == "**":
 			return true
@@ -131,7 +131,7 @@ func checkPath(args string, r *Request) Outcome {
 	}
 	for args != "" {
 		var p string
-		if p, args, _ = strings.Cut(args, " "); matches(p, path) {
+		if p, args, _ = cut(args, ' '); matches(p, path) {
 			return Held
 		}
 	}

@@ -56,7 +56,7 @@ func each(arg func(string) error) func(string) error {
 	return func(args string) error {
 		for args != "" {
 			var a string
-			a, args, _ = strings.Cut(args, " ")
+			a, args, _ = cut(args, ' ')
 			if err := arg(a); err != nil {
 				return err
 			}
@@ -70,7 +70,7 @@ func each(arg func(string) error) func(string) error {
 func listed(args, word string) bool {
 	for args != "" {
 		var a string
-		if a, args, _ = strings.Cut(args, " "); a == word {
+		if a, args, _ = cut(args, ' '); a == word {
 			return true
 		}
 	}

@@ -30,6 +30,15 @@ type flaw string
 func (f flaw) Error() string        { return string(f) }
 func (f flaw) Is(target error) bool { return target == ErrSyntax }
 
+// cut is [strings.Cut] at a byte, without the search for a string: it is on the
+// way of every verdict.
+func cut(s string, at byte) (before, after string, found bool) {
+	if i := strings.IndexByte(s, at); i >= 0 {
+		return s[:i], s[i+1:], true
+	}
+	return s, "", false
+}
+
 // plain accepts what any caveat's text is made of: valid UTF-8 that shows all
 // of itself, with single spaces between words and none at the ends.
 func plain(s string) error {
