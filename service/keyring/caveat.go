@@ -1,9 +1,8 @@
 package keyring
 
 import (
-	"crypto/hkdf"
+	"crypto/cipher"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/base64"
 
 	"golang.org/x/crypto/chacha20poly1305"
@@ -22,11 +21,11 @@ const caveatInfo = "macaroond/sealed/v1\x00"
 // bits, so that no number of them repeats. What comes out is base64url, 54
 // characters and four for each three bytes. false: the epoch is unknown.
 func (k *Keyring) SealCaveat(id token.Identifier, text string) (box string, ok bool) {
-	prk, known := k.state.Load().prk[slotOf(id.Epoch, id.Format)]
+	prk, known := k.prk(id)
 	if !known {
 		return "", false
 	}
-	aead, err := chacha20poly1305.NewX(expandCaveatKey(prk, id))
+	aead, err := boxes(prk, id)
 	if err != nil {
 		return "", false
 	}
@@ -38,12 +37,12 @@ func (k *Keyring) SealCaveat(id token.Identifier, text string) (box string, ok b
 // OpenSealed is the text that SealCaveat sealed for the identifier; false for
 // anything else.
 func (k *Keyring) OpenSealed(id token.Identifier, box string) (text string, ok bool) {
-	prk, known := k.state.Load().prk[slotOf(id.Epoch, id.Format)]
+	prk, known := k.prk(id)
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(box)
 	if !known || err != nil || len(raw) < chacha20poly1305.NonceSizeX {
 		return "", false
 	}
-	aead, err := chacha20poly1305.NewX(expandCaveatKey(prk, id))
+	aead, err := boxes(prk, id)
 	if err != nil {
 		return "", false
 	}
@@ -51,10 +50,8 @@ func (k *Keyring) OpenSealed(id token.Identifier, box string) (text string, ok b
 	return string(out), err == nil
 }
 
-func expandCaveatKey(prk *[32]byte, id token.Identifier) []byte {
-	key, err := hkdf.Expand(sha256.New, prk[:], caveatInfo+id.String(), chacha20poly1305.KeySize)
-	if err != nil {
-		panic(err) // only for a length beyond 8,160 bytes
-	}
-	return key
+// boxes seals and opens those of an identifier.
+func boxes(prk token.PRK, id token.Identifier) (cipher.AEAD, error) {
+	key := prk.Expand(caveatInfo + id.String())
+	return chacha20poly1305.NewX(key[:])
 }

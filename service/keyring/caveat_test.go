@@ -56,7 +56,7 @@ func TestSealedCaveat(t *testing.T) {
 	opens("when the epoch is gone", ring, id(1, 1), box, false)
 	// Its key is no root key: what opens boxes verifies no token.
 	root, _ := reopened.RootKey(id(1, 1))
-	if prk := reopened.state.Load().prk[1]; string(expandCaveatKey(prk, id(1, 1))) == string(root[:]) {
+	if prk, _ := reopened.prk(id(1, 1)); prk.Expand(caveatInfo+id(1, 1).String()) == root {
 		t.Error("the key of boxes is the root key")
 	}
 }

@@ -15,7 +15,7 @@ import (
 func TestCSRF(t *testing.T) {
 	prk := [32]byte{1, 2, 3}
 	k := New(nil)
-	k.state.Store(&state{prk: map[slot]*[32]byte{slotOf(7, 0): &prk, slotOf(8, 0): {9}}, signing: 7})
+	k.state.Store(&state{prk: map[slot]token.PRK{slotOf(7, 0): token.NewPRK(prk), slotOf(8, 0): token.NewPRK([32]byte{9})}, signing: 7})
 	id := token.Identifier{Epoch: 7, RootKeyID: token.RootKeyID{5}}
 	got, known := k.CSRF(id, "usr_a", "dev_b")
 	mac := hmac.New(sha256.New, prk[:])

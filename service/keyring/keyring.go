@@ -17,12 +17,12 @@ import (
 // concurrent use; [Keyring.Load] replaces all of it at once.
 type Keyring struct {
 	keys  *SealingKeys
-	decoy [32]byte // stands in for unknown epochs, so that they cost the same work
+	decoy token.PRK // stands in for unknown epochs, so that they cost the same work
 	state atomic.Pointer[state]
 }
 
 type state struct {
-	prk     map[slot]*[32]byte // HKDF-Extract of the epoch secret, under the format's label
+	prk     map[slot]token.PRK // HKDF-Extract of the epoch secret, under the format's label
 	epochs  int
 	signing uint32
 }
@@ -34,8 +34,9 @@ func slotOf(epoch uint32, f token.Format) slot { return slot(f)<<32 | slot(epoch
 
 // New makes a keyring with no epoch.
 func New(keys *SealingKeys) *Keyring {
-	k := &Keyring{keys: keys}
-	rand.Read(k.decoy[:])
+	var decoy [32]byte
+	rand.Read(decoy[:])
+	k := &Keyring{keys: keys, decoy: token.NewPRK(decoy)}
 	k.state.Store(&state{})
 	return k
 }
@@ -53,7 +54,7 @@ func (*Keyring) LogValue() slog.Value { return slog.StringValue(redacted) }
 // nothing: an epoch that cannot be opened is [ErrCannotOpen], and the keyring
 // stays as it was.
 func (k *Keyring) Load(epochs []storage.Epoch) error {
-	next := state{prk: map[slot]*[32]byte{}}
+	next := state{prk: map[slot]token.PRK{}}
 	old := k.state.Load()
 	for _, e := range epochs {
 		if e.State == storage.EpochRetired {
@@ -102,51 +103,48 @@ func (k *Keyring) Signing() uint32 { return k.state.Load().signing }
 // Epochs is how many epochs verify.
 func (k *Keyring) Epochs() int { return k.state.Load().epochs }
 
-func extract(secret [32]byte, f token.Format) (*[32]byte, error) {
+func extract(secret [32]byte, f token.Format) (token.PRK, error) {
 	prk, err := hkdf.Extract(sha256.New, secret[:], []byte(f.Label()))
 	if err != nil {
-		return nil, err
+		return token.PRK{}, err
 	}
-	return (*[32]byte)(prk), nil
+	return token.NewPRK([32]byte(prk)), nil
+}
+
+// prk is what keys of an identifier's epoch are derived from. For an epoch that
+// is not on the ring it is a decoy, and false: the work is the same, so a forger
+// learns nothing from the time about which epochs exist.
+func (k *Keyring) prk(id token.Identifier) (token.PRK, bool) {
+	prk, known := k.state.Load().prk[slotOf(id.Epoch, id.Format)]
+	if !known {
+		prk = k.decoy
+	}
+	return prk, known
 }
 
 // RootKey derives the root key of an identifier: HKDF-SHA256 (RFC 5869), whose
 // salt is the purpose and its version, the format's own, and whose info is the whole identifier,
-// which begins with the token format. For an epoch that is not on the ring it
-// does the same work with a decoy and says false: a forger learns nothing from
-// the time about which epochs exist.
+// which begins with the token format. For an epoch that is not on the ring it is
+// one that nobody can know, and false.
 func (k *Keyring) RootKey(id token.Identifier) (token.RootKey, bool) {
-	prk, known := k.state.Load().prk[slotOf(id.Epoch, id.Format)]
-	if !known {
-		prk = &k.decoy
-	}
-	return token.DeriveRootKey(prk, id), known
+	prk, known := k.prk(id)
+	return prk.RootKey(id), known
 }
 
 // CSRF is the synchronizer token of a session in a browser, in one epoch: bound
 // to the user, the device and its root key, and to nothing that a renewal
-// changes. It is HKDF-Expand of the epoch's secret, whose info begins with the
-// purpose: an identifier, which is a root key's info, begins otherwise. It gives
-// nothing away about the root key and is no bearer secret: without the cookie it
-// is good for nothing. False as RootKey says it.
+// changes. Its info begins with the purpose: an identifier, which is a root key's
+// info, begins otherwise. It gives nothing away about the root key and is no
+// bearer secret: without the cookie it is good for nothing. False as RootKey says it.
 func (k *Keyring) CSRF(id token.Identifier, user, device string) (sum [32]byte, known bool) {
-	prk, known := k.state.Load().prk[slotOf(id.Epoch, id.Format)]
-	if !known {
-		prk = &k.decoy
-	}
+	prk, known := k.prk(id)
 	const purpose = "macaroond/csrf/v1"
 	// No part can hold a zero byte, so no two sessions have one info.
-	info := purpose + "\x00" + id.String() + "\x00" + user + "\x00" + device
-	key, err := hkdf.Expand(sha256.New, prk[:], info, len(sum))
-	if err != nil {
-		return sum, false // only for a length that HKDF has not
-	}
-	return [32]byte(key), known
+	return prk.Expand(purpose + "\x00" + id.String() + "\x00" + user + "\x00" + device), known
 }
 
-// Anchor is the start of the chain of an identifier's tokens; false as RootKey
-// says it.
-func (k *Keyring) Anchor(id token.Identifier) (token.Anchor, bool) {
-	key, known := k.RootKey(id)
-	return token.AnchorOf(&key, id), known
+// Anchor is the start of a token's chain; false as RootKey says it.
+func (k *Keyring) Anchor(t *token.Token) (token.Anchor, bool) {
+	prk, known := k.prk(t.UnverifiedIdentifier())
+	return prk.Anchor(t), known
 }

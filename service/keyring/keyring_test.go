@@ -2,6 +2,8 @@ package keyring
 
 import (
 	"bytes"
+	"crypto/hkdf"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -278,7 +280,7 @@ func TestUnknownEpochIsADecoy(t *testing.T) {
 	if again, _ := ring.RootKey(id(2, 1)); again != one {
 		t.Error("the decoy changes: whoever asks twice learns that the epoch is unknown")
 	}
-	if guess := token.DeriveRootKey(new([32]byte), id(2, 1)); guess == one {
+	if guess := token.NewPRK([32]byte{}).RootKey(id(2, 1)); guess == one {
 		t.Error("the decoy can be computed")
 	}
 	known, unknown := id(1, 1), id(2, 1)
@@ -327,8 +329,17 @@ func TestSecretsDoNotPrint(t *testing.T) {
 	if err := ring.Load([]storage.Epoch{epoch(1, sealed(t, keys, 1), storage.EpochSigning)}); err != nil {
 		t.Fatal(err)
 	}
-	secrets := [][]byte{keys.keys[0].aead[:], keys.keys[1].aead[:], ring.decoy[:], ring.state.Load().prk[1][:], secret[:]}
-	for _, v := range []any{keys, *keys, ring, []any{keys, ring}, struct {
+	prk, err := hkdf.Extract(sha256.New, secret[:], []byte(token.Format(0).Label()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if key, _ := ring.RootKey(id(1, 1)); key != token.NewPRK([32]byte(prk)).RootKey(id(1, 1)) {
+		t.Fatal("another pseudorandom key")
+	}
+	decoy := [32]byte(bytes.Repeat([]byte("decoy"), 7))
+	ring.decoy = token.NewPRK(decoy)
+	secrets := [][]byte{keys.keys[0].aead[:], keys.keys[1].aead[:], decoy[:], prk, secret[:]}
+	for _, v := range []any{keys, *keys, ring, []any{keys, ring}, ring.decoy, &ring.decoy, struct {
 		Keys *SealingKeys
 		Ring *Keyring
 	}{keys, ring}} {

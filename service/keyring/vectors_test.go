@@ -46,7 +46,7 @@ func TestRootKeyVectors(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := token.DeriveRootKey(prk, id)
+			got := prk.RootKey(id)
 			if got != token.RootKey(want) {
 				t.Errorf("root key %x, want %x", got[:], want)
 			}

@@ -132,7 +132,7 @@ func TestReadAgain(t *testing.T) {
 			if (err == nil) != (want == nil) || err != nil && err.Error() != want.Error() {
 				t.Fatalf("%.40q: %v, fresh: %v", text, err, want)
 			}
-			anchor := token.AnchorOf(&rootKey, id)
+			anchor := token.Anchor{Signature: token.Start(&rootKey, id.String())}
 			held := chain.Walk(&tok, &anchor)
 			if err != nil {
 				if held {

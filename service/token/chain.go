@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unsafe"
 
 	"macaroond/caveats"
 )
@@ -31,13 +30,6 @@ type Anchor struct {
 	// Fingerprints are those of the covered points that can be revoked: after
 	// MintCaveats+1 caveats to the signature's own.
 	Fingerprints []Fingerprint
-}
-
-// AnchorOf is the start of the chain of a root key and an identifier.
-func AnchorOf(rootKey *RootKey, id Identifier) Anchor {
-	var room [maxIdentifier]byte
-	text := id.AppendTo(room[:0])
-	return Anchor{Signature: Start(rootKey, unsafe.String(&text[0], len(text)))}
 }
 
 // Chain is a token whose chain of HMACs held: its identifier and caveats are

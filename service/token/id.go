@@ -6,10 +6,7 @@ import (
 	"errors"
 	"strconv"
 	"strings"
-	"unsafe"
 )
-
-var b64 = base64.RawURLEncoding.Strict()
 
 // RootKeyID names a root key: 16 random bytes. It is not secret.
 type RootKeyID [16]byte
@@ -22,14 +19,15 @@ func NewRootKeyID() (id RootKeyID) {
 
 // ParseRootKeyID reads the 22 characters that String writes.
 func ParseRootKeyID(s string) (id RootKeyID, err error) {
-	if len(s) != 22 {
-		return id, errors.New("a root key ID is 22 characters of base64url")
+	const length = 22
+	var room [length + 8]byte
+	if len(s) == length {
+		var raw []byte
+		if raw, err = appendBase64(room[:0], s); err == nil {
+			return RootKeyID(raw), nil
+		}
 	}
-	// The decoder skips CR and LF, and then finds fewer bytes.
-	if n, err := b64.Decode(id[:], unsafe.Slice(unsafe.StringData(s), len(s))); err != nil || n != len(id) {
-		return RootKeyID{}, errors.New("a root key ID is 22 characters of base64url")
-	}
-	return id, nil
+	return id, errors.New("a root key ID is 22 characters of base64url")
 }
 
 func (id RootKeyID) String() string { return base64.RawURLEncoding.EncodeToString(id[:]) }
@@ -97,20 +95,13 @@ func NewID(prefix string) string {
 // IsID reports whether s is one of the prefixes and 16 characters of base64url.
 func IsID(s string, prefixes ...string) bool {
 	for _, p := range prefixes {
-		rest, ok := strings.CutPrefix(s, p)
-		if !ok || len(rest) != 16 {
-			continue
-		}
-		for i := range len(rest) {
-			if !isBase64URL(rest[i]) {
-				return false
+		if rest, ok := strings.CutPrefix(s, p); ok && len(rest) == 16 {
+			var bad uint32
+			for i := range len(rest) {
+				bad |= sextets[0][rest[i]]
 			}
+			return bad&notSextet == 0
 		}
-		return true
 	}
 	return false
-}
-
-func isBase64URL(c byte) bool {
-	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '_'
 }

@@ -41,16 +41,20 @@ func (Signature) LogValue() slog.Value         { return slog.StringValue(redacte
 
 // keyGenerator is libmacaroons' constant: it turns a root key of any length
 // into the fixed length key of the first HMAC. HMAC pads it with zeros.
-var keyGenerator = [32]byte([]byte("macaroons-key-generator\x00\x00\x00\x00\x00\x00\x00\x00\x00"))
+var keyGenerator = newKeyed([32]byte([]byte("macaroons-key-generator\x00\x00\x00\x00\x00\x00\x00\x00\x00")))
 
 // Start is the signature of a token with no caveats: the key that rootKey
 // generates, over the identifier.
 func Start(rootKey *RootKey, identifier string) (s Signature) {
 	h := newHasher()
 	defer h.free()
-	h.mac(&s, &keyGenerator, unsafe.String(&rootKey[0], len(rootKey)))
-	h.mac(&s, (*[32]byte)(&s), identifier)
+	h.start(&s, rootKey, identifier)
 	return s
+}
+
+func (h *hasher) start(to *Signature, rootKey *RootKey, identifier string) {
+	h.macKeyed(to, keyGenerator, unsafe.String(&rootKey[0], len(rootKey)))
+	h.mac(to, (*[32]byte)(to), identifier)
 }
 
 // Next is the signature after one more first-party caveat.
@@ -70,11 +74,12 @@ func mac(key *[32]byte, message string) (out Signature) {
 // own padding (FIPS 180-4 section 5.1.1) included, so that nothing is copied
 // into the hash; and the sum is then read from the hash's state.
 type hasher struct {
-	sha   hash.Hash
-	state encoding.BinaryAppender // the same hash
-	room  [stateLen]byte
-	inner [64 + MaxCaveatLen + 64]byte // key, message, padding
-	outer [128]byte                    // key, inner sum, padding
+	sha    hash.Hash
+	state  encoding.BinaryAppender    // the same hash
+	resume encoding.BinaryUnmarshaler // the same hash
+	room   [stateLen]byte
+	inner  [64 + MaxCaveatLen + 64]byte // key, message, padding
+	outer  [128]byte                    // key, inner sum, padding
 }
 
 // Of the state that crypto/sha256 marshals only the beginning counts here: its
@@ -87,8 +92,9 @@ const (
 
 var hashers = sync.Pool{New: func() any {
 	h := &hasher{sha: sha256.New()}
-	h.state, _ = h.sha.(encoding.BinaryAppender) // documented; without it: the long way
-	for i := 32; i < 64; i++ {                   // of what a 32 byte key is padded with, this half is always the same
+	h.state, _ = h.sha.(encoding.BinaryAppender) // documented, as is the next; without them: the long way
+	h.resume, _ = h.sha.(encoding.BinaryUnmarshaler)
+	for i := 32; i < 64; i++ { // of what a 32 byte key is padded with, this half is always the same
 		h.inner[i], h.outer[i] = 0x36, 0x5c
 	}
 	pad(h.outer[:], 64+32)
@@ -138,15 +144,75 @@ func pad(b []byte, n int) (end int) {
 
 // sum is the hash of the first n bytes of what has been padded.
 func (h *hasher) sum(to *[32]byte, padded []byte, n int) {
-	if h.state != nil {
-		h.sha.Reset()
-		h.sha.Write(padded)
-		if s, err := h.state.AppendBinary(h.room[:0]); err == nil && len(s) == stateLen && string(s[:4]) == stateName {
-			copy(to[:], s[4:])
+	h.sha.Reset()
+	h.sha.Write(padded)
+	if !h.read(to) {
+		*to = sha256.Sum256(padded[:n])
+	}
+}
+
+// read takes the sum out of the hash's state.
+func (h *hasher) read(to *[32]byte) bool {
+	if h.state == nil {
+		return false
+	}
+	s, err := h.state.AppendBinary(h.room[:0])
+	if err != nil || len(s) != stateLen || string(s[:4]) != stateName {
+		return false
+	}
+	copy(to[:], s[4:])
+	return true
+}
+
+// keyed is a key that much is hashed under: what an HMAC begins with, the blocks
+// that follow from the key alone, is hashed once (RFC 2104 section 4). That is
+// half of the HMAC of a short message.
+type keyed struct {
+	key          [32]byte
+	inner, outer [stateLen]byte
+}
+
+func newKeyed(key [32]byte) *keyed {
+	h := newHasher()
+	defer h.free()
+	k := &keyed{key: key}
+	var sum Signature
+	h.mac(&sum, &key, "") // lays the blocks out
+	k.inner, k.outer = h.after(h.inner[:64]), h.after(h.outer[:64])
+	return k
+}
+
+// after is the hash's state after one block; zero, which is no state, where it
+// cannot be had.
+func (h *hasher) after(block []byte) (state [stateLen]byte) {
+	h.sha.Reset()
+	h.sha.Write(block)
+	var sum [32]byte
+	if h.read(&sum) {
+		state = h.room
+	}
+	return state
+}
+
+// macKeyed is mac under such a key.
+func (h *hasher) macKeyed(to *Signature, k *keyed, message string) {
+	if len(message) <= MaxCaveatLen {
+		n := 64 + copy(h.inner[64:], message)
+		end := pad(h.inner[:], n)
+		if h.goOn((*[32]byte)(h.outer[64:]), &k.inner, h.inner[64:end]) && h.goOn((*[32]byte)(to), &k.outer, h.outer[64:]) {
 			return
 		}
 	}
-	*to = sha256.Sum256(padded[:n])
+	h.mac(to, &k.key, message)
+}
+
+// goOn is the hash of what comes after a state; false where it cannot be had.
+func (h *hasher) goOn(to *[32]byte, from *[stateLen]byte, padded []byte) bool {
+	if h.resume == nil || h.resume.UnmarshalBinary(from[:]) != nil {
+		return false
+	}
+	h.sha.Write(padded)
+	return h.read(to)
 }
 
 // thirdParty is libmacaroons' bound hash of a third-party caveat.
@@ -160,15 +226,51 @@ func (h *hasher) thirdParty(to, key *Signature, vid, id string) {
 	h.mac(to, (*[32]byte)(key), unsafe.String(&both[0], len(both)))
 }
 
-// DeriveRootKey is HKDF-Expand (RFC 5869 section 2.3) of one block: the root key
-// that an epoch's pseudorandom key gives for the whole identifier as info.
-func DeriveRootKey(prk *[32]byte, id Identifier) (k RootKey) {
-	var room [maxIdentifier + 1]byte
-	info := append(id.AppendTo(room[:0]), 1) // the block's number
+// PRK is HKDF's pseudorandom key (RFC 5869) of an epoch: what all other keys of
+// that epoch are derived from. It never leaves the authority, and it never prints.
+type PRK struct{ key *keyed }
+
+// NewPRK makes one of what HKDF-Extract gave.
+func NewPRK(key [32]byte) PRK { return PRK{newKeyed(key)} }
+
+func (PRK) String() string               { return redacted }
+func (PRK) Format(f fmt.State, _ rune)   { io.WriteString(f, redacted) }
+func (PRK) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+func (PRK) LogValue() slog.Value         { return slog.StringValue(redacted) }
+
+// Expand is HKDF-Expand (RFC 5869 section 2.3) of one block. info says what the
+// key is for: two purposes must never share one.
+func (k PRK) Expand(info string) (key [32]byte) {
 	h := newHasher()
 	defer h.free()
-	h.mac((*Signature)(&k), prk, unsafe.String(&info[0], len(info)))
-	return k
+	h.expand(&key, k, []byte(info))
+	return key
+}
+
+// RootKey is the key that the whole identifier as info gives.
+func (k PRK) RootKey(id Identifier) (key RootKey) {
+	h := newHasher()
+	defer h.free()
+	var room [maxIdentifier + 1]byte
+	h.expand((*[32]byte)(&key), k, id.AppendTo(room[:0]))
+	return key
+}
+
+func (h *hasher) expand(to *[32]byte, k PRK, info []byte) {
+	info = append(info, 1) // the block's number
+	h.macKeyed((*Signature)(to), k.key, unsafe.String(&info[0], len(info)))
+}
+
+// Anchor is the start of a token's chain, under the root key of its identifier.
+func (k PRK) Anchor(t *Token) (a Anchor) {
+	h := newHasher()
+	defer h.free()
+	identifier := t.view(t.identifier) // an identifier has one spelling
+	var room [maxIdentifier + 1]byte
+	var key RootKey
+	h.expand((*[32]byte)(&key), k, append(room[:0], identifier...))
+	h.start(&a.Signature, &key, identifier)
+	return a
 }
 
 // equal compares signatures in constant time: a comparison that stops at the

@@ -23,9 +23,16 @@ func TestHMAC(t *testing.T) {
 	for n := range 3 * MaxCaveatLen {
 		key := sha256.Sum256([]byte{byte(n), byte(n >> 8)})
 		message := strings.Repeat(string(key[:]), n/32+1)[:n]
-		if mac(&key, message) != reference(key, message) {
+		want := reference(key, message)
+		if mac(&key, message) != want {
 			t.Fatalf("differs for %d bytes", n)
 		}
+		h := newHasher()
+		var got Signature
+		if h.macKeyed(&got, newKeyed(key), message); got != want {
+			t.Fatalf("differs for %d bytes, the key prepared", n)
+		}
+		h.free()
 	}
 	var key [32]byte
 	copy(key[:], "Jefe")
@@ -49,9 +56,24 @@ func TestHMACTheLongWay(t *testing.T) {
 			h := newHasher()
 			h.state = state
 			key, message := [32]byte{1, 31: 2}, strings.Repeat("m", n)
+			want := reference(key, message)
 			var got Signature
-			if h.mac(&got, &key, message); got != reference(key, message) {
+			if h.mac(&got, &key, message); got != want {
 				t.Errorf("%s: differs for %d bytes", name, n)
+			}
+			if h.macKeyed(&got, newKeyed(key), message); got != want {
+				t.Errorf("%s: differs for %d bytes, the key prepared", name, n)
+			}
+			if h.after(h.inner[:64]) != [stateLen]byte{} {
+				t.Errorf("%s: there is a state", name)
+			}
+			h = newHasher()
+			if h.macKeyed(&got, &keyed{key: key}, message); got != want {
+				t.Errorf("%s: differs for %d bytes, the key prepared without a state", name, n)
+			}
+			h.resume = nil
+			if h.macKeyed(&got, newKeyed(key), message); got != want {
+				t.Errorf("%s: differs for %d bytes, when the hash cannot go on", name, n)
 			}
 		}
 	}
@@ -59,6 +81,9 @@ func TestHMACTheLongWay(t *testing.T) {
 	h.sha.Write(make([]byte, 64))
 	if s, err := h.state.AppendBinary(nil); err != nil || len(s) != stateLen || string(s[:4]) != stateName {
 		t.Error("the long way is always taken: this Go has another layout")
+	}
+	if k := newKeyed([32]byte{1}); !h.goOn(new([32]byte), &k.inner, h.outer[64:]) || !h.goOn(new([32]byte), &k.outer, h.outer[64:]) {
+		t.Error("a prepared key is never used")
 	}
 }
 
@@ -68,6 +93,7 @@ func TestHasherForgets(t *testing.T) {
 	var out Signature
 	key := [32]byte([]byte("abcdefghijklmnopqrstuvwxyz012345"))
 	h.mac(&out, &key, "m")
+	h.macKeyed(&out, newKeyed(key), "m")
 	h.free()
 	var padded [32]byte
 	for i := range key {

@@ -312,42 +312,70 @@ func (t *Token) decodeBinary() (err error) {
 	return nil
 }
 
-// nextCaveat takes a caveat within the limits. A first-party caveat has no
-// location: it would be unsigned bytes that mean nothing.
+// nextCaveat takes a caveat within the limits.
 func (t *Token) nextCaveat(r *reader) error {
-	var c caveat
-	location, located, err := r.next(fieldLocation)
-	if err != nil {
-		return err
-	}
-	if c.id, err = r.must(fieldIdentifier); err != nil {
-		return err
-	}
-	identified := false
-	if c.vid, identified, err = r.next(fieldVID); err != nil {
-		return err
-	}
-	if located && location.from == location.to || identified && !c.thirdParty() {
-		return malformed("a caveat has an empty field")
-	}
-	if err = r.mustEnd(); err != nil {
-		return err
-	}
 	if len(t.caveats) == MaxCaveats {
 		return fmt.Errorf("%w: more than %d caveats", ErrTooLarge, MaxCaveats)
 	}
-	if max(c.id.to-c.id.from, c.vid.to-c.vid.from, location.to-location.from) > MaxCaveatLen {
-		return fmt.Errorf("%w: a caveat has more than %d bytes", ErrTooLarge, MaxCaveatLen)
+	c, ok := r.short()
+	if !ok {
+		var err error
+		if c, err = r.caveat(); err != nil {
+			return err
+		}
 	}
-	if located && !identified {
-		return malformed("a first-party caveat has a location")
-	}
-	c.end = uint16(r.at)
 	if t.caveats == nil {
 		t.caveats = make([]caveat, 0, 8)
 	}
 	t.caveats = append(t.caveats, c)
 	return nil
+}
+
+// short is caveat for what nearly all are: first-party ones of less than 128
+// bytes. It takes nothing when the next one is not.
+func (r *reader) short() (c caveat, ok bool) {
+	rest := r.data[r.at:]
+	if len(rest) < 2 || rest[0] != fieldIdentifier || rest[1] >= 0x80 {
+		return c, false
+	}
+	end := 2 + int(rest[1])
+	if end >= len(rest) || rest[end] != fieldEnd {
+		return c, false
+	}
+	c.id = span{uint16(r.at + 2), uint16(r.at + end)}
+	r.at += end + 1
+	c.end = uint16(r.at)
+	return c, true
+}
+
+// caveat takes a caveat. A first-party caveat has no location: it would be
+// unsigned bytes that mean nothing.
+func (r *reader) caveat() (c caveat, err error) {
+	location, located, err := r.next(fieldLocation)
+	if err != nil {
+		return c, err
+	}
+	if c.id, err = r.must(fieldIdentifier); err != nil {
+		return c, err
+	}
+	identified := false
+	if c.vid, identified, err = r.next(fieldVID); err != nil {
+		return c, err
+	}
+	if located && location.from == location.to || identified && !c.thirdParty() {
+		return c, malformed("a caveat has an empty field")
+	}
+	if err = r.mustEnd(); err != nil {
+		return c, err
+	}
+	if max(c.id.to-c.id.from, c.vid.to-c.vid.from, location.to-location.from) > MaxCaveatLen {
+		return c, fmt.Errorf("%w: a caveat has more than %d bytes", ErrTooLarge, MaxCaveatLen)
+	}
+	if located && !identified {
+		return c, malformed("a first-party caveat has a location")
+	}
+	c.end = uint16(r.at)
+	return c, nil
 }
 
 // appendField appends one field of the binary form.

@@ -134,7 +134,7 @@ func BenchmarkFastPath(b *testing.B) {
 	}
 	var chain token.Chain
 	ownFloor := func() {
-		anchor, _ := ring.Anchor(id)
+		anchor, _ := ring.Anchor(tok)
 		if !chain.Walk(tok, &anchor) {
 			b.Fatal("does not hold")
 		}

@@ -26,10 +26,10 @@ import (
 	"macaroond/service/token"
 )
 
-// Keys gives the start of the chain of an identifier; false when the epoch is
-// unknown, and then a decoy that costs the same work.
+// Keys gives the start of a token's chain; false when the epoch is unknown, and
+// then a decoy that costs the same work.
 type Keys interface {
-	Anchor(token.Identifier) (token.Anchor, bool)
+	Anchor(*token.Token) (token.Anchor, bool)
 }
 
 // Policies gives the caveats that tokens of a user or device have on top of
@@ -188,9 +188,8 @@ func (v *Verifier) Judge(q *Question, out *Verdict) {
 // anchor is the start of the chain. A format that has ended is as an unknown
 // key is: the same work, and the same answer.
 func (v *Verifier) anchor(out *Verdict) (token.Anchor, bool) {
-	id := out.token.UnverifiedIdentifier()
-	anchor, known := v.Keys.Anchor(id)
-	return anchor, known && !v.Ended.Has(id.Format)
+	anchor, known := v.Keys.Anchor(&out.token)
+	return anchor, known && !v.Ended.Has(out.token.UnverifiedIdentifier().Format)
 }
 
 // JudgeFrom goes on after [Verdict.Read] from an anchor that is known to be one

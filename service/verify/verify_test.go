@@ -165,8 +165,8 @@ type anyKey struct {
 	known bool
 }
 
-func (k anyKey) Anchor(id token.Identifier) (token.Anchor, bool) {
-	return token.AnchorOf(&k.key, id), k.known
+func (k anyKey) Anchor(t *token.Token) (token.Anchor, bool) {
+	return token.Anchor{Signature: token.Start(&k.key, t.UnverifiedIdentifier().String())}, k.known
 }
 
 // A key that the keyring does not vouch for counts for nothing, even if the
