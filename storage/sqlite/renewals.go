@@ -143,7 +143,7 @@ type chain []renewal
 func (t *tx) chain(rootKeyID [16]byte, from int64, limit int) (chain, error) {
 	return list(t, scanRenewal, `SELECT expires_at, next_epoch, next_expires_at, renewed_at, next_seen_at FROM renewals
 		WHERE root_key_id = ?1 AND expires_at >= COALESCE((SELECT MAX(expires_at) FROM renewals WHERE root_key_id = ?1 AND expires_at <= ?2), 0)
-		ORDER BY expires_at LIMIT ?3`, rootKeyID[:], from, limit)
+		ORDER BY expires_at LIMIT +?3`, rootKeyID[:], from, limit) // SQLite plans anew for each value of a bare parameter
 }
 
 // look is for a device with many rows: whether it may have one more, and which
