@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -206,6 +207,23 @@ func TestParseAccepts(t *testing.T) {
 		}
 		if got := tok.Text(); got != c.same {
 			t.Errorf("%s: written as %s, want %s", c.name, got, c.same)
+		}
+	}
+}
+
+// Caveats of every length, whose bytes look like ends of sections and like
+// lengths, with another behind them.
+func TestParseLengths(t *testing.T) {
+	for n := range token.MaxCaveatLen + 1 {
+		for _, filled := range []string{"\x00", "\x01", "\x02", "x"} {
+			want := []string{strings.Repeat(filled, n), "the next"}
+			tok, err := token.Parse(wrapped(first(want[0]) + first(want[1])))
+			if err != nil {
+				t.Fatalf("%d times %q: %v", n, filled, err)
+			}
+			if got := tok.UnverifiedCaveats(); !slices.Equal(got, want) {
+				t.Fatalf("%d times %q: %q", n, filled, got)
+			}
 		}
 	}
 }
