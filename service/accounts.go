@@ -57,8 +57,7 @@ func (s *Service) ChangePassword(ctx context.Context, c *Caller, in api.ChangePa
 	ev := s.eventOf(EventPasswordSet, c.User, src)
 	ev.DeviceID = c.Device
 	entries, d, err := s.store.ChangePassword(ctx, storage.ChangePassword{Hash: phc, KeepDevices: in.KeepDevices}, act, ev)
-	s.revoked(entries...)
-	return delayedOut(d, c.Device), settle(err)
+	return delayedOut(d, c.Device), settle(s.ended(ctx, entries, err))
 }
 
 // SetRole gives a user a role or takes it. The last administrator keeps it,
@@ -99,7 +98,7 @@ func (s *Service) DeleteSelf(ctx context.Context, c *Caller, p api.Proof, src So
 
 func (s *Service) deleteUser(ctx context.Context, in storage.DeleteUser, ev storage.Event) error {
 	entries, err := s.store.DeleteUser(ctx, in, ev)
-	s.revoked(entries...)
+	err = s.ended(ctx, entries, err)
 	s.names.clear()
 	return err
 }

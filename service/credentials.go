@@ -86,8 +86,13 @@ func (s *Service) service(id, secret string) (svc storage.Service, with storage.
 	return svc, with, good
 }
 
-// Serves reports whether the credential may judge tokens for the audience.
-func Serves(svc storage.Service, audience string) bool { return slices.Contains(svc.Serves, audience) }
+// serves reports whether the credential may judge tokens for the audience. The
+// authority's own is nobody's to serve: what is good there is good for
+// everything. That is looked at here because it may have been another one when
+// the credential was made.
+func (s *Service) serves(svc storage.Service, audience string) bool {
+	return audience != s.Settings().Audience && slices.Contains(svc.Serves, audience)
+}
 
 // rights that a service credential can have.
 var knownRights = []string{RightMint}
@@ -191,8 +196,7 @@ func (s *Service) RemoveService(ctx context.Context, id, actor string, src Sourc
 	ev := s.event(EventServiceRemoved, actor, src)
 	ev.UserID = id
 	entries, err := s.store.RemoveService(ctx, id, s.longestServiceToken(), ev)
-	s.revoked(entries...)
-	if err != nil {
+	if err := s.ended(ctx, entries, err); err != nil {
 		return err
 	}
 	s.changeServices(func(m map[string]storage.Service) { delete(m, id) })

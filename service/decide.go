@@ -118,7 +118,7 @@ func (s *Service) Verify(ctx context.Context, in api.VerifyIn, svc *storage.Serv
 	}
 	own := s.Settings().Audience
 	if svc != nil {
-		if err := mayJudge(*svc, facts.Audience); err != nil {
+		if err := s.mayJudge(*svc, facts.Audience); err != nil {
 			return api.Decision{}, err
 		}
 	} else if facts.Audience == "" {
@@ -153,12 +153,12 @@ func (s *Service) MayVerify(in api.VerifyIn) func(storage.Service) error {
 		if err != nil {
 			return err
 		}
-		return mayJudge(svc, facts.Audience)
+		return s.mayJudge(svc, facts.Audience)
 	}
 }
 
-func mayJudge(svc storage.Service, audience string) error {
-	if !Serves(svc, audience) {
+func (s *Service) mayJudge(svc storage.Service, audience string) error {
+	if !s.serves(svc, audience) {
 		return refuse(api.CodeForbidden, "the credential does not serve this audience: name one that it serves in request.audience")
 	}
 	return nil

@@ -147,8 +147,7 @@ func (s *Service) remove(ctx context.Context, c *Caller, in storage.RevokeDevice
 	ev := s.event(EventDeviceRevoked, c.User, src)
 	ev.UserID, ev.Detail = c.User, in.Reason
 	entries, d, err := s.store.RemoveDevices(ctx, in, act, ev)
-	s.revoked(entries...)
-	return delayedOut(d, c.Device), settle(err)
+	return delayedOut(d, c.Device), settle(s.ended(ctx, entries, err))
 }
 
 // maxTarget is longer than any device's id.
@@ -165,8 +164,23 @@ func (s *Service) RevokeDevices(ctx context.Context, in storage.RevokeDevices, a
 	ev := s.event(EventDeviceRevoked, actor, src)
 	ev.UserID, ev.Detail = in.UserID, in.Reason
 	entries, err := s.store.RevokeDevices(ctx, in, ev)
-	s.revoked(entries...)
-	return err
+	if in.DeviceID != "" && len(entries) == 1 { // all that there was to end
+		s.revoked(entries...)
+		return err
+	}
+	return s.ended(ctx, entries, err)
+}
+
+// ended is the end of whatever ends tokens: when it returns nil, all of them are
+// refused here. stored is what is new on the list. What somebody else put there
+// a moment ago, another request or another process, is not stored again, and is
+// perhaps not in memory yet: so the table is read.
+func (s *Service) ended(ctx context.Context, stored []storage.Revocation, err error) error {
+	s.revoked(stored...)
+	if err != nil {
+		return err
+	}
+	return s.CatchUp(ctx)
 }
 
 // revoked puts what was just stored into memory, without waiting for the

@@ -89,7 +89,7 @@ func (s *Service) Introspect(ctx context.Context, text string, enforces Enforces
 func (s *Service) enforceable(chain token.Chain, who token.Identity, now time.Time, enforces Enforces, svc storage.Service, policies []string) (audience string, expires time.Time, code string) {
 	for i := range chain.Len() {
 		text, _ := chain.Caveat(i)
-		if rest, ok := strings.CutPrefix(text, "audience "); ok && audience == "" && Serves(svc, rest) {
+		if rest, ok := strings.CutPrefix(text, "audience "); ok && audience == "" && s.serves(svc, rest) {
 			audience = rest
 		}
 	}
@@ -142,7 +142,7 @@ func (s *Service) teach(out *api.Introspection, chain token.Chain, svc storage.S
 		}
 		if audience, ok := strings.CutPrefix(text, "audience "); ok {
 			named++
-			if Serves(svc, audience) && i >= token.MintCaveats {
+			if s.serves(svc, audience) && i >= token.MintCaveats {
 				at = i + 1
 			}
 		}

@@ -223,6 +223,9 @@ func (s *Service) Recover(ctx context.Context, in api.RecoverIn, src Source) (ap
 func (s *Service) issue(ctx context.Context, user storage.User, in storage.IssueDevice, ttl time.Duration, ev storage.Event) (api.Grant, error) {
 	return s.mint(ctx, user, ttl, in, func(in storage.IssueDevice) (storage.Device, error) {
 		stored, revoked, err := s.store.IssueDevice(ctx, in, ev)
+		if in.RecoveryCode != nil {
+			return stored, s.ended(ctx, revoked, err)
+		}
 		s.revoked(revoked...)
 		return stored, err
 	})

@@ -96,8 +96,7 @@ func (s *Service) drop(ctx context.Context, root token.Chain, id token.Identity,
 		until = id.Expires
 	}
 	entries, err := s.store.RevokeRootKey(ctx, key, until, ev)
-	s.revoked(entries...)
-	return err
+	return s.ended(ctx, entries, err)
 }
 
 // RevokeByCaveats kills a branch of the caller's own root that the caller
@@ -151,10 +150,11 @@ func (s *Service) revokeBranch(ctx context.Context, chain token.Chain, id token.
 	ev := s.event(EventBranchRevoked, actor, src)
 	ev.UserID, ev.DeviceID, ev.RootKeyID = id.User, id.Device, &in.RootKeyID
 	entry, added, err := s.store.RevokeBranch(ctx, in, ev)
-	if added {
-		s.revoked(entry)
+	if !added {
+		return s.ended(ctx, nil, err)
 	}
-	return err
+	s.revoked(entry)
+	return nil
 }
 
 // earliest is the effective expiry: the earliest time-before.

@@ -54,8 +54,7 @@ func (s *Service) RemoveServiceSecret(ctx context.Context, id, secretID, actor s
 	ev := s.event(EventServiceSecretRemoved, actor, src)
 	ev.UserID, ev.Detail = id, secretID
 	entries, err := s.store.RemoveServiceSecret(ctx, id, secretID, s.longestServiceToken(), ev)
-	s.revoked(entries...)
-	if err != nil {
+	if err := s.ended(ctx, entries, err); err != nil {
 		return err
 	}
 	s.changeServices(func(m map[string]storage.Service) {

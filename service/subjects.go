@@ -158,8 +158,7 @@ func (s *Service) RevokeSubjectDevices(ctx context.Context, svc storage.Service,
 // SuspendSubject refuses further mints and revokes every device, at once.
 func (s *Service) SuspendSubject(ctx context.Context, svc storage.Service, subject string, src Source) error {
 	entries, err := s.store.SuspendSubject(ctx, svc.ID, subject, s.event(EventUserSuspended, svc.ID, src))
-	s.revoked(entries...)
-	return err
+	return s.ended(ctx, entries, err)
 }
 
 // ResumeSubject allows mints again, unless an administrator suspended the user.

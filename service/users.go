@@ -91,8 +91,7 @@ func (s *Service) SuspendUser(ctx context.Context, id, actor string, src Source)
 	ev := s.event(EventUserSuspended, actor, src)
 	ev.UserID = id
 	entries, err := s.store.SuspendUser(ctx, id, ev)
-	s.revoked(entries...)
-	return err
+	return s.ended(ctx, entries, err)
 }
 
 // ResumeUser allows logins again. No device comes back.
@@ -118,6 +117,5 @@ func (s *Service) SetPassword(ctx context.Context, id, password, actor string, s
 	ev := s.event(EventPasswordSet, actor, src)
 	ev.UserID = id
 	entries, err := s.store.SetPassword(ctx, storage.SetPassword{UserID: id, Hash: phc, Revoke: true}, ev)
-	s.revoked(entries...)
-	return err
+	return s.ended(ctx, entries, err)
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -99,6 +100,11 @@ func (e *env) diagnoseStore(ctx context.Context, cfg *config, st storage.Store, 
 	add("soundness", err, "the database is sound")
 	state, err := st.State(ctx)
 	add("feed", err, "generation %s, sequence %d", state.Generation, state.Sequence)
+	services, err := st.Services(ctx)
+	if err == nil {
+		err = servesItself(services, cfg.Audience)
+	}
+	add("services", err, "%d credentials, none serves the authority's own audience", len(services))
 	keys, source, err := cfg.sealingKeys()
 	ring := keyring.New(keys)
 	if err == nil {
@@ -112,6 +118,21 @@ func (e *env) diagnoseStore(ctx context.Context, cfg *config, st storage.Store, 
 		return
 	}
 	add("keys", nil, "from %s; they open all of %d epochs, epoch %d signs", source, ring.Epochs(), ring.Signing())
+}
+
+// servesItself names the credentials that serve the authority's own audience:
+// they were made under another one, and get nothing for it.
+func servesItself(services []storage.Service, own string) error {
+	var names []string
+	for _, s := range services {
+		if slices.Contains(s.Serves, own) {
+			names = append(names, s.Name)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s: made to serve %q, which is the authority's own audience, and so is refused", strings.Join(names, ", "), own)
 }
 
 // askReady asks the running server's /readyz.

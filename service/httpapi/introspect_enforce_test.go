@@ -28,6 +28,31 @@ func tail(text string) (signature, fingerprint string) {
 	return base64.RawURLEncoding.EncodeToString(sig[:]), base64.RawURLEncoding.EncodeToString(sum[:16])
 }
 
+// A credential that was made to serve what has become the authority's own
+// audience gets nothing for it: a prefix there would be good for everything.
+func TestNobodyServesTheAuthority(t *testing.T) {
+	a := start(t, func(s *setup) { s.service.Settings.MaxPrefixTTL = 2 * time.Hour })
+	alice := a.user("alice")
+	_, evil := a.service("evil", "accounts")
+	text := narrow(alice.Token, a.until(time.Hour), "audience accounts", "allow devices:list")
+	asks := api.VerifyIn{Token: text, Request: api.Request{Audience: "accounts", Actions: []string{"devices:list"}}}
+	if in := into[api.Introspection](a.enforce(evil, text), 200); !in.Active || in.Prefix == nil {
+		t.Fatalf("before: %+v", in)
+	}
+	if d := into[api.Decision](a.post("/v1/verify", evil, asks), 200); !d.Allowed {
+		t.Fatalf("before: %+v", d)
+	}
+	set := *a.svc.Settings()
+	set.Audience = "accounts"
+	a.svc.SetSettings(set)
+	for name, r := range map[string]*reply{"enforcing": a.enforce(evil, text), "asking": a.oauth("/oauth2/introspect", evil, "token", narrow(alice.Token, "audience accounts"))} {
+		if strings.TrimSpace(string(r.body)) != `{"active":false}` {
+			t.Errorf("%s: %s %s", name, r.Status, r.body)
+		}
+	}
+	a.post("/v1/verify", evil, asks).want(403, api.CodeForbidden)
+}
+
 // What a resource server is told that judges every caveat itself: all of them in
 // order, what it takes to see a revoked branch, and the signature at the audience
 // when exactly one stands in the token, is served by the asker, and what is
