@@ -94,16 +94,27 @@ func (s *Service) withSigning(ctx context.Context, store func(epoch uint32) erro
 	return store(s.keyring.Signing())
 }
 
+// rootKey derives the root key of an identifier whose epoch another process may
+// have made since we looked.
+func (s *Service) rootKey(ctx context.Context, id token.Identifier) (key token.RootKey, known bool, err error) {
+	if key, known = s.keyring.RootKey(id); known {
+		return key, true, nil
+	}
+	if err := s.CatchUp(ctx); err != nil {
+		return token.RootKey{}, false, err
+	}
+	key, known = s.keyring.RootKey(id)
+	return key, known, nil
+}
+
 // rootGrant makes the root macaroon that was stored, and what is answered with it.
 func (s *Service) rootGrant(ctx context.Context, id token.Identifier, who token.Identity, username, device string, own ...string) (api.Grant, error) {
-	key, known := s.keyring.RootKey(id)
-	if !known { // another process rotated since we looked
-		if err := s.CatchUp(ctx); err != nil {
-			return api.Grant{}, err
-		}
-		if key, known = s.keyring.RootKey(id); !known {
-			return api.Grant{}, errors.New("the epoch of a root macaroon is not on the ring")
-		}
+	key, known, err := s.rootKey(ctx, id)
+	if err != nil {
+		return api.Grant{}, err
+	}
+	if !known {
+		return api.Grant{}, errors.New("the epoch of a root macaroon is not on the ring")
 	}
 	t, err := token.Mint(&key, s.Settings().Issuer, id, who)
 	if err == nil && len(own) > 0 {

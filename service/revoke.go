@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"macaroond/caveats"
@@ -99,9 +100,10 @@ func (s *Service) drop(ctx context.Context, root token.Chain, id token.Identity,
 	return s.ended(ctx, entries, err)
 }
 
-// RevokeByCaveats kills a branch of the caller's own root that the caller
-// names by its holder caveats, without having the token: the authority walks
-// the chain on.
+// RevokeByCaveats kills a branch of the caller's device that the caller names by
+// its holder caveats, without having the token: the authority walks the chain on,
+// from every root of the device that is still good. When there may be one that
+// it does not know it says so, after it has ended what it can.
 func (s *Service) RevokeByCaveats(ctx context.Context, c *Caller, holder []string, src Source) (api.RevokeOut, error) {
 	if len(holder) == 0 {
 		return api.RevokeOut{}, badField("/caveats", "no caveats: to drop the device itself, log out")
@@ -112,22 +114,51 @@ func (s *Service) RevokeByCaveats(ctx context.Context, c *Caller, holder []strin
 	if len(holder) == 1 && holder[0] == caveats.ViaCookie().String() {
 		return api.RevokeOut{}, badField("/caveats", "that is the cookie's own root: to drop the device itself, log out")
 	}
-	texts := make([]string, 0, token.MaxCaveats)
-	for i := range token.MintCaveats {
-		text, _ := c.Chain.Caveat(i)
-		texts = append(texts, text)
-	}
-	sig := *c.Chain.Signature(token.MintCaveats)
-	sigs := make([]token.Signature, 0, len(holder))
 	for _, text := range holder {
 		if text == "" || len(text) > token.MaxCaveatLen {
 			return api.RevokeOut{}, badField("/caveats", "a caveat has 1 to %d bytes", token.MaxCaveatLen)
 		}
+	}
+	id := c.Chain.Identifier()
+	roots, all, err := s.store.Roots(ctx, id.RootKeyID, s.now())
+	if err != nil {
+		return api.RevokeOut{}, err
+	}
+	presented := storage.Root{Epoch: id.Epoch, ExpiresAt: c.Identity.Expires.UTC()}
+	if !slices.Contains(roots, presented) { // the table is of a time before this root
+		roots, all = append(roots, presented), false
+	}
+	for _, r := range roots {
+		if err := s.revokeNamed(ctx, c, r, holder, src); err != nil {
+			return api.RevokeOut{}, err
+		}
+	}
+	if !all {
+		return api.RevokeOut{}, refuse(api.CodeTooMany, "the branch is ended under every root of this device that is known, and there may be others that are still good: to be sure revoke the token itself, or the device")
+	}
+	return api.RevokeOut{Grain: "branch"}, nil
+}
+
+// revokeNamed is RevokeByCaveats under one of the device's roots.
+func (s *Service) revokeNamed(ctx context.Context, c *Caller, r storage.Root, holder []string, src Source) error {
+	id := c.Chain.Identifier()
+	id.Epoch = r.Epoch
+	key, known, err := s.rootKey(ctx, id)
+	if err != nil || !known { // its epoch is retired, and it is dead
+		return err
+	}
+	who := token.Identity{User: c.User, Device: c.Device, Expires: r.ExpiresAt}
+	root, err := token.Mint(&key, s.Settings().Issuer, id, who)
+	if err != nil {
+		return err
+	}
+	sig := root.UnverifiedSignature()
+	sigs := make([]token.Signature, 0, len(holder))
+	for _, text := range holder {
 		sig = sig.Next(text)
 		sigs = append(sigs, sig)
-		texts = append(texts, text)
 	}
-	return api.RevokeOut{Grain: "branch"}, s.revokeBranch(ctx, c.Chain, c.Identity, texts, sigs, 0, c.User, src)
+	return s.revokeBranch(ctx, c.Chain, who, holder, sigs, 0, c.User, src)
 }
 
 // revokeBranch stores the last of sigs, the signatures from the first holder

@@ -56,8 +56,22 @@ type Sighting struct {
 	First, Last time.Time
 }
 
+// KnownRoots is how many of a device's root macaroons that live are never forgotten.
+const KnownRoots = 8
+
+// Root is a root macaroon of a device.
+type Root struct {
+	Epoch     uint32
+	ExpiresAt time.Time
+}
+
 // Renewals is a part of [Store].
 type Renewals interface {
+	// Roots gives the root macaroons under a root key that expire after now, each
+	// once for each epoch that it can be of: for the oldest that may be every one
+	// that is not retired. all is false when there may be more of them, which can
+	// only be so from KnownRoots on. None for a root key that is not known.
+	Roots(ctx context.Context, rootKeyID [16]byte, now time.Time) (roots []Root, all bool, err error)
 	// RenewDevice gives the successor of a root macaroon in one transaction
 	// that re-reads the user, the device and the epoch.
 	//

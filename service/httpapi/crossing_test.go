@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"bytes"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ import (
 
 	"macaroond/service"
 	"macaroond/service/api"
+	"macaroond/storage"
 )
 
 // Where one feature meets another: what holds for each alone must hold for both.
@@ -166,10 +168,58 @@ func TestBranchesOfARenewedRoot(t *testing.T) {
 	a.pass(time.Hour)
 	next := a.renewed(alice.Token)
 	a.alive(next, link, "photos", true)
-	a.post("/v1/revoke", bearer(next.Token), api.RevokeIn{Caveats: &holder}).want(200, "")
-	a.alive(next, link, "photos", true)
-	a.post("/v1/revoke", bearer(alice.Token), api.RevokeIn{Caveats: &holder}).want(200, "")
+	a.wantGrain(a.post("/v1/revoke", bearer(next.Token), api.RevokeIn{Caveats: &holder}), "branch")
 	a.alive(next, link, "photos", false)
+
+	// Across a rotation, from the middle, by the oldest: all the device's roots are one owner.
+	for i := range 3 {
+		a.pass(time.Hour)
+		must(a.svc.RotateKeys(t.Context(), "test", service.Source{}))
+		last := a.renewed(next.Token)
+		holder := []string{"audience photos", fmt.Sprint("note ", i)}
+		links := []string{narrow(alice.Token, holder...), narrow(next.Token, holder...), narrow(last.Token, holder...)}
+		a.post("/v1/revoke", bearer([]string{alice.Token, next.Token, last.Token}[i]), api.RevokeIn{Caveats: &holder}).want(200, "")
+		for j, link := range links {
+			a.alive(last, link, "photos", false)
+			a.alive(last, narrow(last.Token, "audience photos", fmt.Sprint("note beside ", j)), "photos", true)
+		}
+		next = last
+	}
+}
+
+// What the authority cannot know of, it does not say it has ended: the branch of
+// a root that was forgotten, or that a restored database never had.
+func TestBranchesOfForgottenRoots(t *testing.T) {
+	a := start(t)
+	alice := a.user("alice")
+	holder := []string{"audience photos", "note for bob"}
+	oldest, newest := narrow(alice.Token, holder...), alice
+	for range 3 * storage.KnownRoots {
+		a.pass(2 * time.Minute)
+		newest = a.renewed(newest.Token)
+	}
+	link := narrow(newest.Token, holder...)
+	a.post("/v1/revoke", bearer(newest.Token), api.RevokeIn{Caveats: &holder}).want(409, "too_many")
+	a.alive(newest, link, "photos", false) // what can be ended is
+	a.alive(newest, oldest, "photos", true)
+	a.wantGrain(a.revoke(bearer(newest.Token), oldest), "branch") // as it says
+	a.alive(newest, oldest, "photos", false)
+
+	bob := a.user("bob")
+	backup := a.path + ".backup"
+	if err := a.store.Backup(t.Context(), backup); err != nil {
+		t.Fatal(err)
+	}
+	a.pass(time.Hour)
+	between := a.renewed(bob.Token)
+	a.pass(time.Hour)
+	later := a.renewed(between.Token)
+	a.restore(backup)
+	links := []string{narrow(bob.Token, holder...), narrow(between.Token, holder...), narrow(later.Token, holder...)}
+	a.post("/v1/revoke", bearer(later.Token), api.RevokeIn{Caveats: &holder}).want(409, "too_many")
+	for i, dead := range []bool{true, false, true} {
+		a.alive(later, links[i], "photos", !dead)
+	}
 }
 
 // Whoever comes together: one of two gets what there is one of, and the other is

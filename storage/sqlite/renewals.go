@@ -161,7 +161,7 @@ func (t *tx) look(in storage.RenewDevice, who *session, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	if n := c.old(milli(now.Add(-in.Grace))); n > 0 {
+	if n := min(c.old(milli(now.Add(-in.Grace))), len(c)-storage.KnownRoots); n > 0 {
 		who.forget = c[n].expires
 	}
 	return nil
@@ -305,13 +305,47 @@ func (t *tx) succeed(in storage.RenewDevice, who session, r renewal, ev storage.
 
 // keptRenewals is how many rows of a device are not looked at: forgetting those
 // that say nothing any more each time would be three statements for each renewal.
-// It must be less than [storage.MaxRenewals].
-const keptRenewals = 8
+// It must be more than [storage.KnownRoots] and less than [storage.MaxRenewals].
+const keptRenewals = 2 * storage.KnownRoots
 
 func (t *tx) remember(rootKeyID [16]byte, r renewal) error {
 	_, err := t.exec(`INSERT INTO renewals (root_key_id, expires_at, next_epoch, next_expires_at, renewed_at, next_seen_at) VALUES (?, ?, ?, ?, ?, ?)`,
 		rootKeyID[:], r.expires, r.epoch, r.next, r.renewed, r.seen)
 	return err
+}
+
+// Roots implements [storage.Store].
+func (s *Store) Roots(ctx context.Context, rootKeyID [16]byte, now time.Time) ([]storage.Root, bool, error) {
+	r := s.reader(ctx)
+	rows, err := list(r, scanRenewal, `SELECT expires_at, next_epoch, next_expires_at, renewed_at, next_seen_at FROM renewals
+		WHERE root_key_id = ? AND next_expires_at > ? ORDER BY expires_at DESC LIMIT ?`, rootKeyID[:], milli(now), storage.KnownRoots)
+	if err != nil {
+		return nil, false, err
+	}
+	if len(rows) == 0 { // never renewed
+		roots, err := list(r, scanRoot, `SELECT epoch, known_until FROM root_keys WHERE id = ? AND known_until > ?`, rootKeyID[:], milli(now))
+		return roots, true, err
+	}
+	var roots []storage.Root
+	for _, v := range rows {
+		roots = append(roots, storage.Root{Epoch: v.epoch, ExpiresAt: fromMilli(v.next)})
+	}
+	oldest := rows[len(rows)-1].expires // which no row says the epoch of
+	if oldest > milli(now) {
+		more, err := list(r, scanRoot, `SELECT number, ? FROM epochs WHERE state <> ?`, oldest, storage.EpochRetired)
+		if err != nil {
+			return nil, false, err
+		}
+		roots = append(roots, more...)
+	}
+	return roots, len(rows) < storage.KnownRoots || oldest <= milli(now), nil
+}
+
+func scanRoot(r scanner) (out storage.Root, err error) {
+	var expires int64
+	err = r.Scan(&out.Epoch, &expires)
+	out.ExpiresAt = fromMilli(expires)
+	return out, err
 }
 
 // TouchDevices implements [storage.Store].

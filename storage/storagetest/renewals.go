@@ -50,6 +50,45 @@ var renewing = []clause{
 		r := k.login(func(in *storage.IssueDevice) { in.Device.TTL = 10 * time.Hour })
 		k.equal("expiry", k.renew(r, 10*minute).expires, seconds(T0.Add(70*minute+time.Second)))
 	}},
+	{"the roots of a device that live are known, each with its epoch", func(k *kit) {
+		r := k.login()
+		k.roots(r, T0, true, r)
+		second := k.renew(r, 10*minute)
+		next := second
+		next.epoch = k.epoch().Number
+		got, err := k.present(asks(second, next.epoch), T0.Add(20*minute))
+		k.must(err)
+		next.expires = got.ExpiresAt
+		first := r // of it nothing says the epoch any more
+		first.epoch = next.epoch
+		k.roots(r, T0, true, r, first, second, next)
+		k.roots(r, r.expires.Add(-time.Second), true, r, first, second, next)
+		k.roots(r, r.expires, true, second, next)
+		k.roots(r, second.expires, true, next)
+		k.roots(r, next.expires, true)
+		_, err = k.s.RetireEpoch(k.Context(), r.epoch, event("epoch_retired", T0))
+		k.must(err)
+		k.roots(r, T0, true, first, second, next)
+		r.RootKeyID[0]++
+		k.roots(r, T0, true)
+	}},
+	{"of a device that is renewed too often not all roots are known, and it is said", func(k *kit) {
+		first := k.login(func(in *storage.IssueDevice) { in.Device.TTL = 20 * time.Hour })
+		all := []root{first}
+		for i := range 4 * storage.KnownRoots {
+			known, complete, err := k.s.Roots(k.Context(), first.RootKeyID, T0)
+			k.must(err)
+			if complete != (i < storage.KnownRoots) || len(known) != min(i, storage.KnownRoots)+1 {
+				k.Fatalf("after %d renewals: %d, all %v", i, len(known), complete)
+			}
+			last := all[len(all)-1]
+			all = append(all, k.renew(last, 2*minute*time.Duration(i)))
+		}
+		end := len(all)
+		k.roots(first, T0, false, all[end-storage.KnownRoots-1:]...)
+		// When the older ones are over, what is there is all again.
+		k.roots(first, all[end-storage.KnownRoots-1].expires, true, all[end-storage.KnownRoots:]...)
+	}},
 	{"each successor expires later, by a second at least", func(k *kit) {
 		r := k.login()
 		for range 5 {

@@ -3,6 +3,8 @@ package storagetest
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"time"
 
 	"macaroond/storage"
@@ -51,6 +53,24 @@ func (k *kit) renew(r root, after time.Duration) root {
 		k.Fatal("it is taken for theft")
 	}
 	return root{r.Device, got.Epoch, got.ExpiresAt}
+}
+
+// roots holds what is known of a root's device against what should be.
+func (k *kit) roots(r root, now time.Time, all bool, want ...root) {
+	k.Helper()
+	got, complete, err := k.s.Roots(k.Context(), r.RootKeyID, now)
+	k.must(err)
+	var known, wanted []string
+	for _, v := range got {
+		known = append(known, fmt.Sprint(v.ExpiresAt.UTC(), " epoch ", v.Epoch))
+	}
+	for _, v := range want {
+		wanted = append(wanted, fmt.Sprint(v.expires.UTC(), " epoch ", v.epoch))
+	}
+	slices.Sort(known)
+	slices.Sort(wanted)
+	k.equal("roots", strings.Join(known, ", "), strings.Join(wanted, ", "))
+	k.equal("all of them", complete, all)
 }
 
 // theft presents it and checks that this ends the device.
