@@ -116,7 +116,9 @@ func (t *Token) decode(text string) error {
 		return malformed("neither the version 2 binary form nor its JSON form")
 	}
 	if len(t.data) > 2 && t.data[1] == fieldLocation && t.data[2] == 0 { // pymacaroons writes one
-		t.data = append(t.data[:1], t.data[3:]...)
+		if t.data = append(t.data[:1], t.data[3:]...); len(t.data) > 1 && t.data[1] == fieldLocation {
+			return malformed(unknown)
+		}
 	}
 	if err := t.decodeBinary(); err != nil {
 		return err

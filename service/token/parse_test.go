@@ -95,6 +95,8 @@ func TestParseRefusesOtherSpellings(t *testing.T) {
 		{"identifier twice", encode(version2 + ident(identifier) + ident(identifier) + eos + tail), token.ErrMalformed, fields},
 		{"location after identifier", encode(version2 + ident(identifier) + loc(location) + eos + tail), token.ErrMalformed, fields},
 		{"location twice", encode(version2 + loc(location) + loc(location) + ident(identifier) + eos + tail), token.ErrMalformed, fields},
+		{"an empty location, and another", encode(version2 + loc("") + loc(location) + ident(identifier) + eos + tail), token.ErrMalformed, fields},
+		{"an empty location twice", encode(version2 + loc("") + loc("") + ident(identifier) + eos + tail), token.ErrMalformed, fields},
 		{"vid in the header", encode(version2 + ident(identifier) + vid("v") + eos + tail), token.ErrMalformed, fields},
 		{"signature in the header", encode(version2 + ident(identifier) + sigOf(zeroSig) + eos + tail), token.ErrMalformed, fields},
 		{"unknown field 3 in the header", encode(version2 + field(3, "x") + ident(identifier) + eos + tail), token.ErrMalformed, fields},
