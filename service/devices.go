@@ -177,10 +177,13 @@ func (s *Service) RevokeDevices(ctx context.Context, in storage.RevokeDevices, a
 // perhaps not in memory yet: so the table is read.
 func (s *Service) ended(ctx context.Context, stored []storage.Revocation, err error) error {
 	s.revoked(stored...)
-	if err != nil {
+	if err != nil || s.list.AsOf().IsZero() { // a command's, which accepts nothing (see Open)
 		return err
 	}
-	return s.CatchUp(ctx)
+	s.follow.Lock()
+	after := s.follow.state.Sequence
+	s.follow.Unlock()
+	return s.readRevocations(ctx, after, new(tail)) // the follower reads it again, for those who follow us
 }
 
 // revoked puts what was just stored into memory, without waiting for the

@@ -34,7 +34,7 @@ func newServiceSecret(e *env) *cobra.Command {
 				CreatedAt api.Time `json:"created_at"`
 			}{svc.ID, made.Secret, made.ID, made.CreatedAt}
 			return e.print(c, out, func(w io.Writer) {
-				fmt.Fprintf(w, "added a secret of service %q\n  id      %s\n  secret  %s\n", svc.Name, made.ID, made.Secret)
+				fmt.Fprintf(w, "added secret %s of service %q\n  id      %s\n  secret  %s\n", made.ID, svc.Name, svc.ID, made.Secret)
 				fmt.Fprintln(w, "The secret is not stored and cannot be printed again. The others are good until they are removed.")
 			})
 		}),

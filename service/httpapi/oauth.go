@@ -59,7 +59,7 @@ func (s *server) oauthFailed(c *gin.Context, err error) {
 		}
 		fail = &oauthFail{status: p.Status, code: "invalid_request", detail: p.Detail}
 		switch {
-		case p.Status == http.StatusServiceUnavailable:
+		case p.Status == http.StatusServiceUnavailable, p.Status == http.StatusTooManyRequests:
 			fail.code = "temporarily_unavailable"
 		case p.Status >= http.StatusInternalServerError:
 			fail.code = "server_error"

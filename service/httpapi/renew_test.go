@@ -349,6 +349,10 @@ func TestRenewalsAreLimited(t *testing.T) {
 	if r.want(429, "rate_limited"); r.Header.Get("Retry-After") == "" {
 		t.Error("no Retry-After")
 	}
+	r = a.grantOf("", "grant_type", "refresh_token", "refresh_token", g.Token)
+	if r.wantError(429, "temporarily_unavailable"); r.Header.Get("Retry-After") == "" {
+		t.Error("no Retry-After for an OAuth client")
+	}
 	a.pass(time.Minute)
 	a.renewed(g.Token)
 }
