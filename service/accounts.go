@@ -71,7 +71,9 @@ func (s *Service) SetRole(ctx context.Context, id, role, actor string, mayBeLast
 	if err := s.store.SetRole(ctx, storage.SetRole{UserID: id, Role: role, MayBeLast: mayBeLast}, ev); err != nil {
 		return api.User{}, err
 	}
-	s.names.clear()
+	if err := s.changed(ctx); err != nil {
+		return api.User{}, err
+	}
 	u, err := s.store.User(ctx, id)
 	return userOut(u), err
 }

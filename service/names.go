@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -102,6 +103,9 @@ func shownName(field, in string) (string, error) {
 type nameCache struct {
 	store storage.Store
 	cache *otter.Cache[string, userInfo]
+
+	mu      sync.Mutex
+	cleared int // how often: what was read before does not come in after it
 }
 
 type userInfo struct{ name, role string }
@@ -112,7 +116,7 @@ const nameTimeout = 50 * time.Millisecond
 
 func newNameCache(store storage.Store) (*nameCache, error) {
 	cache, err := otter.New(&otter.Options[string, userInfo]{MaximumSize: 10_000})
-	return &nameCache{store, cache}, err
+	return &nameCache{store: store, cache: cache}, err
 }
 
 // get is called only with ids from a chain that held. When the store cannot
@@ -121,6 +125,9 @@ func (c *nameCache) get(ctx context.Context, id string, wait time.Duration) user
 	if info, ok := c.cache.GetIfPresent(id); ok {
 		return info
 	}
+	c.mu.Lock()
+	before := c.cleared
+	c.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	u, err := c.store.User(ctx, id)
@@ -131,8 +138,17 @@ func (c *nameCache) get(ctx context.Context, id string, wait time.Duration) user
 	if u.Owner != "" { // another backend's user has no role, whatever the row says
 		info.role = ""
 	}
-	c.cache.Set(id, info)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.cleared == before {
+		c.cache.Set(id, info)
+	}
 	return info
 }
 
-func (c *nameCache) clear() { c.cache.InvalidateAll() }
+func (c *nameCache) clear() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cleared++
+	c.cache.InvalidateAll()
+}

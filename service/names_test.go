@@ -1,13 +1,54 @@
 package service
 
 import (
+	"context"
 	"testing"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/text/unicode/norm"
 	"pgregory.net/rapid"
+
+	"macaroond/storage"
 )
+
+// slowStore answers a question about a user when it is told to.
+type slowStore struct {
+	storage.Store
+	asked, answer chan string
+}
+
+func (s slowStore) User(_ context.Context, id string) (storage.User, error) {
+	s.asked <- id
+	return storage.User{ID: id, Name: "alice", Role: <-s.answer}, nil
+}
+
+// A role that was read before a change, and arrives after it, is not kept.
+func TestNamesReadBeforeAChange(t *testing.T) {
+	s := slowStore{asked: make(chan string), answer: make(chan string)}
+	c, err := newNameCache(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func(told string, meanwhile func()) string {
+		got := make(chan userInfo)
+		go func() { got <- c.get(t.Context(), "usr_a", time.Minute) }()
+		<-s.asked
+		meanwhile()
+		s.answer <- told
+		return (<-got).role
+	}
+	if role := ask("admin", c.clear); role != "admin" {
+		t.Errorf("role %q", role)
+	}
+	if role := ask("", func() {}); role != "" {
+		t.Errorf("role %q after it was taken", role)
+	}
+	if role := c.get(t.Context(), "usr_a", time.Minute).role; role != "" {
+		t.Errorf("kept role %q", role)
+	}
+}
 
 // Folding is an equivalence: a name, its key, and the key's key are one, and a
 // name that was taken is taken again as it is.

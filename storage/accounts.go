@@ -42,7 +42,7 @@ type Accounts interface {
 	// OwnInstall reports whether a device of the user with this name, live or
 	// listed, has the install ID. An empty one is nobody's.
 	OwnInstall(ctx context.Context, nameKey, installID string) (bool, error)
-	// SetRole moves the revision. Errors: ErrNotFound, ErrLastAdmin, ErrOwned.
+	// SetRole is told like a change of the user's policies: see [Policies]. Errors: ErrNotFound, ErrLastAdmin, ErrOwned.
 	SetRole(ctx context.Context, in SetRole, ev Event) error
 	// DeleteUser revokes every root key of the user and removes the user, the
 	// devices, recovery codes, links, delayed acts and policies, and the address

@@ -141,7 +141,7 @@ const (
 	GrainDevice Grain = 1 + iota // RootKeyID
 	GrainBranch                  // RootKeyID and Fingerprint
 	GrainEpoch                   // Epoch
-	GrainPolicy                  // nothing: the policies of Subject are others now (see [Policies])
+	GrainPolicy                  // nothing: the policies or the role of Subject are others now (see [Policies])
 )
 
 // Revocation is one entry of the list.

@@ -112,6 +112,7 @@ func (e *env) restore(c *cobra.Command, file string, keep bool) error {
 		} else {
 			fmt.Fprintln(w, "Every token minted before is ended: users log in again.")
 		}
+		fmt.Fprintln(w, "All else is as it was in the backup: passwords, unused recovery codes, suspensions, roles, policies, service credentials and their secrets. Take back again what was taken back since.")
 		if former != "" {
 			fmt.Fprintf(w, "the former database is %s\n", former)
 		}

@@ -104,7 +104,7 @@ const (
 	GrainDevice = "device" // RootKeyID: everything under that root key
 	GrainBranch = "branch" // RootKeyID and Fingerprint: a token and what was derived from it
 	GrainEpoch  = "epoch"  // Epoch: everything minted in it
-	GrainPolicy = "policy" // Subject: nothing dies, and what was known of its policies counts no more
+	GrainPolicy = "policy" // Subject: nothing dies, and what was known of its policies and role counts no more
 )
 
 // MaxFeedWait is the longest that a reader of the feed may have its question wait.

@@ -37,6 +37,36 @@ func (a *authority) becomes(what string, g *guard.Guard, text, want string) {
 	}
 }
 
+// A role that is given or taken reaches the edge as a policy does: what is told
+// to the backend of tokens whose prefix is known, or which are remembered, is
+// not the role of an hour ago.
+func TestRolesChange(t *testing.T) {
+	a := start(t)
+	alice, bob := a.device("alice"), a.device("bob")
+	g := a.guard(nil)
+	known := narrow(t, alice.Token, window(), "audience photos")
+	whole := narrow(t, alice.Token, "audience photos")
+	his := narrow(t, bob.Token, window(), "audience photos")
+	role := func(text string) string {
+		pass, err := g.Gateway(t.Context(), text, get(), nil)
+		ok(t, err)
+		return pass.Role
+	}
+	for _, to := range []string{service.RoleAdmin, "", service.RoleAdmin} {
+		for _, text := range []string{known, whole, his} { // learned before
+			role(text)
+		}
+		_, err := a.svc.SetRole(t.Context(), alice.User.ID, to, service.ActorOperator, true, service.Source{})
+		ok(t, err)
+		for _, text := range []string{known, whole} {
+			eventually(t, "the role "+to, func() bool { return role(text) == to })
+		}
+		if got := role(his); got != "" {
+			t.Errorf("another user has the role %q", got)
+		}
+	}
+}
+
 // A policy tightens tokens of known prefixes and remembered ones, for exactly
 // whom it is for, and removing it gives back what it took. With it a device costs one question as
 // without, and refusing costs none.

@@ -102,8 +102,8 @@ func (s *Store) SetRole(ctx context.Context, in storage.SetRole, ev storage.Even
 		if _, err := t.exec(`UPDATE users SET role = ? WHERE id = ?`, in.Role, u.ID); err != nil {
 			return err
 		}
-		t.st.revision++
-		return t.audit(ev)
+		_, err = t.subjectChanged(u.ID, ev)
+		return err
 	})
 }
 

@@ -39,7 +39,7 @@ func (s *Store) AddPolicy(ctx context.Context, in storage.AddPolicy, ev storage.
 			p.ID, p.Target, words(p.Caveats), p.Reason, milli(p.CreatedAt), milli(p.ExpiresAt)); err != nil {
 			return none, err
 		}
-		return t.policyChanged(p.Target, ev)
+		return t.subjectChanged(p.Target, ev)
 	})
 }
 
@@ -53,12 +53,12 @@ func (s *Store) RemovePolicy(ctx context.Context, id string, ev storage.Event) (
 		if _, err := t.exec(`DELETE FROM policies WHERE id = ?`, id); err != nil {
 			return storage.Revocation{}, err
 		}
-		return t.policyChanged(target, ev)
+		return t.subjectChanged(target, ev)
 	})
 }
 
-// policyChanged tells followers.
-func (t *tx) policyChanged(subject string, ev storage.Event) (storage.Revocation, error) {
+// subjectChanged tells followers that what they know of a subject counts no more.
+func (t *tx) subjectChanged(subject string, ev storage.Event) (storage.Revocation, error) {
 	t.st.revision++
 	entry := storage.Revocation{Grain: storage.GrainPolicy, Subject: subject, ExpiresAt: ev.Time.Add(storage.PolicyNews + storage.ClockSkew)}
 	rand.Read(entry.Fingerprint[:]) // never fails

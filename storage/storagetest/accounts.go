@@ -356,6 +356,9 @@ var accounts = []clause{
 		if k.state().Revision <= before {
 			k.Fatal("the revision stands still")
 		}
+		told := k.list(0)
+		k.equal("entries", len(told), 1)
+		k.equal("told", k.news(told[0]), storage.Revocation{Seq: 1, Grain: storage.GrainPolicy, Subject: a.ID, ExpiresAt: T0.Add(storage.PolicyNews + storage.ClockSkew)})
 		k.unchanged(func() {
 			k.must(role(a, "admin", false)) // as it was
 			k.wantErr(role(a, "", false), storage.ErrLastAdmin)
