@@ -116,7 +116,9 @@ func (s *Service) enforceable(chain token.Chain, who token.Identity, now time.Ti
 		if err != nil || c.NeedsRequest() {
 			continue
 		}
-		if outcome := c.Check(&facts); outcome != caveats.Held && !(enforced && policy) {
+		// Whose the token is says the answer: a caveat that names somebody else
+		// refuses the request with a 403, and does not make the token none.
+		if outcome := c.Check(&facts); outcome != caveats.Held && !(enforced && (policy || outcome == caveats.Refused)) {
 			return "", expires, outcome.String()
 		}
 		if t, ok := caveats.Before(text); ok && t.Before(expires) {

@@ -392,7 +392,7 @@ func TestFrom(t *testing.T) {
 			t.Error("the request outside of the guard has an identity")
 		}
 	}
-	want := []guard.Observation{{"ok", guard.Introspected}, {"ok", guard.Introspected}, {"refused", guard.Local}, {"invalid", guard.Introspected}}
+	want := []guard.Observation{{"ok", guard.Introspected}, {"ok", guard.Introspected}, {"refused", guard.Local}, {"refused", guard.Introspected}}
 	if fmt.Sprint(seen) != fmt.Sprint(want) {
 		t.Errorf("observed %v, want %v", seen, want)
 	}
