@@ -147,6 +147,18 @@ func (s *Service) DelayedActs(ctx context.Context, c *Caller) (api.DelayedActs, 
 	return out, err
 }
 
+// OwnAct finds out whether one of the caller's acts waits. It is for
+// [Service.Authorize], which must know before a one-time token is used up.
+func (s *Service) OwnAct(ctx context.Context, id string) func(*Caller) error {
+	return func(c *Caller) error {
+		waiting, err := s.store.Delayed(ctx, c.User, s.now())
+		if err == nil && !slices.ContainsFunc(waiting, func(d storage.Delayed) bool { return d.ID == id }) {
+			err = storage.ErrNotFound
+		}
+		return err
+	}
+}
+
 // CancelDelayed forgets one. Any device of the user may.
 func (s *Service) CancelDelayed(ctx context.Context, c *Caller, id string, src Source) error {
 	ev := s.eventOf(EventActCancelled, c.User, src)
