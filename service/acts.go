@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"macaroond/service/api"
@@ -48,11 +49,11 @@ func (s *Service) proved(ctx context.Context, c *Caller, kind, target string, p 
 		act.FreshSince = s.now().Add(-fresh)
 	}
 	settle = func(err error) error { return err }
-	switch {
-	case p.Password == "" && p.Code == "":
+	if p == (api.Proof{}) {
 		return act, settle, nil
-	case p.Password != "" && p.Code != "":
-		return act, nil, badField("/code", "send the password or a code, not both")
+	}
+	if err := checkProof(p); err != nil {
+		return act, nil, err
 	}
 	fail, err := s.attempts.own(s.now(), c.User, c.Device)
 	if err != nil {
@@ -88,6 +89,54 @@ func (s *Service) proved(ctx context.Context, c *Caller, kind, target string, p 
 	return act, settle, err
 }
 
+func checkProof(p api.Proof) error {
+	if p.Password != "" && p.Code != "" {
+		return badField("/code", "send the password or a code, not both")
+	}
+	return nil
+}
+
+// MayRemove finds out whether there is room for a removal that would have to
+// wait, and whether the proof can be one. id is a device's, or empty for all, or
+// for all but the one that asks. It is for [Service.Authorize], which must know
+// before anything is used up; the act's own transaction judges it again.
+func (s *Service) MayRemove(ctx context.Context, id string, butThis bool, p api.Proof) func(*Caller) error {
+	return func(c *Caller) error {
+		switch {
+		case id == c.Device: // it goes at once, and no proof is looked at
+			return nil
+		case p != (api.Proof{}):
+			return checkProof(p)
+		case id == "" && butThis:
+			return s.roomToWait(ctx, c, otherDevices)
+		case id == "":
+			return s.roomToWait(ctx, c, allDevices)
+		}
+		return s.roomToWait(ctx, c, id)
+	}
+}
+
+// roomToWait refuses a removal that can only wait when as many acts wait as may.
+func (s *Service) roomToWait(ctx context.Context, c *Caller, target string) error {
+	now, fresh := s.now(), s.Settings().FreshLogin
+	waiting, err := s.store.Delayed(ctx, c.User, now)
+	if err != nil || len(waiting) < maxActs || slices.ContainsFunc(waiting, func(d storage.Delayed) bool {
+		return d.DeviceID == c.Device && d.Kind == actRemove && d.Target == target
+	}) {
+		return err
+	}
+	devices, err := s.store.Devices(ctx, c.User)
+	for _, d := range devices {
+		switch {
+		case d.ID == c.Device && fresh > 0 && !d.ProvedAt.IsZero() && !d.ProvedAt.Before(now.Add(-fresh)):
+			return nil
+		case d.ID != c.Device && d.RevokedAt.IsZero() && (target == d.ID || target == allDevices || target == otherDevices):
+			err = storage.ErrTooManyActs
+		}
+	}
+	return err
+}
+
 // DelayedActs lists what waits.
 func (s *Service) DelayedActs(ctx context.Context, c *Caller) (api.DelayedActs, error) {
 	list, err := s.store.Delayed(ctx, c.User, s.now())
@@ -96,6 +145,18 @@ func (s *Service) DelayedActs(ctx context.Context, c *Caller) (api.DelayedActs, 
 		out.Delayed = append(out.Delayed, *delayedOut(&list[i], c.Device))
 	}
 	return out, err
+}
+
+// OwnAct finds out whether one of the caller's acts waits. It is for
+// [Service.Authorize], which must know before a one-time token is used up.
+func (s *Service) OwnAct(ctx context.Context, id string) func(*Caller) error {
+	return func(c *Caller) error {
+		waiting, err := s.store.Delayed(ctx, c.User, s.now())
+		if err == nil && !slices.ContainsFunc(waiting, func(d storage.Delayed) bool { return d.ID == id }) {
+			err = storage.ErrNotFound
+		}
+		return err
+	}
 }
 
 // CancelDelayed forgets one. Any device of the user may.

@@ -181,6 +181,15 @@ type FeedAnswer struct {
 	release func() // nil: the tail was enough
 }
 
+// MayFeed finds out whether the question is about this history. It is for
+// [Service.AuthorizeService], which must know before a one-time token is used up.
+func (s *Service) MayFeed(ctx context.Context, q FeedQuestion) func(storage.Service) error {
+	return func(storage.Service) error {
+		_, err := s.feedPosition(ctx, q)
+		return err
+	}
+}
+
 // Feed answers a reader of the feed: at once when there are entries or no
 // Wait, else when there are, or the wait, the context or the service ends. It
 // is answered from memory, but for readers that stand further back than the

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 
 	"macaroond/service/api"
 	"macaroond/service/token"
@@ -27,41 +28,72 @@ import (
 // no capital letter, and a name has no colon.
 func subjectKey(userID string) string { return "S:" + userID }
 
-// MintFor makes a root macaroon for a user of the service's own, who is made
-// when the service never spoke of the subject before.
-func (s *Service) MintFor(ctx context.Context, svc storage.Service, in api.MintIn, src Source) (api.Grant, error) {
+// subjectMint is what a service mints: for a subject whose name is shown, unless
+// it is empty, on a device, for so long.
+type subjectMint struct {
+	name   string
+	device storage.Device
+	ttl    time.Duration
+}
+
+// subjectMintOf checks what a service asks for.
+func (s *Service) subjectMintOf(svc storage.Service, in api.MintIn) (m subjectMint, err error) {
 	if err := checkSubject("/subject", in.Subject); err != nil {
-		return api.Grant{}, err
+		return m, err
 	}
-	name := ""
 	if in.Username != "" {
 		shown, err := shownName("/username", in.Username)
 		if err != nil {
-			return api.Grant{}, err
+			return m, err
 		}
 		if strings.Contains(shown, ":") { // one colon, so that two services' names never meet
-			return api.Grant{}, badField("/username", "a name has no colon")
+			return m, badField("/username", "a name has no colon")
 		}
-		name = svc.Name + ":" + shown
+		m.name = svc.Name + ":" + shown
 	}
-	device, err := deviceOf(in.Device)
+	if m.device, err = deviceOf(in.Device); err != nil {
+		return m, err
+	}
+	if m.ttl, err = s.ttl(in.TTL); err != nil {
+		return m, err
+	}
+	return m, checkAudience(in.Audience)
+}
+
+// MayMintFor finds out whether MintFor would refuse. It is for
+// [Service.AuthorizeService], which must know before a one-time token is used up.
+func (s *Service) MayMintFor(ctx context.Context, in api.MintIn) func(storage.Service) error {
+	return func(svc storage.Service) error {
+		if _, err := s.subjectMintOf(svc, in); err != nil {
+			return err
+		}
+		u, err := s.subject(ctx, svc, in.Subject, "")
+		switch {
+		case err != nil:
+			return err
+		case u.Role != "" || u.PasswordHash != "":
+			return storage.ErrPrivileged
+		case !u.SuspendedAt.IsZero():
+			return storage.ErrSuspended
+		}
+		return nil
+	}
+}
+
+// MintFor makes a root macaroon for a user of the service's own, who is made
+// when the service never spoke of the subject before.
+func (s *Service) MintFor(ctx context.Context, svc storage.Service, in api.MintIn, src Source) (api.Grant, error) {
+	m, err := s.subjectMintOf(svc, in)
 	if err != nil {
-		return api.Grant{}, err
-	}
-	ttl, err := s.ttl(in.TTL)
-	if err != nil {
-		return api.Grant{}, err
-	}
-	if err := checkAudience(in.Audience); err != nil {
 		return api.Grant{}, err
 	}
 	var grant api.Grant
 	for try := 0; ; try++ {
-		user, err := s.subject(ctx, svc, in.Subject, name)
+		user, err := s.subject(ctx, svc, in.Subject, m.name)
 		if err != nil {
 			return api.Grant{}, err
 		}
-		grant, err = s.mint(ctx, user, ttl, storage.IssueDevice{Device: device}, func(d storage.IssueDevice) (storage.Device, error) {
+		grant, err = s.mint(ctx, user, m.ttl, storage.IssueDevice{Device: m.device}, func(d storage.IssueDevice) (storage.Device, error) {
 			ev := s.event(EventMinted, svc.ID, src)
 			ev.UserID = user.ID
 			stored, revoked, err := s.store.IssueSubject(ctx, user, d, ev)
@@ -133,6 +165,18 @@ func (s *Service) Subjects(ctx context.Context, svc storage.Service, after strin
 	return out, nil
 }
 
+// OwnSubject finds out whether the service has the user and, unless id is empty,
+// the user has the device, revoked or not. It is for [Service.AuthorizeService].
+func (s *Service) OwnSubject(ctx context.Context, subject, id string) func(storage.Service) error {
+	return func(svc storage.Service) error {
+		u, err := s.store.Subject(ctx, svc.ID, subject)
+		if err == nil && id != "" {
+			_, err = s.store.Device(ctx, u.ID, id)
+		}
+		return err
+	}
+}
+
 // SubjectDevices lists the devices of one of the service's users.
 func (s *Service) SubjectDevices(ctx context.Context, svc storage.Service, subject string) (api.Devices, error) {
 	u, err := s.store.Subject(ctx, svc.ID, subject)
@@ -161,11 +205,26 @@ func (s *Service) SuspendSubject(ctx context.Context, svc storage.Service, subje
 	return s.ended(ctx, entries, err)
 }
 
+// MayResume is OwnSubject for what ResumeSubject is asked.
+func (s *Service) MayResume(ctx context.Context, subject string) func(storage.Service) error {
+	return func(svc storage.Service) error {
+		u, err := s.store.Subject(ctx, svc.ID, subject)
+		if err == nil && !u.SuspendedAt.IsZero() && u.SuspendedBy != svc.ID {
+			err = errSuspendedAbove()
+		}
+		return err
+	}
+}
+
 // ResumeSubject allows mints again, unless an administrator suspended the user.
 func (s *Service) ResumeSubject(ctx context.Context, svc storage.Service, subject string, src Source) error {
 	err := s.store.ResumeSubject(ctx, svc.ID, subject, s.event(EventUserResumed, svc.ID, src))
 	if errors.Is(err, storage.ErrSuspended) {
-		err = refuse(api.CodeForbidden, "an administrator suspended this user, and an administrator can resume it")
+		err = errSuspendedAbove()
 	}
 	return err
+}
+
+func errSuspendedAbove() error {
+	return refuse(api.CodeForbidden, "an administrator suspended this user, and an administrator can resume it")
 }

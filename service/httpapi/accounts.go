@@ -52,7 +52,7 @@ func (s *server) delayed(x *call, _ none) (api.DelayedActs, error) {
 }
 
 func (s *server) cancelDelayed(x *call, _ none) (none, error) {
-	c, err := x.user("delayed:cancel")
+	c, err := x.user("delayed:cancel", s.svc.OwnAct(x.ctx(), x.gin.Param("id")))
 	if err != nil {
 		return none{}, err
 	}

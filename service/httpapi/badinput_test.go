@@ -3,48 +3,81 @@ package httpapi
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
 	"macaroond/service/api"
 )
 
-// endpoint is one that takes a body: its first member, the rest of a good
-// body, and the field that an empty body lacks.
+// endpoint is one that takes a JSON body: its route, an id for it, the first
+// member and the rest of a good body, and the field that an empty body lacks,
+// unless there is nothing that it must have.
 type endpoint struct {
-	method, path  string
+	route, id     string
 	member, value string
 	rest          string
 	lacks         string
+	auth          string // an administrator's, unless it says otherwise
 }
 
 func (e endpoint) good() string { return fmt.Sprintf("{%q:%q%s}", e.member, e.value, e.rest) }
 
-func endpoints(who api.Grant) []endpoint {
-	return []endpoint{
-		{"POST", "/v1/signup", "username", "newcomer", `,"device":{"name":"d"}`, "/username"},
-		{"POST", "/v1/login", "username", "chief", `,"password":"wrong one","device":{"name":"d"}`, "/username"},
-		{"POST", "/v1/recover", "username", "chief", `,"code":"0000-0000-0000-0000","device":{"name":"d"}`, "/username"},
-		{"PATCH", "/v1/devices/" + who.Device.ID, "name", "new name", ``, "/name"},
-		{"POST", "/v1/verify", "token", who.Token, `,"request":{}`, "/token"},
-		{"POST", "/v1/revoke", "token", narrow(who.Token, "audience x"), ``, "/token"},
-		{"POST", "/v1/admin/users", "username", "other", `,"password":"long enough"`, "/username"},
-		{"POST", "/v1/admin/users/" + who.User.ID + "/password", "password", "long enough", ``, "/password"},
-		{"POST", "/v1/link", "username", "chief", `,"code":"0000-0000","device":{"name":"d"}`, "/username"},
-		{"POST", "/v1/link/claim", "claim", "lnk_0123456789abcdef.x", ``, "/claim"},
-		{"POST", "/v1/password", "password", "several loud magpies", `,"current":"not this one"`, "/password"},
-		{"PATCH", "/v1/admin/users/" + who.User.ID, "role", "admin", ``, "/role"},
-		{"POST", "/v1/admin/services", "name", "photos", ``, "/name"},
+func (e endpoint) ask(body string) ask {
+	method, path, _ := strings.Cut(e.route, " ")
+	return ask{method: method, path: strings.Replace(path, ":id", e.id, 1), auth: e.auth, body: body}
+}
+
+// endpoints are all of them: see TestNoBodyMeansNone.
+func (a *authority) endpoints() []endpoint {
+	a.t.Helper()
+	chief := a.admin()
+	_, shop := a.minter("minter")
+	list := []endpoint{
+		{"POST /v1/signup", "", "username", "newcomer", `,"device":{"name":"d"}`, "/username", ""},
+		{"POST /v1/login", "", "username", "chief", `,"password":"wrong one","device":{"name":"d"}`, "/username", ""},
+		{"POST /v1/recover", "", "username", "chief", `,"code":"0000-0000-0000-0000","device":{"name":"d"}`, "/username", ""},
+		{"PATCH /v1/devices/:id", chief.Device.ID, "name", "new name", ``, "/name", ""},
+		{"DELETE /v1/devices/:id", chief.Device.ID, "password", "not this one", ``, "", ""},
+		{"DELETE /v1/devices", "", "password", "not this one", ``, "", ""},
+		{"POST /v1/recovery-codes", "", "password", "not this one", ``, "", ""},
+		{"POST /v1/password", "", "password", "several loud magpies", `,"current":"not this one"`, "/password", ""},
+		{"DELETE /v1/user", "", "password", "not this one", ``, "", ""},
+		{"POST /v1/links", "", "password", "not this one", ``, "", ""},
+		{"POST /v1/link", "", "username", "chief", `,"code":"0000-0000","device":{"name":"d"}`, "/username", ""},
+		{"POST /v1/link/claim", "", "claim", "lnk_0123456789abcdef.x", ``, "/claim", ""},
+		{"POST /v1/ticket", "", "audience", "macaroond", ``, "/audience", ""},
+		{"POST /v1/verify", "", "token", chief.Token, `,"request":{}`, "/token", ""},
+		{"POST /v1/revoke", "", "token", narrow(chief.Token, "audience x"), ``, "/token", ""},
+		{"POST /v1/seal", "", "token", chief.Token, `,"caveats":["method GET"]`, "/token", ""},
+		{"POST /v1/mint", "", "subject", "42", `,"device":{"name":"d"}`, "/subject", shop},
+		{"POST /v1/admin/users", "", "username", "other", `,"password":"long enough"`, "/username", ""},
+		{"PATCH /v1/admin/users/:id", chief.User.ID, "role", "admin", ``, "/role", ""},
+		{"POST /v1/admin/users/:id/password", chief.User.ID, "password", "long enough", ``, "/password", ""},
+		{"POST /v1/admin/services", "", "name", "photos", ``, "/name", ""},
+		{"POST /v1/admin/policies", "", "reason", "INC-42", `,"target":{"everyone":true},"caveats":["method GET"]`, "/target", ""},
 	}
+	for i := range list {
+		if list[i].auth == "" {
+			list[i].auth = bearer(chief.Token)
+		}
+	}
+	return list
 }
 
 // What is not one strict JSON object of the documented members is a 400 that
 // names the member, at every endpoint, and changes nothing.
 func TestBadBodies(t *testing.T) {
 	a := start(t)
-	chief := a.admin()
-	for _, e := range endpoints(chief) {
-		a.in(e.method+" "+strings.ReplaceAll(e.path, "/", "_"), func(a *authority) {
+	for _, e := range a.endpoints() {
+		a.in(strings.ReplaceAll(e.route, "/", "_"), func(a *authority) {
+			refused := func(name, body, field string) {
+				a.t.Helper()
+				p := a.do(e.ask(body)).want(400, "bad_request")
+				if p.Field != field || p.Detail == "" {
+					a.t.Errorf("%s: field %q, want %q (%s)", name, p.Field, field, p.Detail)
+				}
+			}
 			for _, row := range []struct{ name, body, field string }{
 				{"not JSON", "nope", ""},
 				{"nothing but a brace", "{", ""},
@@ -72,24 +105,28 @@ func TestBadBodies(t *testing.T) {
 				{"half a surrogate pair", fmt.Sprintf(`{%q:"\ud800"%s}`, e.member, e.rest), "/" + e.member},
 				{"a raw control character", fmt.Sprintf("{%q:\"a\nb\"%s}", e.member, e.rest), "/" + e.member},
 				{"an unknown escape", fmt.Sprintf(`{%q:"\x41"%s}`, e.member, e.rest), "/" + e.member},
-				{"an empty object", "{}", e.lacks},
-				{"no body", "", e.lacks},
-				{"blanks", " \r\n\t", e.lacks},
 			} {
-				p := a.do(ask{method: e.method, path: e.path, auth: bearer(chief.Token), body: row.body}).want(400, "bad_request")
-				if p.Field != row.field || p.Detail == "" {
-					a.t.Errorf("%s: field %q, want %q (%s)", row.name, p.Field, row.field, p.Detail)
-				}
+				refused(row.name, row.body, row.field)
 			}
-			a.do(ask{method: e.method, path: e.path, auth: bearer(chief.Token), body: `{"` + e.member + `":` + strings.Repeat("[", 60_000)}).want(400, "bad_request")
+			if e.lacks != "" {
+				refused("an empty object", "{}", e.lacks)
+				refused("no body", "", e.lacks)
+				refused("blanks", " \r\n\t", e.lacks)
+			}
+			a.do(e.ask(`{"`+e.member+`":`+strings.Repeat("[", 60_000))).want(400, "bad_request")
 			for _, ct := range []string{"text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/json5", "application/json, text/plain", "nonsense/", "application/problem+json"} {
-				a.do(ask{method: e.method, path: e.path, auth: bearer(chief.Token), body: e.good(), header: []string{"Content-Type", ct}}).want(415, "unsupported_media")
+				q := e.ask(e.good())
+				q.header = []string{"Content-Type", ct}
+				a.do(q).want(415, "unsupported_media")
 			}
-			// Once more: all of that was nothing. (The right body at each is other tests' business.)
-			a.do(ask{method: "GET", path: "/v1/devices", auth: bearer(chief.Token)}).want(200, "")
 		})
 	}
-	if users := into[api.Users](a.do(ask{method: "GET", path: "/v1/admin/users", auth: bearer(chief.Token)}), 200); len(users.Users) != 1 {
+	// All of that was nothing. (The right body at each is other tests' business.)
+	chief := a.login("chief", api.DeviceIn{Name: "phone"})
+	if devices := a.devices(chief); len(devices) != 2 || devices[1].RevokedAt != nil {
+		t.Errorf("bad bodies dropped devices: %+v", devices)
+	}
+	if users := into[api.Users](a.get("/v1/admin/users", chief), 200); len(users.Users) != 1 {
 		t.Errorf("bad bodies made users: %+v", users)
 	}
 }
@@ -151,20 +188,20 @@ func TestBadMembersInside(t *testing.T) {
 // place.
 func TestBadValuesAreNotRepeated(t *testing.T) {
 	a := start(t)
-	chief := a.admin()
 	const canary = "Canary-0123456789"
-	for _, e := range endpoints(chief) {
+	for _, e := range a.endpoints() {
 		for _, body := range []string{
 			strings.Replace(e.good(), e.value, canary+`\ud800`, 1),
 			fmt.Sprintf("{%q:[%q]%s}", e.member, canary, e.rest),
 			fmt.Sprintf("{%q:%q", e.member, canary),
 			canary,
 		} {
-			if got := a.do(ask{method: e.method, path: e.path, auth: bearer(chief.Token), body: body}); strings.Contains(string(got.body), canary) {
-				t.Errorf("%s: %s", e.path, got.body)
+			if got := a.do(e.ask(body)); strings.Contains(string(got.body), canary) {
+				t.Errorf("%s: %s", e.route, got.body)
 			}
 		}
 	}
+	chief := a.login("chief", api.DeviceIn{Name: "phone"})
 	for _, list := range []string{"serves", "calls", "actions", "rights"} {
 		body := string(must(json.Marshal(map[string]any{"name": "x", list: []string{canary + " !"}})))
 		if got := a.do(ask{method: "POST", path: "/v1/admin/services", auth: bearer(chief.Token), body: body}); strings.Contains(string(got.body), canary) {
@@ -176,30 +213,52 @@ func TestBadValuesAreNotRepeated(t *testing.T) {
 	}
 }
 
-// Endpoints that take no body take none but an empty object.
+// Every route that is not among the endpoints takes no body but an empty object:
+// no member that any of them has.
 func TestNoBodyMeansNone(t *testing.T) {
 	a := start(t)
-	chief := a.admin()
-	for _, row := range []struct{ method, path string }{
-		{"POST", "/v1/logout"},
-		{"GET", "/v1/devices"},
-		{"DELETE", "/v1/devices"},
-		{"DELETE", "/v1/devices/" + chief.Device.ID},
-		{"GET", "/v1/admin/users"},
-		{"POST", "/v1/admin/users/" + chief.User.ID + "/suspend"},
-		{"POST", "/v1/admin/users/" + chief.User.ID + "/resume"},
-		{"GET", "/v1/admin/services"},
-		{"DELETE", "/v1/admin/services/svc_0123456789abcdef"},
-		{"GET", "/v1/admin/audit"},
-		{"GET", "/version"},
-	} {
-		p := a.do(ask{method: row.method, path: row.path, auth: bearer(chief.Token), body: `{"x":1}`}).want(400, "bad_request")
-		if p.Field != "/x" {
-			t.Errorf("%s: field %q", row.path, p.Field)
-		}
-		a.do(ask{method: row.method, path: row.path, auth: bearer(chief.Token), body: "x"}).want(400, "bad_request")
+	read := map[string]bool{ // forms, and what looks at no body
+		"POST /oauth2/token": true, "POST /oauth2/introspect": true, "POST /oauth2/revoke": true,
+		"GET /livez": true, "GET /readyz": true, "GET /openapi.json": true,
 	}
-	a.do(ask{method: "GET", path: "/v1/devices", auth: bearer(chief.Token), body: "{}"}).want(200, "")
+	list := a.endpoints()
+	for _, e := range list {
+		if !slices.Contains(routed(), e.route) || read[e.route] {
+			t.Errorf("%s is no route, or there twice", e.route)
+		}
+		read[e.route] = true
+	}
+	auth := list[0].auth
+	for _, route := range routed() {
+		if read[route] {
+			continue
+		}
+		for _, member := range membersRead(t) {
+			q := at(route)
+			q.auth, q.body = auth, fmt.Sprintf(`{%q:"x"}`, member)
+			if p := a.do(q).want(400, "bad_request"); p.Field != "/"+member || p.Detail != "the member is unknown" {
+				t.Errorf("%s reads %q: is it among the endpoints? %+v", route, member, p)
+			}
+		}
+		q := at(route)
+		q.auth, q.body = auth, "x"
+		a.do(q).want(400, "bad_request")
+	}
+	a.do(ask{method: "GET", path: "/v1/devices", auth: auth, body: "{}"}).want(200, "")
+}
+
+// membersRead are those of all bodies that are read, by the types' names.
+func membersRead(t *testing.T) (out []string) {
+	for name, fields := range wireTypes(t) {
+		if name == "Proof" || strings.HasSuffix(name, "In") {
+			for _, f := range fields {
+				member, _, _ := strings.Cut(f, ",")
+				out = append(out, member)
+			}
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // A query that is misspelt, repeated or malformed is refused, not ignored:
@@ -223,15 +282,29 @@ func TestBadQueries(t *testing.T) {
 	a.do(ask{method: "GET", path: "/v1/devices", auth: bearer(chief.Token)}).want(200, "")
 }
 
-// Two Authorization headers are nobody's word.
+// Two Authorization headers are nobody's word, wherever one is read.
 func TestTwoAuthorizations(t *testing.T) {
 	a := start(t)
-	chief := a.admin()
-	for _, e := range endpoints(chief) {
-		switch e.path {
-		case "/v1/signup", "/v1/recover", "/v1/link", "/v1/link/claim": // read none
+	good := map[string]ask{}
+	list := a.endpoints()
+	for _, e := range list {
+		good[e.route] = e.ask(e.good())
+	}
+	for _, route := range routed() {
+		if slices.Contains(open, route) {
 			continue
 		}
-		a.do(ask{method: e.method, path: e.path, auth: bearer(chief.Token), body: e.good(), header: []string{"Authorization", bearer(chief.Token)}}).want(400, "bad_request")
+		q, known := good[route]
+		if !known {
+			q = at(route)
+			q.auth = list[0].auth
+		}
+		q.header = append(slices.Clone(q.header), "Authorization", q.auth)
+		if strings.HasPrefix(q.path, "/oauth2/") {
+			q.body = "grant_type=client_credentials&token=x"
+			a.do(q).wantError(400, "invalid_request")
+		} else if p := a.do(q).want(400, "bad_request"); p.Detail != "more than one Authorization header" {
+			t.Errorf("%s: %s", route, p.Detail)
+		}
 	}
 }

@@ -215,24 +215,6 @@ func TestOnceAndProof(t *testing.T) {
 	}
 }
 
-// A proof is not used by a request that comes to nothing, at the authority
-// either.
-func TestProofOfNothing(t *testing.T) {
-	a := start(t)
-	alice := a.user("alice")
-	key := newKey()
-	a.pass(time.Minute)
-	text := narrow(alice.Token, a.until(time.Minute), "audience macaroond", "cnf "+key.Thumbprint())
-	path := "/v1/devices/" + alice.Device.ID
-	proof := must(key.Prove("PATCH", "https://auth.example"+path, text, a.clock.Now()))
-	rename := func(body string) *reply {
-		return a.do(ask{method: "PATCH", path: path, auth: "DPoP " + text, body: body, header: []string{"DPoP", proof}})
-	}
-	rename(`{"name":""}`).want(400, "bad_request")
-	rename(`{"name":"my phone"}`).want(200, "")
-	rename(`{"name":"my phone"}`).want(403, "replayed")
-}
-
 // Right after a start nobody knows what was used before it: 503, and a proof
 // made a little later is good.
 func TestProofAfterStart(t *testing.T) {

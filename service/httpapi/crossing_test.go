@@ -148,6 +148,40 @@ func TestWrongProofUsesNothingUp(t *testing.T) {
 	}
 }
 
+// Nor by one that would have to wait while as many wait as may. What need not
+// wait goes ahead.
+func TestNoRoomToWaitUsesNothingUp(t *testing.T) {
+	a := start(t)
+	alice := a.user("alice")
+	var others []string
+	for range 11 {
+		others = append(others, "/v1/devices/"+a.login("alice", api.DeviceIn{Name: "old phone"}).Device.ID)
+	}
+	a.pass(time.Hour) // no login is fresh
+	for _, path := range others[1:] {
+		later(a.drop(path, alice, api.Proof{}))
+	}
+	once := func() api.Grant {
+		return api.Grant{Token: narrow(alice.Token, a.until(time.Hour), "audience macaroond", "once "+nonce())}
+	}
+	link := once()
+	for range 2 {
+		for _, path := range []string{others[0], "/v1/devices", "/v1/devices?except=current"} {
+			a.drop(path, link, api.Proof{}).want(409, "too_many")
+		}
+	}
+	later(a.drop(others[1], link, api.Proof{})) // it waits already
+	a.drop(others[1], link, api.Proof{}).want(403, "replayed")
+	set := *a.svc.Settings()
+	set.FreshLogin = 2 * time.Hour
+	a.svc.SetSettings(set)
+	a.drop(others[0], once(), api.Proof{}).want(204, "")
+	set.FreshLogin = time.Minute
+	a.svc.SetSettings(set)
+	a.drop(others[0], once(), api.Proof{}).want(204, "") // it is gone
+	a.drop("/v1/devices/"+alice.Device.ID, once(), api.Proof{}).want(204, "")
+}
+
 // A bare root is bound to no key, so no endpoint takes it under the scheme of
 // tokens that are: a client would believe that a thief could not use it.
 func TestRootsAreNoTokensForDPoP(t *testing.T) {

@@ -46,7 +46,7 @@ func (s *server) feed(c *gin.Context) (*service.FeedAnswer, error) {
 	if err != nil {
 		return nil, err
 	}
-	svc, err := x.service("revocations")
+	svc, err := x.service("revocations", s.svc.MayFeed(x.ctx(), q))
 	if err != nil {
 		return nil, err
 	}

@@ -71,11 +71,12 @@ func (s *server) renameDevice(x *call, in api.RenameIn) (api.Device, error) {
 }
 
 func (s *server) revokeDevice(x *call, in api.Proof) (either, error) {
-	c, err := x.user("devices:revoke", service.NoProof(in), s.svc.OwnDevice(x.ctx(), x.gin.Param("id")))
+	id := x.gin.Param("id")
+	c, err := x.user("devices:revoke", service.NoProof(in), s.svc.OwnDevice(x.ctx(), id), s.svc.MayRemove(x.ctx(), id, false, in))
 	if err != nil {
 		return either{}, err
 	}
-	later, err := s.svc.RevokeDevice(x.ctx(), c, x.gin.Param("id"), in, x.source())
+	later, err := s.svc.RevokeDevice(x.ctx(), c, id, in, x.source())
 	return settled(later, http.StatusNoContent, nil, err)
 }
 
@@ -87,11 +88,12 @@ func (s *server) revokeDevices(x *call, in api.Proof) (either, error) {
 	if e, there := q["except"]; there && e != "current" {
 		return either{}, &service.Error{Code: api.CodeBadRequest, Detail: "except is \"current\" or left out"}
 	}
-	c, err := x.user("devices:revoke", service.NoProof(in))
+	butThis := q["except"] == "current"
+	c, err := x.user("devices:revoke", service.NoProof(in), s.svc.MayRemove(x.ctx(), "", butThis, in))
 	if err != nil {
 		return either{}, err
 	}
-	later, err := s.svc.RevokeAllDevices(x.ctx(), c, q["except"] == "current", in, x.source())
+	later, err := s.svc.RevokeAllDevices(x.ctx(), c, butThis, in, x.source())
 	return settled(later, http.StatusNoContent, nil, err)
 }
 

@@ -51,8 +51,9 @@ func (x *call) serviceToken(cred credential, action string, ready ...func(storag
 }
 
 // minter asks for a service that may mint.
-func (x *call) minter(action string) (storage.Service, error) {
-	svc, err := x.service(action, mayMint)
+// ready is what else could refuse the request: see [service.Service.AuthorizeService].
+func (x *call) minter(action string, ready ...func(storage.Service) error) (storage.Service, error) {
+	svc, err := x.service(action, append([]func(storage.Service) error{mayMint}, ready...)...)
 	if err != nil {
 		return storage.Service{}, err
 	}
@@ -67,7 +68,7 @@ func mayMint(svc storage.Service) error {
 }
 
 func (s *server) mint(x *call, in api.MintIn) (api.Grant, error) {
-	svc, err := x.minter("mint")
+	svc, err := x.minter("mint", s.svc.MayMintFor(x.ctx(), in))
 	if err != nil {
 		return api.Grant{}, err
 	}
@@ -91,11 +92,12 @@ func (s *server) subjects(x *call, _ none) (api.Subjects, error) {
 }
 
 func (s *server) subjectDevices(x *call, _ none) (api.Devices, error) {
-	svc, err := x.minter("subjects:list")
+	subject := x.gin.Param("subject")
+	svc, err := x.minter("subjects:list", s.svc.OwnSubject(x.ctx(), subject, ""))
 	if err != nil {
 		return api.Devices{}, err
 	}
-	return s.svc.SubjectDevices(x.ctx(), svc, x.gin.Param("subject"))
+	return s.svc.SubjectDevices(x.ctx(), svc, subject)
 }
 
 // revokeSubjectDevices drops one device, or all. It takes no query: a ?except=
@@ -104,27 +106,30 @@ func (s *server) revokeSubjectDevices(x *call, _ none) (none, error) {
 	if _, err := x.query(); err != nil {
 		return none{}, err
 	}
-	svc, err := x.minter("subjects:revoke")
+	subject, id := x.gin.Param("subject"), x.gin.Param("id")
+	svc, err := x.minter("subjects:revoke", s.svc.OwnSubject(x.ctx(), subject, id))
 	if err != nil {
 		return none{}, err
 	}
-	return none{}, s.svc.RevokeSubjectDevices(x.ctx(), svc, x.gin.Param("subject"), x.gin.Param("id"), x.source())
+	return none{}, s.svc.RevokeSubjectDevices(x.ctx(), svc, subject, id, x.source())
 }
 
 func (s *server) suspendSubject(x *call, _ none) (none, error) {
-	svc, err := x.minter("subjects:suspend")
+	subject := x.gin.Param("subject")
+	svc, err := x.minter("subjects:suspend", s.svc.OwnSubject(x.ctx(), subject, ""))
 	if err != nil {
 		return none{}, err
 	}
-	return none{}, s.svc.SuspendSubject(x.ctx(), svc, x.gin.Param("subject"), x.source())
+	return none{}, s.svc.SuspendSubject(x.ctx(), svc, subject, x.source())
 }
 
 func (s *server) resumeSubject(x *call, _ none) (none, error) {
-	svc, err := x.minter("subjects:resume")
+	subject := x.gin.Param("subject")
+	svc, err := x.minter("subjects:resume", s.svc.MayResume(x.ctx(), subject))
 	if err != nil {
 		return none{}, err
 	}
-	return none{}, s.svc.ResumeSubject(x.ctx(), svc, x.gin.Param("subject"), x.source())
+	return none{}, s.svc.ResumeSubject(x.ctx(), svc, subject, x.source())
 }
 
 func (s *server) addServiceSecret(x *call, _ none) (api.ServiceSecret, error) {
