@@ -207,6 +207,29 @@ func TestSessionsEnd(t *testing.T) {
 			t.Error(err)
 		}
 		wantCode(t, err, api.CodeRevoked)
+
+		// Whoever goes on asks the authority no more for a while, and goes on when
+		// somebody has logged in again.
+		asked := d.asked
+		for range 10 {
+			if _, err := d.Root(t.Context()); !errors.Is(err, client.ErrLoggedOut) {
+				t.Error(err)
+			}
+		}
+		if d.asked != asked {
+			t.Errorf("asked %d times more", d.asked-asked)
+		}
+		d.ahead += 5 * time.Second
+		if _, err := d.Root(t.Context()); !errors.Is(err, client.ErrLoggedOut) || d.asked != asked+1 {
+			t.Errorf("%v; asked %d times more, want once", err, d.asked-asked)
+		}
+		again := must[*api.Grant](t)(d.c.Login(t.Context(), api.LoginIn{Username: "root", Password: password, TTL: int64(life / time.Second)}))
+		if err := rootfile.Replace(d.file, []byte(again.Token+"\n")); err != nil {
+			t.Fatal(err)
+		}
+		if d.root() == d.grant.Token {
+			t.Error("it has the former root still")
+		}
 	})
 	t.Run("expired out of reach", func(t *testing.T) {
 		d := newDevice(t, nil)
