@@ -205,6 +205,17 @@ func TestBranchesOfARenewedRoot(t *testing.T) {
 	a.wantGrain(a.post("/v1/revoke", bearer(next.Token), api.RevokeIn{Caveats: &holder}), "branch")
 	a.alive(next, link, "photos", false)
 
+	// A root that is over by this clock is not over by every other one.
+	short := into[api.Grant](a.post("/v1/login", "", api.LoginIn{Username: "alice", Password: password("alice"), Device: api.DeviceIn{Name: "short"}, TTL: 600}), 200)
+	a.pass(6 * time.Minute)
+	longer := a.renewed(short.Token)
+	a.pass(9 * time.Minute)
+	before := a.svc.Revocations()
+	a.post("/v1/revoke", bearer(longer.Token), api.RevokeIn{Caveats: &holder}).want(200, "")
+	if n := a.svc.Revocations() - before; n != 2 {
+		t.Errorf("%d entries, want one for each root that some clock may take", n)
+	}
+
 	// Across a rotation, from the middle, by the oldest: all the device's roots are one owner.
 	for i := range 3 {
 		a.pass(time.Hour)
