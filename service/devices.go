@@ -164,7 +164,7 @@ func (s *Service) RevokeDevices(ctx context.Context, in storage.RevokeDevices, a
 	ev := s.event(EventDeviceRevoked, actor, src)
 	ev.UserID, ev.Detail = in.UserID, in.Reason
 	entries, err := s.store.RevokeDevices(ctx, in, ev)
-	if in.DeviceID != "" && len(entries) == 1 { // all that there was to end
+	if in.RootKeyID != nil && len(entries) == 1 { // all that there was to end
 		s.revoked(entries...)
 		return err
 	}

@@ -34,7 +34,11 @@ func TestNamesReadBeforeAChange(t *testing.T) {
 	ask := func(told string, meanwhile func()) string {
 		got := make(chan userInfo)
 		go func() { got <- c.get(t.Context(), "usr_a", time.Minute) }()
-		<-s.asked
+		select {
+		case <-s.asked:
+		case <-time.After(10 * time.Second):
+			t.Fatal("what was read before the change is kept")
+		}
 		meanwhile()
 		s.answer <- told
 		return (<-got).role

@@ -129,8 +129,16 @@ func (s *Service) RevokeByCaveats(ctx context.Context, c *Caller, holder []strin
 	if !slices.Contains(roots, presented) { // the table is of a time before this root
 		roots, all = append(roots, presented), false
 	}
+	listed := false
 	for _, r := range roots {
-		if err := s.revokeNamed(ctx, c, r, holder, src); err != nil {
+		before, err := s.revokeNamed(ctx, c, r, holder, src)
+		if err != nil {
+			return api.RevokeOut{}, err
+		}
+		listed = listed || before
+	}
+	if listed {
+		if err := s.ended(ctx, nil, nil); err != nil {
 			return api.RevokeOut{}, err
 		}
 	}
@@ -140,18 +148,19 @@ func (s *Service) RevokeByCaveats(ctx context.Context, c *Caller, holder []strin
 	return api.RevokeOut{Grain: "branch"}, nil
 }
 
-// revokeNamed is RevokeByCaveats under one of the device's roots.
-func (s *Service) revokeNamed(ctx context.Context, c *Caller, r storage.Root, holder []string, src Source) error {
+// revokeNamed is RevokeByCaveats under one of the device's roots; listed as
+// listBranch says it.
+func (s *Service) revokeNamed(ctx context.Context, c *Caller, r storage.Root, holder []string, src Source) (listed bool, err error) {
 	id := c.Chain.Identifier()
 	id.Epoch = r.Epoch
 	key, known, err := s.rootKey(ctx, id)
 	if err != nil || !known { // its epoch is retired, and it is dead
-		return err
+		return false, err
 	}
 	who := token.Identity{User: c.User, Device: c.Device, Expires: r.ExpiresAt}
 	root, err := token.Mint(&key, s.Settings().Issuer, id, who)
 	if err != nil {
-		return err
+		return false, err
 	}
 	sig := root.UnverifiedSignature()
 	sigs := make([]token.Signature, 0, len(holder))
@@ -159,16 +168,25 @@ func (s *Service) revokeNamed(ctx context.Context, c *Caller, r storage.Root, ho
 		sig = sig.Next(text)
 		sigs = append(sigs, sig)
 	}
-	return s.revokeBranch(ctx, c.Chain, who, holder, sigs, 0, c.User, src)
+	return s.listBranch(ctx, c.Chain, who, holder, sigs, 0, c.User, src)
 }
 
-// revokeBranch stores the last of sigs, the signatures from the first holder
-// caveat on. A token that has expired already, or that stands under a revoked
-// one, stores nothing.
 func (s *Service) revokeBranch(ctx context.Context, chain token.Chain, id token.Identity, texts []string, sigs []token.Signature, limit int, actor string, src Source) error {
+	listed, err := s.listBranch(ctx, chain, id, texts, sigs, limit, actor, src)
+	if listed {
+		return s.ended(ctx, nil, err)
+	}
+	return err
+}
+
+// listBranch stores the last of sigs, the signatures from the first holder
+// caveat on. A token that has expired already, or that stands under a revoked
+// one, stores nothing; listed says the latter, and then it is perhaps not in
+// memory yet.
+func (s *Service) listBranch(ctx context.Context, chain token.Chain, id token.Identity, texts []string, sigs []token.Signature, limit int, actor string, src Source) (listed bool, err error) {
 	expires := earliest(id.Expires, texts)
 	if !expires.Add(storage.ClockSkew).After(s.now()) {
-		return nil
+		return false, nil
 	}
 	in := storage.RevokeBranch{RootKeyID: chain.Identifier().RootKeyID, ExpiresAt: expires, MaxLive: limit}
 	for i := range sigs {
@@ -182,11 +200,10 @@ func (s *Service) revokeBranch(ctx context.Context, chain token.Chain, id token.
 	ev := s.event(EventBranchRevoked, actor, src)
 	ev.UserID, ev.DeviceID, ev.RootKeyID = id.User, id.Device, &in.RootKeyID
 	entry, added, err := s.store.RevokeBranch(ctx, in, ev)
-	if !added {
-		return s.ended(ctx, nil, err)
+	if added {
+		s.revoked(entry)
 	}
-	s.revoked(entry)
-	return nil
+	return !added && err == nil, err
 }
 
 // earliest is the effective expiry: the earliest time-before.

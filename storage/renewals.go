@@ -56,8 +56,11 @@ type Sighting struct {
 	First, Last time.Time
 }
 
-// KnownRoots is how many of a device's root macaroons that live are never forgotten.
+// KnownRoots is how many of a device's latest root macaroons are never forgotten.
 const KnownRoots = 8
+
+// MaxRootTTL is the longest life of a root macaroon that can be asked for.
+const MaxRootTTL = 366 * 24 * time.Hour
 
 // Root is a root macaroon of a device.
 type Root struct {
@@ -67,10 +70,12 @@ type Root struct {
 
 // Renewals is a part of [Store].
 type Renewals interface {
-	// Roots gives the root macaroons under a root key that expire after now, each
-	// once for each epoch that it can be of: for the oldest that may be every one
-	// that is not retired. all is false when there may be more of them, which can
-	// only be so from KnownRoots on. None for a root key that is not known.
+	// Roots gives the root macaroons under a root key that expire after now, the
+	// latest KnownRoots and the one before them, each once for each epoch that it
+	// can be of: for the oldest that may be every one that is not retired. all is
+	// false when there may be more of them: of a device that had more than
+	// KnownRoots at once, of any after a restore that kept its tokens, of a root key
+	// that is not known. Retired epochs' do not count.
 	Roots(ctx context.Context, rootKeyID [16]byte, now time.Time) (roots []Root, all bool, err error)
 	// RenewDevice gives the successor of a root macaroon in one transaction
 	// that re-reads the user, the device and the epoch.

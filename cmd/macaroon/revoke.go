@@ -22,7 +22,8 @@ The token comes from standard input or --token-file; the store is left alone. Th
 token of a device itself kills the device. Without the token, name its branch:
 the holder caveats that macaroon inspect shows, in order, each as a --caveat;
 the stored root proves that it is yours. That ends it under every root that this
-device has had, renewed or not, and under none of another device's.`,
+device has had, renewed or not, and under none of another device's; an error
+says so when some of them may not be known any more.`,
 		Example: `  macaroon revoke < link.token
   macaroon revoke --caveat 'audience photos' --caveat 'note link for grandma kZ0v…'`,
 		Args: cobra.NoArgs,

@@ -15,6 +15,7 @@ import (
 	"macaroond/service"
 	"macaroond/service/keyring"
 	"macaroond/service/token"
+	"macaroond/storage"
 )
 
 // config is the configuration, told once: a field's tags are its key, default
@@ -114,7 +115,7 @@ func (c *config) check() error {
 		{"signup", !slices.Contains([]string{"off", "password", "device"}, c.Signup), "off, password or device"},
 		{"remote_user", c.RemoteUser != "id" && c.RemoteUser != "username", "id or username"},
 		{"log_level", !logLevel(c.LogLevel), "debug, info, warn or error"},
-		{"root_ttl", c.RootTTL < time.Minute || c.RootTTL > 366*24*time.Hour, "1m to 8784h"},
+		{"root_ttl", c.RootTTL < time.Minute || c.RootTTL > storage.MaxRootTTL, "1m to 8784h"},
 		{"renew_grace", c.RenewGrace < 0 || c.RenewGrace > 24*time.Hour, "0 to 24h"},
 		{"session_max", c.SessionMax != 0 && c.SessionMax < time.Minute, "0 (no limit) or at least 1m"},
 		{"access_ttl", c.AccessTTL < time.Second || c.AccessTTL > c.RootTTL, "1s to root_ttl"},

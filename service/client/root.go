@@ -89,14 +89,15 @@ type Session struct {
 	held   atomic.Pointer[held]
 	turn   chan struct{} // room for the one who renews
 
-	// refused is the root that the authority did not take, and for how long that
-	// is believed: whoever goes on asking would ask it each time. Who has the turn
-	// may look.
-	refused struct {
-		root  string
-		why   error
-		until time.Time
-	}
+	refused refusedRoot // who has the turn may look
+}
+
+// refusedRoot is a root that the authority did not take, and for how long that is
+// believed: whoever goes on asking would ask it each time.
+type refusedRoot struct {
+	root         string
+	why          error
+	since, until time.Time
 }
 
 // held is a root and what this machine's clock will show when it is to be
@@ -215,13 +216,13 @@ func (s *Session) renew(ctx context.Context, h *held) (next *held, err error) {
 			return kept.Token, nil
 		}
 		asked := s.now().Round(0)
-		if no := &s.refused; no.root == kept.Token && asked.Before(no.until) {
+		if no := &s.refused; no.root == kept.Token && !asked.Before(no.since) && asked.Before(no.until) {
 			return "", no.why
 		}
 		grant, err := s.client.Renew(ctx, Bearer(kept.Token))
 		if err != nil {
 			if p, ok := errors.AsType[*api.Problem](err); ok && p.Status == http.StatusUnauthorized {
-				s.refused.root, s.refused.why, s.refused.until = kept.Token, err, asked.Add(min(h.pause, 5*time.Second))
+				s.refused = refusedRoot{kept.Token, err, asked, asked.Add(min(h.pause, 5*time.Second))}
 			}
 			return "", err
 		}

@@ -213,9 +213,18 @@ func TestRoles(t *testing.T) {
 		a.drop("/v1/admin/users/"+by.User.ID, by, api.Proof{}).want(409, "last_admin")
 	}
 	last(chief)
+	_, photos := a.service("photos", "photos")
+	told := func(want string) {
+		t.Helper()
+		if in := into[api.Introspection](a.oauth("/oauth2/introspect", photos, "token", narrow(alice.Token, "audience photos")), 200); in.Role != want {
+			t.Errorf("introspection tells the role %q, want %q", in.Role, want)
+		}
+	}
+	told("")
 	if u := into[api.User](a.role(chief, alice.User.ID, "admin"), 200); u.Role != "admin" || u.Username != "alice" {
 		t.Errorf("%+v", u)
 	}
+	told("admin")
 	a.get("/v1/admin/users", alice).want(200, "")
 	into[api.User](a.role(alice, chief.User.ID, ""), 200)
 	a.get("/v1/admin/users", chief).want(403, "forbidden")

@@ -230,6 +230,20 @@ func TestBranchesOfARenewedRoot(t *testing.T) {
 		}
 		next = last
 	}
+
+	// A child of what is listed already is not listed again; and a root of a
+	// retired epoch needs nothing.
+	a.post("/v1/revoke", bearer(next.Token), api.RevokeIn{Caveats: &holder}).want(200, "")
+	before = a.svc.Revocations()
+	child := append(slices.Clone(holder), "method GET")
+	a.post("/v1/revoke", bearer(next.Token), api.RevokeIn{Caveats: &child}).want(200, "")
+	if n := a.svc.Revocations() - before; n != 0 {
+		t.Errorf("%d entries for the child of a revoked branch", n)
+	}
+	if err := a.svc.RetireKeys(t.Context(), 1, "test", service.Source{}); err != nil {
+		t.Fatal(err)
+	}
+	a.post("/v1/revoke", bearer(next.Token), api.RevokeIn{Caveats: &[]string{"note the last"}}).want(200, "")
 }
 
 // What the authority cannot know of, it does not say it has ended: the branch of
@@ -261,10 +275,14 @@ func TestBranchesOfForgottenRoots(t *testing.T) {
 	later := a.renewed(between.Token)
 	a.restore(backup)
 	links := []string{narrow(bob.Token, holder...), narrow(between.Token, holder...), narrow(later.Token, holder...)}
+	a.post("/v1/revoke", bearer(bob.Token), api.RevokeIn{Caveats: &holder}).want(409, "too_many") // the one that the database knows
 	a.post("/v1/revoke", bearer(later.Token), api.RevokeIn{Caveats: &holder}).want(409, "too_many")
 	for i, dead := range []bool{true, false, true} {
 		a.alive(later, links[i], "photos", !dead)
 	}
+	after := a.renewed(later.Token) // which the database knows again
+	a.post("/v1/revoke", bearer(after.Token), api.RevokeIn{Caveats: &holder}).want(409, "too_many")
+	a.alive(after, links[1], "photos", true)
 }
 
 // Whoever comes together: one of two gets what there is one of, and the other is

@@ -86,6 +86,31 @@ func TestRevokedElsewhere(t *testing.T) {
 		})
 	}
 
+	a.in("a device that logged in again", func(a *authority) {
+		a.user("again")
+		first := a.login("again", api.DeviceIn{Name: "phone", InstallID: "install-1"})
+		owner := a.login("again", api.DeviceIn{Name: "laptop"})
+		other := must(service.New(a.t.Context(), a.made.service))
+		must(other.Login(a.t.Context(), api.LoginIn{Username: "again", Password: password("again"), Device: api.DeviceIn{Name: "phone", InstallID: "install-1"}}, service.Source{}))
+		revoked(a, first.Token, false)
+		a.drop("/v1/devices/"+first.Device.ID, owner, api.Proof{Password: password("again")}).want(204, "")
+		revoked(a, first.Token, true)
+	})
+
+	a.in("a service", func(a *authority) {
+		svc, auth := a.credential(api.ServiceIn{Name: "caller", Calls: []string{"photos"}})
+		text := a.ownToken(auth, "photos")
+		other := must(service.New(a.t.Context(), a.made.service))
+		if err := other.RemoveServiceSecret(a.t.Context(), svc.ID, a.secretsOf(svc.ID)[0].ID, "test", service.Source{}); err != nil {
+			a.t.Fatal(err)
+		}
+		revoked(a, text, false)
+		if err := a.svc.RemoveService(a.t.Context(), svc.ID, "test", service.Source{}); err != nil {
+			a.t.Fatal(err)
+		}
+		revoked(a, text, true)
+	})
+
 	a.in("a backend's user", func(a *authority) {
 		mint := func(device string) api.Grant {
 			return into[api.Grant](a.post("/v1/mint", backend, api.MintIn{Subject: "7", Device: api.DeviceIn{Name: device, InstallID: "install-" + device}}), 200)

@@ -136,6 +136,11 @@ func (s *Store) Restored(ctx context.Context, keepTokens bool, ev storage.Event)
 				}
 			}
 		}
+		if keepTokens { // also those of renewals that nothing here tells of
+			if _, err := t.exec(`UPDATE root_keys SET unknown_until = ?`, milli(ev.Time.Add(storage.MaxRootTTL+storage.ClockSkew))); err != nil {
+				return none, err
+			}
+		}
 		if err := t.audit(ev); err != nil {
 			return none, err
 		}

@@ -129,6 +129,12 @@ func TestMigrateFromTheSecond(t *testing.T) {
 		{`INSERT INTO accepted VALUES (?, ?)`, []any{point[:], end(1)}},
 	})
 	s, ctx := openTest(t, path, Options{}), t.Context()
+	// It may have forgotten renewals of roots that live: until the last of them has expired that is said.
+	for at, want := range map[time.Duration]bool{0: false, 2*time.Hour - 1: false, 2 * time.Hour: true} {
+		if _, all, err := s.Roots(ctx, key, begin.Add(at)); err != nil || all != want {
+			t.Errorf("after %v all roots are known: %v, %v", at, all, err)
+		}
+	}
 	in := storage.RenewDevice{
 		UserID: "usr_AAAAAAAAAAAAAAAA", DeviceID: "dev_AAAAAAAAAAAAAAAA", RootKeyID: key, Epoch: 1, ExpiresAt: begin.Add(time.Hour),
 		Signing: 1, RootTTL: 3 * time.Hour, Grace: time.Minute,

@@ -74,6 +74,7 @@ func (t *tx) renew(in storage.RenewDevice, theft string, ev storage.Event) (stor
 		row.expires, row.renewed, who.dead = r.expires, r.renewed, true // the row before it counts from then
 	case from > latest: // the table is older than the token: a renewal in a history that was lost
 		who.lost = &renewal{latest, in.Epoch, from, milli(ev.Time), milli(ev.Time)}
+		who.unknown = from
 	}
 	if who.many {
 		if err := t.look(in, &who, ev.Time); err != nil {
@@ -97,9 +98,10 @@ type session struct {
 	epochExpires *int64 // nil when the epoch does not sign
 
 	// What else there is to write, beside the new row.
-	forget int64    // the rows before this one say nothing any more
-	lost   *renewal // a row that the table is lacking
-	dead   bool     // the new row takes the place of the ones from its own on
+	forget  int64    // the rows before this one say nothing any more
+	lost    *renewal // a row that the table is lacking
+	dead    bool     // the new row takes the place of the ones from its own on
+	unknown int64    // until when there may be root macaroons that no row will tell of
 }
 
 func (t *tx) session(in storage.RenewDevice) (session, error) {
@@ -163,6 +165,7 @@ func (t *tx) look(in storage.RenewDevice, who *session, now time.Time) error {
 	}
 	if n := min(c.old(milli(now.Add(-in.Grace))), len(c)-storage.KnownRoots); n > 0 {
 		who.forget = c[n].expires
+		who.unknown = max(who.unknown, c[n-1].expires)
 	}
 	return nil
 }
@@ -286,6 +289,11 @@ func (t *tx) succeed(in storage.RenewDevice, who session, r renewal, ev storage.
 			return err
 		}
 	}
+	if who.unknown > milli(ev.Time.Add(-storage.ClockSkew)) {
+		if _, err := t.exec(`UPDATE root_keys SET unknown_until = ?1 WHERE id = ?2 AND unknown_until < ?1`, who.unknown, in.RootKeyID[:]); err != nil {
+			return err
+		}
+	}
 	if who.dead {
 		if _, err := t.exec(`DELETE FROM renewals WHERE root_key_id = ? AND expires_at >= ?`, in.RootKeyID[:], r.expires); err != nil {
 			return err
@@ -314,38 +322,46 @@ func (t *tx) remember(rootKeyID [16]byte, r renewal) error {
 	return err
 }
 
-// Roots implements [storage.Store].
+// Roots implements [storage.Store]. What is forgotten meanwhile is noted when the
+// key is read: that comes last.
 func (s *Store) Roots(ctx context.Context, rootKeyID [16]byte, now time.Time) ([]storage.Root, bool, error) {
-	r := s.reader(ctx)
+	r, at := s.reader(ctx), milli(now)
 	rows, err := list(r, scanRenewal, `SELECT expires_at, next_epoch, next_expires_at, renewed_at, next_seen_at FROM renewals
-		WHERE root_key_id = ? AND next_expires_at > ? ORDER BY expires_at DESC LIMIT ?`, rootKeyID[:], milli(now), storage.KnownRoots)
+		WHERE root_key_id = ?1 AND expires_at >= COALESCE((SELECT MAX(expires_at) FROM renewals WHERE root_key_id = ?1 AND expires_at <= ?2), 0)
+		ORDER BY expires_at DESC LIMIT ?3`, rootKeyID[:], at, storage.KnownRoots)
 	if err != nil {
 		return nil, false, err
 	}
-	if len(rows) == 0 { // never renewed
-		roots, err := list(r, scanRoot, `SELECT epoch, known_until FROM root_keys WHERE id = ? AND known_until > ?`, rootKeyID[:], milli(now))
-		return roots, true, err
-	}
+	var known, unknown int64
 	var roots []storage.Root
+	add := func(epoch uint32, expires int64) {
+		if expires > at {
+			roots = append(roots, storage.Root{Epoch: epoch, ExpiresAt: fromMilli(expires)})
+		}
+	}
+	first, err := one(r, func(r scanner) (epoch uint32, err error) { return epoch, r.Scan(&epoch, &known, &unknown) },
+		`SELECT epoch, known_until, unknown_until FROM root_keys WHERE id = ?`, rootKeyID[:])
+	switch {
+	case errors.Is(err, storage.ErrNotFound):
+		return nil, false, nil
+	case err != nil:
+		return nil, false, err
+	case len(rows) == 0: // never renewed
+		add(first, known)
+		return roots, unknown <= at, nil
+	}
 	for _, v := range rows {
-		roots = append(roots, storage.Root{Epoch: v.epoch, ExpiresAt: fromMilli(v.next)})
+		add(v.epoch, v.next)
 	}
 	oldest := rows[len(rows)-1].expires // which no row says the epoch of
-	if oldest > milli(now) {
-		more, err := list(r, scanRoot, `SELECT number, ? FROM epochs WHERE state <> ?`, oldest, storage.EpochRetired)
-		if err != nil {
-			return nil, false, err
-		}
-		roots = append(roots, more...)
+	if oldest <= at {
+		return roots, unknown <= at, nil
 	}
-	return roots, len(rows) < storage.KnownRoots || oldest <= milli(now), nil
-}
-
-func scanRoot(r scanner) (out storage.Root, err error) {
-	var expires int64
-	err = r.Scan(&out.Epoch, &expires)
-	out.ExpiresAt = fromMilli(expires)
-	return out, err
+	epochs, err := list(r, func(r scanner) (n uint32, err error) { return n, r.Scan(&n) }, `SELECT number FROM epochs WHERE state <> ?`, storage.EpochRetired)
+	for _, n := range epochs {
+		add(n, oldest)
+	}
+	return roots, unknown <= at && len(rows) < storage.KnownRoots, err
 }
 
 // TouchDevices implements [storage.Store].

@@ -53,6 +53,7 @@ var renewing = []clause{
 	{"the roots of a device that live are known, each with its epoch", func(k *kit) {
 		r := k.login()
 		k.roots(r, T0, true, r)
+		k.roots(r, r.expires, true)
 		second := k.renew(r, 10*minute)
 		next := second
 		next.epoch = k.epoch().Number
@@ -69,8 +70,8 @@ var renewing = []clause{
 		_, err = k.s.RetireEpoch(k.Context(), r.epoch, event("epoch_retired", T0))
 		k.must(err)
 		k.roots(r, T0, true, first, second, next)
-		r.RootKeyID[0]++
-		k.roots(r, T0, true)
+		r.RootKeyID[0]++ // nothing is known of it
+		k.roots(r, T0, false)
 	}},
 	{"of a device that is renewed too often not all roots are known, and it is said", func(k *kit) {
 		first := k.login(func(in *storage.IssueDevice) { in.Device.TTL = 20 * time.Hour })
@@ -88,6 +89,59 @@ var renewing = []clause{
 		k.roots(first, T0, false, all[end-storage.KnownRoots-1:]...)
 		// When the older ones are over, what is there is all again.
 		k.roots(first, all[end-storage.KnownRoots-1].expires, true, all[end-storage.KnownRoots:]...)
+	}},
+	{"after a restore with tokens kept it is said of each root key that there may be more", func(k *kit) {
+		r := k.login()
+		next := k.renew(r, minute)
+		_, err := k.s.Restored(k.Context(), true, event("restored", T0.Add(2*minute)))
+		k.must(err)
+		k.roots(r, T0, false, r, next)
+		later := k.renew(next, 3*minute)
+		k.roots(r, T0, false, r, next, later)
+		k.roots(r, T0.Add(storage.MaxRootTTL), false)
+		in := k.asking(storage.User{ID: r.UserID}, r.epoch, "another", T0.Add(4*minute))
+		d, _ := k.issue(in)
+		after := root{d, r.epoch, in.RootKey.ExpiresAt}
+		k.roots(after, T0, true, after)
+	}},
+	{"a root of a lost history says that there may be others", func(k *kit) {
+		r := k.login()
+		lost := r
+		lost.expires = r.expires.Add(20 * minute)
+		next := k.renew(lost, minute) // not before the lost one's expiry and a second
+		k.roots(r, T0, false, r, lost, next)
+		k.roots(r, lost.expires, true, next)
+	}},
+	{"that roots were forgotten is not forgotten with dead successors", func(k *kit) {
+		r := k.login(func(in *storage.IssueDevice) { in.Device.TTL = 20 * time.Hour })
+		renew := func(r root, signing uint32, at time.Duration) root {
+			ask := asks(r, signing)
+			ask.RootTTL, ask.Grace = 20*time.Hour, time.Hour
+			got, err := k.present(ask, T0.Add(at))
+			k.must(err)
+			return root{r.Device, got.Epoch, got.ExpiresAt}
+		}
+		last := r
+		for i := range 12 {
+			last = renew(last, r.epoch, time.Duration(i)*minute)
+		}
+		second := k.epoch().Number
+		next := last
+		for i := range 7 {
+			next = renew(next, second, 82*minute+time.Duration(i)*minute)
+		}
+		_, err := k.s.RetireEpoch(k.Context(), second, event("epoch_retired", T0))
+		k.must(err)
+		third := k.epoch().Number
+		renew(last, third, 90*minute) // its dead successors become one row
+		_, all, err := k.s.Roots(k.Context(), r.RootKeyID, T0.Add(90*minute))
+		k.must(err)
+		k.equal("all", all, false)
+	}},
+	{"roots that are all known are all: in any history", func(k *kit) {
+		for seed := range uint64(40) {
+			k.rootsOf(rand.New(rand.NewPCG(9, seed)))
+		}
 	}},
 	{"each successor expires later, by a second at least", func(k *kit) {
 		r := k.login()
