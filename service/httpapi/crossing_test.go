@@ -243,6 +243,7 @@ func TestBranchesOfARenewedRoot(t *testing.T) {
 	if err := a.svc.RetireKeys(t.Context(), 1, "test", service.Source{}); err != nil {
 		t.Fatal(err)
 	}
+	a.pass(0)
 	a.post("/v1/revoke", bearer(next.Token), api.RevokeIn{Caveats: &[]string{"note the last"}}).want(200, "")
 }
 

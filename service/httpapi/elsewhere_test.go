@@ -2,11 +2,13 @@ package httpapi
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 
 	"macaroond/service"
 	"macaroond/service/api"
+	"macaroond/storage"
 )
 
 // What is revoked by another process is on the list in the database, and not yet
@@ -116,6 +118,13 @@ func TestRevokedElsewhere(t *testing.T) {
 			return into[api.Grant](a.post("/v1/mint", backend, api.MintIn{Subject: "7", Device: api.DeviceIn{Name: device, InstallID: "install-" + device}}), 200)
 		}
 		one, two := mint("one"), mint("two")
+		other := must(service.New(a.t.Context(), a.made.service))
+		svc := must(a.svc.Services(a.t.Context())).Services
+		i := slices.IndexFunc(svc, func(s api.Service) bool { return s.Name == "backend" })
+		must(other.MintFor(a.t.Context(), storage.Service{ID: svc[i].ID, Name: "backend"}, api.MintIn{Subject: "7", Device: api.DeviceIn{Name: "two", InstallID: "install-two"}}, service.Source{}))
+		revoked(a, two.Token, false) // its device has another root key now, there
+		a.do(ask{method: "DELETE", path: "/v1/subjects/7/devices/" + two.Device.ID, auth: backend}).want(204, "")
+		revoked(a, two.Token, true)
 		a.revokedElsewhere(one.Token)
 		revoked(a, one.Token, false)
 		a.do(ask{method: "POST", path: "/v1/subjects/7/suspend", auth: backend}).want(204, "")

@@ -93,14 +93,22 @@ var renewing = []clause{
 	{"after a restore with tokens kept it is said of each root key that there may be more", func(k *kit) {
 		r := k.login()
 		next := k.renew(r, minute)
+		in := k.asking(storage.User{ID: r.UserID}, r.epoch, "never renewed", T0)
+		d, _ := k.issue(in)
+		never := root{d, r.epoch, in.RootKey.ExpiresAt}
 		_, err := k.s.Restored(k.Context(), true, event("restored", T0.Add(2*minute)))
 		k.must(err)
+		k.roots(never, T0, false, never)
 		k.roots(r, T0, false, r, next)
 		later := k.renew(next, 3*minute)
 		k.roots(r, T0, false, r, next, later)
 		k.roots(r, T0.Add(storage.MaxRootTTL), false)
-		in := k.asking(storage.User{ID: r.UserID}, r.epoch, "another", T0.Add(4*minute))
-		d, _ := k.issue(in)
+		for i := range 4 * storage.KnownRoots { // some are forgotten, which says less
+			later = k.renew(later, 4*minute+2*minute*time.Duration(i))
+		}
+		k.roots(r, T0.Add(storage.MaxRootTTL), false)
+		in = k.asking(storage.User{ID: r.UserID}, r.epoch, "another", T0.Add(4*minute))
+		d, _ = k.issue(in)
 		after := root{d, r.epoch, in.RootKey.ExpiresAt}
 		k.roots(after, T0, true, after)
 	}},
