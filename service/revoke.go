@@ -217,3 +217,42 @@ func earliest(t time.Time, texts []string) time.Time {
 	}
 	return t
 }
+
+// ended is the end of whatever ends tokens: when it returns nil, all of them are
+// refused here. stored is what is new on the list. What somebody else put there
+// a moment ago, another request or another process, is not stored again, and is
+// perhaps not in memory yet: so the table is read. (No more than that: CatchUp
+// fails for reasons that no revocation has, such as a key file that is behind.)
+func (s *Service) ended(ctx context.Context, stored []storage.Revocation, err error) error {
+	s.revoked(stored...)
+	if err != nil || s.list.AsOf().IsZero() { // a command's, which accepts nothing (see Open)
+		return err
+	}
+	s.follow.Lock()
+	after := s.follow.state.Sequence
+	s.follow.Unlock()
+	return s.readRevocations(ctx, after, new(tail)) // the follower reads it again, for those who follow us
+}
+
+// revoked puts what was just stored into memory, without waiting for the
+// follower to read it again. The follower is told, for those who follow us.
+func (s *Service) revoked(entries ...storage.Revocation) {
+	if len(entries) == 0 {
+		return
+	}
+	s.list.Add(entries...)
+	select {
+	case s.kick <- struct{}{}:
+	default: // it will look anyway
+	}
+	for _, e := range entries {
+		grain := "device"
+		switch e.Grain {
+		case storage.GrainBranch:
+			grain = api.GrainBranch
+		case storage.GrainEpoch:
+			grain = api.GrainEpoch
+		}
+		s.metrics.revocations.WithLabelValues(grain).Inc()
+	}
+}

@@ -266,10 +266,7 @@ func TestBranchesOfForgottenRoots(t *testing.T) {
 	a.alive(newest, oldest, "photos", false)
 
 	bob := a.user("bob")
-	backup := a.path + ".backup"
-	if err := a.store.Backup(t.Context(), backup); err != nil {
-		t.Fatal(err)
-	}
+	backup := a.backup()
 	a.pass(time.Hour)
 	between := a.renewed(bob.Token)
 	a.pass(time.Hour)

@@ -317,10 +317,7 @@ func TestRenewAcrossEpochs(t *testing.T) {
 func TestRenewAfterRestore(t *testing.T) {
 	a := start(t)
 	g := a.user("alice")
-	backup := a.path + ".backup"
-	if err := a.store.Backup(t.Context(), backup); err != nil {
-		t.Fatal(err)
-	}
+	backup := a.backup()
 	a.pass(time.Hour)
 	lost := a.renewed(g.Token)
 	unknown := a.login("alice", api.DeviceIn{Name: "after the backup"})
@@ -380,6 +377,15 @@ func (a *authority) kill() {
 	a.t.Helper()
 	a.store.Close()
 	a.open()
+}
+
+func (a *authority) backup() string {
+	a.t.Helper()
+	file := a.path + ".backup"
+	if err := a.store.Backup(a.t.Context(), file); err != nil {
+		a.t.Fatal(err)
+	}
+	return file
 }
 
 // restore puts a backup in place and keeps the tokens.

@@ -1,11 +1,8 @@
 package storagetest
 
 import (
-	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
-	"strings"
 	"time"
 
 	"macaroond/storage"
@@ -54,90 +51,6 @@ func (k *kit) renew(r root, after time.Duration) root {
 		k.Fatal("it is taken for theft")
 	}
 	return root{r.Device, got.Epoch, got.ExpiresAt}
-}
-
-// roots holds what is known of a root's device against what should be.
-func (k *kit) roots(r root, now time.Time, all bool, want ...root) {
-	k.Helper()
-	got, complete, err := k.s.Roots(k.Context(), r.RootKeyID, now)
-	k.must(err)
-	var known, wanted []string
-	for _, v := range got {
-		known = append(known, fmt.Sprint(v.ExpiresAt.UTC(), " epoch ", v.Epoch))
-	}
-	for _, v := range want {
-		wanted = append(wanted, fmt.Sprint(v.expires.UTC(), " epoch ", v.epoch))
-	}
-	slices.Sort(known)
-	slices.Sort(wanted)
-	k.equal("roots", strings.Join(known, ", "), strings.Join(wanted, ", "))
-	k.equal("all of them", complete, all)
-}
-
-// rootsOf has a few processes of a device renew, epochs come and go, and the
-// house be kept: whenever all roots are said to be known, each that was given
-// out and lives is among them.
-func (k *kit) rootsOf(r *rand.Rand) {
-	k.Helper()
-	signing, u := k.epoch(), k.user(fmt.Sprint("roots ", k.next()))
-	in := k.asking(u, signing.Number, "", T0)
-	in.RootKey.ExpiresAt = seconds(in.RootKey.ExpiresAt)
-	d, _ := k.issue(in)
-	issued := []root{{d, signing.Number, in.RootKey.ExpiresAt}}
-	retired := map[uint32]bool{}
-	holds := [3]root{issued[0], issued[0], issued[0]}
-	for now := T0; now.Before(T0.Add(6 * time.Hour)); now = now.Add(time.Duration(r.IntN(240)) * time.Second) {
-		switch p := &holds[r.IntN(len(holds))]; r.IntN(24) {
-		case 0:
-			signing = k.epoch()
-		case 1:
-			if old := issued[r.IntN(len(issued))].epoch; old != signing.Number && !retired[old] {
-				if _, err := k.s.RetireEpoch(k.Context(), old, event("epoch_retired", now)); !errors.Is(err, storage.ErrNotFound) { // it went with its last root
-					k.must(err)
-				}
-				retired[old] = true
-			}
-		case 2:
-			_, err := k.s.Expire(k.Context(), storage.Expire{Now: now, Limit: 100})
-			k.must(err)
-		case 3, 4:
-			*p = issued[len(issued)-1]
-		case 5, 6: // a pause
-			now = now.Add(time.Duration(r.IntN(40)) * minute)
-		default:
-			if retired[p.epoch] || !now.Before(p.expires) {
-				*p = issued[len(issued)-1]
-				continue
-			}
-			ask := asks(*p, signing.Number)
-			ask.Grace, ask.RootTTL = 2*time.Hour, time.Hour
-			got, err := k.present(ask, now)
-			switch {
-			case errors.Is(err, storage.ErrRenewalLimit):
-				continue
-			case errors.Is(err, storage.ErrNotFound): // it was not renewed for long, and the house was kept
-				return
-			}
-			k.must(err)
-			if got.Theft {
-				return
-			}
-			*p = root{d, got.Epoch, got.ExpiresAt}
-			if got.New {
-				issued = append(issued, *p)
-			}
-		}
-		known, all, err := k.s.Roots(k.Context(), d.RootKeyID, now)
-		k.must(err)
-		if !all {
-			continue
-		}
-		for _, v := range issued {
-			if v.expires.After(now) && !retired[v.epoch] && !slices.Contains(known, storage.Root{Epoch: v.epoch, ExpiresAt: v.expires.UTC()}) {
-				k.Fatalf("at %s the root of epoch %d until %s is not known: %v", now, v.epoch, v.expires, known)
-			}
-		}
-	}
 }
 
 // theft presents it and checks that this ends the device.

@@ -38,6 +38,7 @@ func Run(t *testing.T, open func(t *testing.T) storage.Store) {
 		{"accounts", accounts},
 		{"issue", issuing},
 		{"renew", renewing},
+		{"roots", knownRoots},
 		{"revocations", revocations},
 		{"branches", branches},
 		{"epochs", epochs},
