@@ -75,20 +75,17 @@ func (s *Store) schemaVersion(ctx context.Context) (version int64, err error) {
 	defer func() { err = errors.Join(err, db.Close()) }()
 
 	r := reader{ctx, db}
-	number := func(r scanner) (n int64, err error) { return n, r.Scan(&n) }
-	ours, err := one(r, number, `SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'goose_db_version'`)
-	if err != nil {
+	// One look, for another process may be making its first tables just now.
+	all, ours := 0, 0
+	if _, err := one(r, func(r scanner) (_ int, err error) { return 0, r.Scan(&all, &ours) },
+		`SELECT count(*), count(*) FILTER (WHERE type = 'table' AND name = 'goose_db_version') FROM sqlite_master`); err != nil {
 		return 0, err
 	}
-	if ours == 0 {
-		others, err := one(r, number, `SELECT count(*) FROM sqlite_master`)
-		if err != nil {
-			return 0, err
-		}
-		if others > 0 {
-			return 0, unavailable(reasonNotOurs, nil)
-		}
+	switch {
+	case all == 0:
 		return 0, nil
+	case ours == 0:
+		return 0, unavailable(reasonNotOurs, nil)
 	}
-	return one(r, number, `SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied = 1`)
+	return one(r, func(r scanner) (n int64, err error) { return n, r.Scan(&n) }, `SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied = 1`)
 }
