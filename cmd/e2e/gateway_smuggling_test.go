@@ -20,6 +20,8 @@ func TestGatewaySmuggling(t *testing.T) {
 		"X-Forwarded-Uri", "X-Forwarded-Method", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto",
 		"X-Forwarded-Port", "X-Forwarded-Prefix", "X-Forwarded-Server", "X_Forwarded_For", "X_Forwarded_Uri",
 		"Forwarded", "X-Real-IP", "X-Rewrite-URL", "X-HTTP-Method", "X-HTTP-Method-Override", "X-Method-Override",
+		"X-Original-Host", "X-Forwarded-Path", "X-Forwarded-Scheme", "X-Forwarded-Ssl", "X-Forwarded-User", "X-Forwarded-Email", "X-Forwarded-Groups",
+		"X-Forwarded-Preferred-Username", "X-Forwarded-Access-Token",
 	}
 	for _, name := range identityHeaders {
 		// Every mixture of the two spellings: to CGI they are all one name.
@@ -35,7 +37,11 @@ func TestGatewaySmuggling(t *testing.T) {
 			spellings = longer
 		}
 		names = append(names, spellings...)
-		names = append(names, strings.ToLower(name), strings.ReplaceAll(name, "-", "."))
+		names = append(names, strings.ToLower(name))
+		// What else may stand in a name (RFC 9110 section 5.6.2) is an underscore to CGI.
+		for _, c := range "!#$%&'*+.^`|~" {
+			names = append(names, strings.ReplaceAll(name, "-", string(c)), strings.Replace(name, "-", string(c), 1))
+		}
 	}
 	slices.Sort(names)
 	names = slices.Compact(names)
