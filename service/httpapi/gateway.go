@@ -33,6 +33,10 @@ func (s *server) authz(d dialect) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		c.Header("Cache-Control", "no-store") // a gateway that kept a verdict would outlive a revocation
 		pass, err := s.ask(c.Request, d)
+		if err == nil && s.byName(pass) && pass.Username == "" {
+			// As "-" all whose name is not known would be one account to the backend.
+			err = &api.Refusal{Code: api.CodeBusy, Reason: "the name of the user cannot be found out now", RetryAfter: time.Second}
+		}
 		if err != nil {
 			if len(c.Request.Header["Cookie"]) > 0 && dead(err) && len(c.Request.Header["Authorization"]) == 0 {
 				takeCookie(c)
@@ -70,15 +74,19 @@ func (s *server) tell(h http.Header, pass *api.Pass) {
 	values := [len(passHeaders)]string{
 		pass.User, pass.Username, pass.Device, pass.Audience, pass.Expires.UTC().Format(time.RFC3339), pass.Role, pass.User,
 	}
-	// A service's name may be a user's, too: it is told by its id, which no
-	// name of a user begins like.
-	if s.RemoteUser == "username" && !service.IsService(pass.User) {
+	if s.byName(pass) {
 		values[6] = pass.Username
 	}
 	for i, name := range passHeaders {
 		values[i] = headerValue(values[i])
 		h[name] = values[i : i+1 : i+1]
 	}
+}
+
+// byName reports whether Remote-User is the name. A service's may be a user's,
+// too: it is told by its id, which no name of a user begins like.
+func (s *server) byName(pass *api.Pass) bool {
+	return s.RemoteUser == "username" && !service.IsService(pass.User)
 }
 
 func forbidden(detail string) error { return &service.Error{Code: api.CodeForbidden, Detail: detail} }

@@ -54,7 +54,7 @@ func (s *server) log(c *gin.Context, id string, took time.Duration) {
 	}
 	s.Requests.observe(route, status, took)
 	level := slog.LevelInfo
-	if verdicts(route) && status < http.StatusInternalServerError {
+	if verdicts(route) && status != http.StatusInternalServerError {
 		level = slog.LevelDebug // one a request of somebody else's: counted, not told
 	}
 	ctx := c.Request.Context()
