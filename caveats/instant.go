@@ -23,8 +23,13 @@ func CheckBefore(t time.Time, r *Request) Outcome {
 
 // Before reads the text of a time-before and of nothing else; false when it is
 // another caveat or none.
-func Before(text string) (t time.Time, ok bool) {
-	arg, ok := strings.CutPrefix(text, "time-before ")
+func Before(text string) (t time.Time, ok bool) { return instantOf("time-before ", text) }
+
+// After is Before for a time-after.
+func After(text string) (t time.Time, ok bool) { return instantOf("time-after ", text) }
+
+func instantOf(name, text string) (t time.Time, ok bool) {
+	arg, ok := strings.CutPrefix(text, name)
 	if !ok {
 		return time.Time{}, false
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,7 +19,7 @@ import (
 
 // The guard says what the authority says, of whatever token and request: random
 // caveats in random places, random tampering, revocations in between, with
-// prefixes that are known and that are not. It differs in three points, and in
+// prefixes that are known and that are not. It differs in four points, and in
 // each refuses with 401 what the authority refuses, too.
 func TestSameAsTheAuthority(t *testing.T) {
 	a := start(t)
@@ -69,6 +70,9 @@ func TestSameAsTheAuthority(t *testing.T) {
 		case refused && got == api.CodeExpired && how == guard.Introspected && over(text):
 			// It is over by this clock, so nobody was asked whether it holds.
 			seen["over: "+want.Code]++
+		case refused && got == api.CodeNotYetValid && how == guard.Introspected && early(text):
+			// Nor before its time.
+			seen["early: "+want.Code]++
 		default:
 			t.Errorf("%d: %s (%s), the authority says %s: %v for %+v", i, got, how, want.Code, shown(text), facts)
 		}
@@ -102,6 +106,13 @@ func asked(f caveats.Request) api.Request {
 func names(text string) bool {
 	tok, err := token.Parse(text)
 	return err == nil && strings.Contains("\n"+strings.Join(tok.UnverifiedCaveats(), "\n")+"\n", "\naudience photos\n")
+}
+
+func early(text string) bool {
+	return slices.ContainsFunc(shown(text), func(c string) bool {
+		at, ok := caveats.After(c)
+		return ok && time.Now().Before(at)
+	})
 }
 
 func over(text string) bool {

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/singleflight"
+	"golang.org/x/time/rate"
 
 	"macaroond/caveats"
 	"macaroond/service/client"
@@ -31,7 +33,8 @@ type Guard struct {
 	limits  limits
 	silence silence
 	proofs  *dpop.Verifier
-	serves  atomic.Bool // the authority has said that the credential serves the audience
+	serves  atomic.Bool    // the authority has said that the credential serves the audience
+	away    rate.Sometimes // the log says so
 	history atomic.Pointer[history]
 	ready   chan struct{} // closed at the first complete list
 	once    sync.Once
@@ -47,6 +50,7 @@ type history struct {
 	list     *revocation.List
 	policies changes
 	flights  singleflight.Group
+	asking   asking
 }
 
 // New makes a guard and begins to follow the authority's feed. It does not wait
@@ -73,6 +77,7 @@ func New(ctx context.Context, o Options) (*Guard, error) {
 	if o.MaxBody == 0 {
 		o.MaxBody = 64 << 10
 	}
+	o.MaxBody = min(o.MaxBody, math.MaxInt64-1) // one more is read
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -86,7 +91,7 @@ func New(ctx context.Context, o Options) (*Guard, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &Guard{o: o, client: c, proofs: dpop.NewVerifier(o.Now()), ready: make(chan struct{})}
+	g := &Guard{o: o, client: c, proofs: dpop.NewVerifier(o.Now()), ready: make(chan struct{}), away: rate.Sometimes{First: 1, Interval: 10 * time.Second}}
 	g.history.Store(&history{list: revocation.New()})
 	if err := g.memory.init(o.Prefixes); err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/netip"
@@ -73,22 +74,17 @@ func (g *Guard) request(r *http.Request, pass *api.Pass) error {
 		shown = &dpop.Presented{Proofs: proofs, URL: g.urlOf(r), Scheme: bound}
 	}
 	facts := caveats.Request{Method: r.Method, Target: r.RequestURI, Origins: r.Header["Origin"]}
-	from := r
+	from := lookup{r, r}
 	if g.o.Facts != nil {
 		facts.ClientIP = peer(r)
 		g.o.Facts(r, &facts)
-		from = nil // an address that they take away is not known
+		from.address = nil // one that they take away is not known
 	}
 	v := verdicts.Get().(*verify.Verdict)
 	defer verdicts.Put(v)
 	defer v.Forget()
 	if !v.Read(text) {
 		return g.refused(v, Local)
-	}
-	if specialOf(v.Unverified()).body {
-		if facts.BodySHA256, err = g.hashBody(r); err != nil {
-			return err
-		}
 	}
 	return g.judge(r.Context(), text, v, &facts, shown, from, pass)
 }
@@ -144,25 +140,55 @@ func address(facts *caveats.Request, r *http.Request) {
 	}
 }
 
-// hashBody reads the body within its cap and puts it back.
-func (g *Guard) hashBody(r *http.Request) (string, error) {
+// body adds the body's hash to the facts when a caveat is about it, or may be: a
+// sealed one says nothing, so a body that is too long is no fact to it and no
+// reason to refuse.
+func (g *Guard) body(facts *caveats.Request, r *http.Request, special special) error {
+	if r == nil || !special.body && !special.sealed {
+		return nil
+	}
+	sum, err := g.hashBody(r)
+	if err != nil && (special.body || err.Code != api.CodeBodyTooLarge) {
+		return err
+	}
+	facts.BodySHA256 = sum
+	return nil
+}
+
+// hashBody reads the body within its cap and puts it back. One that somebody
+// has read before is not the empty one.
+func (g *Guard) hashBody(r *http.Request) (string, *api.Refusal) {
 	var body []byte
 	if r.Body != nil {
 		var err error
 		body, err = io.ReadAll(io.LimitReader(r.Body, g.o.MaxBody+1))
+		long := int64(len(body)) > g.o.MaxBody
+		if _, capped := errors.AsType[*http.MaxBytesError](err); capped || long {
+			r.Body = again(io.MultiReader(bytes.NewReader(body), r.Body), r.Body)
+			return "", &api.Refusal{Code: api.CodeBodyTooLarge, Reason: "the token binds a body, and this one is too long to be checked"}
+		}
 		if err != nil {
 			return "", &api.Refusal{Code: api.CodeBadRequest, Reason: "the body could not be read"}
 		}
-		if int64(len(body)) > g.o.MaxBody {
-			return "", &api.Refusal{Code: api.CodeBodyTooLarge, Reason: "the token binds a body, and this one is too long to be checked"}
-		}
-		r.Body = struct {
-			io.Reader
-			io.Closer
-		}{bytes.NewReader(body), r.Body}
+		r.Body = again(bytes.NewReader(body), r.Body)
+	}
+	read := r.PostForm != nil || r.MultipartForm != nil
+	if r.ContentLength >= 0 {
+		read = int64(len(body)) != r.ContentLength
+	}
+	if read {
+		return "", &api.Refusal{Code: api.CodeRefused, Reason: "the token binds a body, and this one was read before it could be checked"}
 	}
 	sum := sha256.Sum256(body)
 	return hex.EncodeToString(sum[:]), nil
+}
+
+// again is a body that is read once more.
+func again(r io.Reader, c io.Closer) io.ReadCloser {
+	return struct {
+		io.Reader
+		io.Closer
+	}{r, c}
 }
 
 // refuse answers.

@@ -30,7 +30,7 @@ func (g *Guard) Gateway(ctx context.Context, text string, facts caveats.Request,
 		return nil, g.refused(v, Local)
 	}
 	pass := new(api.Pass)
-	if err := g.judge(ctx, text, v, &facts, shown, nil, pass); err != nil {
+	if err := g.judge(ctx, text, v, &facts, shown, lookup{}, pass); err != nil {
 		return nil, err
 	}
 	return pass, nil
@@ -39,17 +39,23 @@ func (g *Guard) Gateway(ctx context.Context, text string, facts caveats.Request,
 // verdicts are used again; no text of one leaves but as a copy.
 var verdicts = sync.Pool{New: func() any { return new(verify.Verdict) }}
 
-// judge goes on with a token that v has read, and fills in pass. r gives the address of the client
-// when that is needed and the facts do not have it: for a caveat about it, and
-// for a question; nil gives none.
-func (g *Guard) judge(ctx context.Context, text string, v *verify.Verdict, facts *caveats.Request, shown *dpop.Presented, r *http.Request, pass *api.Pass) error {
+// lookup is where facts come from that cost something, when they are needed and
+// not there: the address of the client, for a caveat about it and for a
+// question; the body, for a caveat about it. nil gives none.
+type lookup struct{ address, body *http.Request }
+
+// judge goes on with a token that v has read, and fills in pass.
+func (g *Guard) judge(ctx context.Context, text string, v *verify.Verdict, facts *caveats.Request, shown *dpop.Presented, from lookup, pass *api.Pass) error {
 	facts.Time, facts.Audience = g.o.Now(), g.o.Audience
 	t := v.Unverified()
 	special := specialOf(t)
 	if special.address || special.authority {
-		address(facts, r)
+		address(facts, from.address)
 	}
 	if special.authority {
+		if err := g.body(facts, from.body, special); err != nil {
+			return err
+		}
 		online, err := g.online(ctx, text, facts, special, shown)
 		if err == nil {
 			*pass = *online
@@ -64,13 +70,19 @@ func (g *Guard) judge(ctx context.Context, text string, v *verify.Verdict, facts
 		t = v.Unverified()
 	}
 	h := g.history.Load()
-	p, how, refusal := g.prefix(ctx, h, text, t, facts, r)
+	p, how, refusal := g.prefix(ctx, h, text, t, facts, from.address)
 	if refusal != nil {
-		g.o.Observe(Observation{refusal.Code, how})
+		g.observe(ctx, refusal.Code, how)
 		return refusal
 	}
 	if p.address {
-		address(facts, r)
+		address(facts, from.address)
+	}
+	var chain token.Chain
+	if special.body && chain.Walk(t, &p.anchor) { // a token that nobody signed has no body read for it
+		if err := g.body(facts, from.body, special); err != nil {
+			return err
+		}
 	}
 	verifier := verify.Verifier{Revoked: h.list, Language: g.o.Language, Policies: p, MaxStaleness: math.MaxInt64} // asked about just now, or not stale
 	q := verify.Question{Token: text, Request: *facts}
@@ -104,7 +116,7 @@ func (g *Guard) prefix(ctx context.Context, h *history, text string, t *token.To
 	}
 	address(facts, r)
 	p, refusal = g.learn(ctx, h, text, t, facts.ClientIP)
-	if refusal != nil && stale && (refusal.Code == api.CodeRateLimited || refusal.Code == api.CodeBusy) {
+	if stale && limited(refusal) {
 		refusal = cannotKnow() // it is not the client's fault that it is asked about each time
 	}
 	return p, Introspected, refusal
@@ -134,10 +146,19 @@ func (g *Guard) refused(v *verify.Verdict, how string) *api.Refusal {
 	return &api.Refusal{Code: v.Code, Reason: v.Reason()}
 }
 
+// observe tells of a verdict, unless whoever it was for has gone: what was not
+// found out for one who hung up is not the authority's silence.
+func (g *Guard) observe(ctx context.Context, code, how string) {
+	if ctx.Err() == nil {
+		g.o.Observe(Observation{code, how})
+	}
+}
+
 // special is what is out of the ordinary among a token's caveats. Where a token
 // is judged is not worth forging, so nobody needs to have verified them.
 type special struct {
 	authority bool // once, sealed: only the authority can judge it
+	sealed    bool // nobody here can know what it is about
 	own       bool // x-: a resource server's
 	body      bool // body-sha256: the body must be read
 	address   bool // client-ip: the address must be known
@@ -154,7 +175,8 @@ func specialOf(t *token.Token) (s special) {
 		case 'o':
 			s.authority = s.authority || strings.HasPrefix(text, "once ")
 		case 's':
-			s.authority = s.authority || strings.HasPrefix(text, "sealed ")
+			s.sealed = s.sealed || strings.HasPrefix(text, "sealed ")
+			s.authority = s.authority || s.sealed
 		case 'x':
 			s.own = s.own || strings.HasPrefix(text, "x-")
 		case 'c':

@@ -87,10 +87,19 @@ func (a *authority) between(path string, do func(w http.ResponseWriter, r *http.
 // honest ends what answer and between began.
 func (a *authority) honest() { a.twist.Store(nil) }
 
-// wire is the authority's way to its database. It can be cut, too.
+// wire is the authority's way to its database. It can be cut, too, and be too
+// slow for a name.
 type wire struct {
 	storage.Store
-	cut atomic.Bool
+	cut, slow atomic.Bool
+}
+
+func (w *wire) User(ctx context.Context, id string) (storage.User, error) {
+	if w.slow.Load() {
+		<-ctx.Done()
+		return storage.User{}, &storage.UnavailableError{Err: ctx.Err()}
+	}
+	return w.Store.User(ctx, id)
 }
 
 func (w *wire) State(ctx context.Context) (storage.State, error) {

@@ -4,11 +4,15 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"fmt"
+	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"macaroond/caveats"
 	"macaroond/service/api"
@@ -41,30 +45,113 @@ func (g *Guard) learn(ctx context.Context, h *history, text string, t *token.Tok
 		// none, for it makes another one then instead of logging its user out.
 		return nil, &api.Refusal{Code: api.CodeExpired, Reason: "the token has expired"}
 	}
+	if early(t, g.o.Now()) {
+		// The authority would say no more than that it is not active, and that is
+		// remembered.
+		return nil, &api.Refusal{Code: api.CodeNotYetValid, Reason: "the token is not valid yet"}
+	}
 	digest := t.UnverifiedDigest()
 	if _, ok := g.memory.refused.GetIfPresent(digest); ok {
 		return nil, invalid()
 	}
-	if refusal := g.limits.allow(from, g.o.Now()); refusal != nil {
-		return nil, refusal
+	p, led, refusal := g.fly(ctx, h, text, t, digest, from)
+	if limited(refusal) && !led {
+		p, _, refusal = g.fly(ctx, h, text, t, digest, from) // it was another client's limit
 	}
+	if limited(refusal) && g.fresh(h) && !g.silence.away.Load() {
+		// A device's requests come in crowds, and the first's answer is good for all.
+		h.asking.wait(ctx, t.UnverifiedIdentifier().RootKeyID)
+		if known := g.known(h, t); known != nil {
+			return known, nil
+		}
+	}
+	return p, refusal
+}
+
+// fly puts a question or joins one that is on its way, which costs nothing. led
+// is that it was put.
+func (g *Guard) fly(ctx context.Context, h *history, text string, t *token.Token, digest [32]byte, from netip.Addr) (p *prefix, led bool, refusal *api.Refusal) {
+	id := t.UnverifiedIdentifier().RootKeyID
 	flight := h.flights.DoChan(string(digest[:]), func() (any, error) {
+		led = true
+		if refusal := g.limits.allow(from, g.o.Now()); refusal != nil {
+			return nil, refusal
+		}
+		defer h.asking.begin(id)()
 		// Whoever came first may go away; the others still wait.
 		return g.introspect(g.life, h, text, digest)
 	})
 	select {
 	case <-ctx.Done():
-		return nil, cannotKnow()
+		return nil, true, cannotKnow()
 	case result := <-flight:
 		if result.Err == nil {
-			return result.Val.(*prefix), nil
+			return result.Val.(*prefix), led, nil
 		}
 		if refusal, ok := errors.AsType[*api.Refusal](result.Err); ok {
-			return nil, refusal
+			return nil, led, refusal
 		}
-		return nil, cannotKnow()
+		return nil, led, cannotKnow()
 	}
 }
+
+// limited reports a refusal that is about how many questions there are.
+func limited(r *api.Refusal) bool {
+	return r != nil && (r.Code == api.CodeRateLimited || r.Code == api.CodeBusy)
+}
+
+// asking are the root key IDs that questions on their way are about. Nothing of
+// the kind is verified, so one may only be waited for where there is nothing to
+// lose.
+type asking struct {
+	mu sync.Mutex
+	of map[token.RootKeyID]chan struct{}
+}
+
+// begin notes a question until end is called; of several at once the first.
+func (a *asking) begin(id token.RootKeyID) (end func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.of[id] != nil {
+		return func() {}
+	}
+	if a.of == nil {
+		a.of = map[token.RootKeyID]chan struct{}{}
+	}
+	done := make(chan struct{})
+	a.of[id] = done
+	return func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		delete(a.of, id)
+		close(done)
+	}
+}
+
+// wait returns when the question is answered, if there is one.
+func (a *asking) wait(ctx context.Context, id token.RootKeyID) {
+	a.mu.Lock()
+	done := a.of[id]
+	a.mu.Unlock()
+	if done == nil {
+		return
+	}
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+}
+
+// known is what memory has of a token while the list is fresh; a stale one makes
+// each ask for itself.
+func (g *Guard) known(h *history, t *token.Token) *prefix {
+	if !g.fresh(h) {
+		return nil
+	}
+	return g.memory.find(t, h, g.o.Now())
+}
+
+func (g *Guard) fresh(h *history) bool { return g.o.Now().Sub(h.list.AsOf()) <= g.o.MaxStaleness }
 
 // names reports whether some caveat names the audience.
 func names(t *token.Token, audience string) bool {
@@ -80,6 +167,16 @@ func names(t *token.Token, audience string) bool {
 func over(t *token.Token, now time.Time) bool {
 	for i := range t.UnverifiedLen() {
 		if at, ok := caveats.Before(t.UnverifiedCaveat(i)); ok && !now.Before(at) {
+			return true
+		}
+	}
+	return false
+}
+
+// early reports whether some time-after has not come.
+func early(t *token.Token, now time.Time) bool {
+	for i := range t.UnverifiedLen() {
+		if at, ok := caveats.After(t.UnverifiedCaveat(i)); ok && now.Before(at) {
 			return true
 		}
 	}
@@ -119,23 +216,22 @@ func (g *Guard) introspect(ctx context.Context, h *history, text string, digest 
 		return nil, err
 	}
 	// Whoever looked before the former flight had landed, and came after, is late
-	// and not ignorant. A stale list makes each ask for itself.
-	if now := g.o.Now(); now.Sub(h.list.AsOf()) <= g.o.MaxStaleness {
-		if p := g.memory.find(t, h, now); p != nil {
-			return p, nil
-		}
+	// and not ignorant.
+	if p := g.known(h, t); p != nil {
+		return p, nil
 	}
 	for range mostOutdated {
 		p, err := g.question(ctx, h, text, t, digest)
 		if err != nil {
 			return nil, err
 		}
-		if h.policies.outdate(p) {
+		switch {
+		case p.foreign:
+		case h.policies.outdate(p):
 			continue // the feed told of a change while the answer was on its way
-		}
-		if p.whole {
+		case p.whole:
 			g.memory.whole.Set(digest, p)
-		} else {
+		default:
 			g.memory.keep(t.UnverifiedIdentifier().RootKeyID, p)
 		}
 		return p, nil
@@ -162,7 +258,7 @@ func (g *Guard) question(ctx context.Context, h *history, text string, t *token.
 		return nil, cannotKnow()
 	}
 	if err != nil {
-		g.o.Log.Warn("the authority cannot be asked about a token", "error", err)
+		g.unheard(err)
 		return nil, cannotKnow()
 	}
 	if !in.Active {
@@ -176,7 +272,16 @@ func (g *Guard) question(ctx context.Context, h *history, text string, t *token.
 		return nil, cannotKnow()
 	}
 	p.history = h
+	// Sequences of two histories cannot be compared: such an answer is good once.
+	if at := g.follow.Position().Generation; at != "" {
+		p.foreign = in.Feed != nil && in.Feed.Generation != at
+	}
 	return p, nil
+}
+
+// unheard logs now and then that a question has no answer.
+func (g *Guard) unheard(err error) {
+	g.away.Do(func() { g.o.Log.Warn("the authority cannot be asked about tokens", "error", err) })
 }
 
 // understand turns an answer into a point to walk from. An answer that is not
@@ -197,6 +302,11 @@ func (g *Guard) understand(in *api.Introspection, t *token.Token) (*prefix, erro
 	}
 	if in.PoliciesUntil != nil {
 		p.until = in.PoliciesUntil.Time
+	}
+	if in.Username == "" && strings.HasPrefix(in.Sub, token.UserPrefix) { // its database was slow
+		if soon := g.o.Now().Add(keepRefused); p.until.IsZero() || soon.Before(p.until) {
+			p.until = soon
+		}
 	}
 	for _, text := range in.Policies {
 		p.address = p.address || strings.HasPrefix(text, "client-ip ")
@@ -270,7 +380,7 @@ var strict = base64.RawURLEncoding.Strict()
 func (g *Guard) online(ctx context.Context, text string, facts *caveats.Request, special special, shown *dpop.Presented) (*api.Pass, error) {
 	pass, refusal := g.askVerdict(ctx, text, facts, special, shown)
 	if refusal != nil {
-		g.o.Observe(Observation{refusal.Code, Online})
+		g.observe(ctx, refusal.Code, Online)
 		return nil, refusal
 	}
 	g.o.Observe(Observation{api.CodeOK, Online})
@@ -279,7 +389,7 @@ func (g *Guard) online(ctx context.Context, text string, facts *caveats.Request,
 
 func (g *Guard) askVerdict(ctx context.Context, text string, facts *caveats.Request, special special, shown *dpop.Presented) (*api.Pass, *api.Refusal) {
 	in := api.VerifyIn{Token: text, Request: api.Request{
-		Method: facts.Method, Path: facts.Target, Audience: facts.Audience, Actions: facts.Actions,
+		Method: facts.Method, Path: inASCII(facts.Target), Audience: facts.Audience, Actions: facts.Actions,
 		BodySHA256: facts.BodySHA256, Extra: facts.Extra,
 	}}
 	if shown != nil {
@@ -289,7 +399,7 @@ func (g *Guard) askVerdict(ctx context.Context, text string, facts *caveats.Requ
 			return nil, &api.Refusal{Code: api.CodeRefused, Reason: "the token is bound to no key, so it is not one for the scheme DPoP: send it as Bearer"}
 		}
 		if len(shown.Proofs) == 1 {
-			in.Request.DPoP, in.Request.URL = shown.Proofs[0], shown.URL
+			in.Request.DPoP, in.Request.URL = shown.Proofs[0], inASCII(shown.URL)
 		}
 	}
 	if refusal := g.limits.allow(facts.ClientIP, facts.Time); refusal != nil {
@@ -298,7 +408,7 @@ func (g *Guard) askVerdict(ctx context.Context, text string, facts *caveats.Requ
 	if facts.ClientIP.IsValid() {
 		in.Request.ClientIP = facts.ClientIP.String()
 	}
-	if len(facts.Origins) == 1 {
+	if len(facts.Origins) == 1 && utf8.ValidString(facts.Origins[0]) {
 		in.Request.Origin = facts.Origins[0]
 	}
 	var d *api.Decision
@@ -309,8 +419,11 @@ func (g *Guard) askVerdict(ctx context.Context, text string, facts *caveats.Requ
 	if err == errSilent {
 		return nil, cannotKnow()
 	}
+	if p, ok := errors.AsType[*api.Problem](err); ok && (p.Status == http.StatusBadRequest || p.Status == http.StatusRequestEntityTooLarge) {
+		return nil, &api.Refusal{Code: api.CodeBadRequest, Reason: "the request is not one that can be judged"}
+	}
 	if err != nil {
-		g.o.Log.Warn("the authority cannot be asked to judge a token", "error", err)
+		g.unheard(err)
 		return nil, cannotKnow()
 	}
 	switch {
@@ -320,6 +433,29 @@ func (g *Guard) askVerdict(ctx context.Context, text string, facts *caveats.Requ
 		return nil, &api.Refusal{Code: d.Code, Reason: d.Reason}
 	}
 	return &api.Pass{User: d.Principal.User, Username: d.Principal.Username, Device: d.Principal.Device, Audience: g.o.Audience, Expires: d.ExpiresAt.Time}, nil
+}
+
+// inASCII escapes what is not ASCII. It is the same path, and JSON has no bytes
+// that are not UTF-8: the authority would judge others in their place.
+func inASCII(target string) string {
+	escaped := 0
+	for i := range len(target) {
+		if target[i] >= utf8.RuneSelf {
+			escaped++
+		}
+	}
+	if escaped == 0 {
+		return target
+	}
+	out := make([]byte, 0, len(target)+2*escaped)
+	for i := range len(target) {
+		if c := target[i]; c < utf8.RuneSelf {
+			out = append(out, c)
+		} else {
+			out = fmt.Appendf(out, "%%%02X", c)
+		}
+	}
+	return string(out)
 }
 
 // sweep drops entries of the list whose time is over by the authority's clock

@@ -20,12 +20,13 @@ type prefix struct {
 	anchor   token.Anchor
 	covered  *verify.Covered
 	whole    bool // no prefix but a token, of which no other begins so
+	foreign  bool // of another history than the feed's: not kept
 	username string
 	role     string
 
 	sequence int64     // of the feed: what the answer knew, policies among it
 	policies []string  // ANDed to each token's own caveats
-	until    time.Time // the first of them ends then, and the authority is asked anew; zero: none ends
+	until    time.Time // the authority is asked anew then, for the first of them ends; zero: none ends
 	address  bool      // one of them is about the client's address
 }
 

@@ -134,6 +134,18 @@ func TestOverIsNotAsked(t *testing.T) {
 	a.want("for another audience as well", g, narrow(t, root, caveats.TimeBefore(time.Now().Add(-time.Hour)).String(), "audience mail"), "wrong_audience", 0)
 }
 
+// What is not valid yet is refused as that, too: the authority's answer, that it
+// is not active, would be remembered beyond the moment in which it becomes valid.
+func TestEarlyIsNotAsked(t *testing.T) {
+	a := start(t)
+	g := a.guard(nil)
+	at := time.Now().Add(1500 * time.Millisecond).Truncate(time.Second).Add(time.Second)
+	text := narrow(t, a.device("alice").Token, window(), "audience photos", caveats.TimeAfter(at).String())
+	a.want("a moment before", g, text, "not_yet_valid", 0)
+	time.Sleep(time.Until(at) + 10*time.Millisecond)
+	a.want("at its time", g, text, "ok", 1)
+}
+
 // safeBuffer is a log that is read while it is written.
 type safeBuffer struct {
 	mu sync.Mutex
