@@ -51,6 +51,12 @@ func (p *prefix) covers(t *token.Token) bool {
 	return n <= t.UnverifiedLen() && bytes.Equal(t.UnverifiedBegin(n), p.begin)
 }
 
+// holds reports whether a token that it covers is signed.
+func (p *prefix) holds(t *token.Token) bool {
+	var chain token.Chain
+	return chain.Walk(t, &p.anchor)
+}
+
 type cache[K comparable, V any] = otter.Cache[K, V]
 
 func newCache[K comparable, V any](size int, keep time.Duration) (*cache[K, V], error) {
