@@ -52,7 +52,7 @@ func (s *Service) ChangePassword(ctx context.Context, c *Caller, in api.ChangePa
 	}
 	phc, err := s.hasher.hash(ctx, in.Password)
 	if err != nil {
-		return nil, err
+		return nil, settle(err)
 	}
 	ev := s.eventOf(EventPasswordSet, c.User, src)
 	ev.DeviceID = c.Device

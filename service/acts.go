@@ -30,7 +30,7 @@ const (
 // proved is the one way to an act that needs a proof. It checks a password, if
 // one is given, and says what the act may rest on; the store judges the rest in
 // the act's own transaction. settle turns the store's error into the answer,
-// and counts a wrong proof.
+// and counts a wrong proof: whatever becomes of the act, it is called.
 //
 // A wrong password or code counts against the asking device, in a bucket of its
 // own: a device that has a root is not kept from its own account by what
@@ -55,22 +55,20 @@ func (s *Service) proved(ctx context.Context, c *Caller, kind, target string, p 
 	if err := checkProof(p); err != nil {
 		return act, nil, err
 	}
-	fail, err := s.attempts.own(s.now(), c.User, c.Device)
+	attempt, err := s.attempts.own(c.User, c.Device)
 	if err != nil {
 		return act, nil, err
 	}
-	refused := func() error {
-		fail()
+	settle = func(err error) error {
+		defer attempt.end()
+		if !errors.Is(err, storage.ErrCodeUnknown) && !errors.Is(err, storage.ErrPasswordChanged) {
+			return err
+		}
+		attempt.fail()
 		ev := s.eventOf(EventProofFailed, c.User, src)
 		ev.DeviceID, ev.Detail = c.Device, kind
 		s.note(ctx, ev)
 		return refuse(api.CodeProofRefused, "the password or the code is wrong")
-	}
-	settle = func(err error) error {
-		if errors.Is(err, storage.ErrCodeUnknown) || errors.Is(err, storage.ErrPasswordChanged) {
-			return refused()
-		}
-		return err
 	}
 	if p.Code != "" {
 		hash := recoveryHash(c.User, p.Code)
@@ -79,14 +77,17 @@ func (s *Service) proved(ctx context.Context, c *Caller, kind, target string, p 
 	}
 	user, err := s.store.User(ctx, c.User)
 	if err != nil {
-		return act, nil, err
+		return act, nil, settle(err)
 	}
 	ok, _, err := s.hasher.verify(ctx, p.Password, user.PasswordHash)
 	if err == nil && !ok {
-		err = refused()
+		err = storage.ErrPasswordChanged // it is not this one
+	}
+	if err != nil {
+		return act, nil, settle(err)
 	}
 	act.PasswordHash = &user.PasswordHash
-	return act, settle, err
+	return act, settle, nil
 }
 
 func checkProof(p api.Proof) error {

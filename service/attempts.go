@@ -4,10 +4,11 @@ import (
 	"context"
 	"crypto/sha256"
 	"net/netip"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/maypok86/otter/v2"
-	"golang.org/x/time/rate"
 
 	"macaroond/service/api"
 )
@@ -22,13 +23,11 @@ type Limits struct {
 	Signup         Rate // sign-ups from one address, taken or not
 }
 
-// Rate is a token bucket.
+// Rate is a token bucket's.
 type Rate struct {
 	Burst    int
 	Interval time.Duration // until one more is allowed
 }
-
-func (r Rate) limiter() *rate.Limiter { return rate.NewLimiter(rate.Every(r.Interval), r.Burst) }
 
 // DefaultLimits suit a service that people log in to by hand.
 var DefaultLimits = Limits{
@@ -38,22 +37,89 @@ var DefaultLimits = Limits{
 	Signup:         Rate{20, 10 * time.Second},
 }
 
+// bucket knows when it is full again: each token that is taken puts that off by
+// an interval.
+type bucket struct {
+	rate Rate
+	full time.Time
+}
+
+// wait is how long there is no token to take, if none is given back before. A
+// bucket misses no more than it holds, also when the clock was set back.
+func (b *bucket) wait(now time.Time) time.Duration {
+	all := time.Duration(b.rate.Burst) * b.rate.Interval
+	missing := min(max(b.full.Sub(now), 0), all)
+	b.full = now.Add(missing)
+	return missing - (all - b.rate.Interval)
+}
+
+func (b *bucket) take() { b.full = b.full.Add(b.rate.Interval) }
+
+func (b *bucket) giveBack() { b.full = b.full.Add(-b.rate.Interval) }
+
 // attempts keeps the buckets: bounded in number, the least used forgotten
 // first.
 type attempts struct {
 	limits  Limits
-	buckets *otter.Cache[[32]byte, *rate.Limiter]
+	now     func() time.Time
+	mu      sync.Mutex // for what is in all buckets: an attempt takes a token of each of its own, or none
+	buckets *otter.Cache[[32]byte, *bucket]
 }
 
-func newAttempts(l Limits) *attempts {
-	return &attempts{l, otter.Must(&otter.Options[[32]byte, *rate.Limiter]{MaximumSize: 100_000})}
+func newAttempts(l Limits, now func() time.Time) *attempts {
+	return &attempts{limits: l, now: now, buckets: otter.Must(&otter.Options[[32]byte, *bucket]{MaximumSize: 100_000})}
 }
 
-// bucket finds or makes one. The key holds what a stranger sent, of any
-// length, so only its hash is kept.
-func (a *attempts) bucket(key string, r Rate) *rate.Limiter {
-	l, _ := a.buckets.ComputeIfAbsent(sha256.Sum256([]byte(key)), func() (*rate.Limiter, bool) { return r.limiter(), false })
-	return l
+// attempt is one that is being judged. It took its tokens when it began, so that
+// as many are judged at once as may fail, and no more.
+type attempt struct {
+	of    *attempts
+	holds []*bucket
+}
+
+// fail keeps the tokens: the attempt counts.
+func (t *attempt) fail() { t.holds = nil }
+
+// end gives the tokens back, unless the attempt failed: it succeeded, or nobody
+// judged it. One that never ends counts as failed.
+func (t *attempt) end() {
+	t.of.mu.Lock()
+	defer t.of.mu.Unlock()
+	for _, b := range t.holds {
+		b.giveBack()
+	}
+	t.holds = nil
+}
+
+// limit names a bucket. What names it was sent by strangers, in any length, so
+// only its hash is kept.
+type limit struct {
+	key  [32]byte
+	rate Rate
+}
+
+func limitOf(r Rate, names ...string) limit {
+	return limit{sha256.Sum256([]byte(strings.Join(names, "\x00"))), r}
+}
+
+// begin takes a token of each bucket, or says how long one of them has none.
+// Those after it are not even made: an address that is refused forgets nobody's.
+func (a *attempts) begin(what string, limits ...limit) (*attempt, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := a.now()
+	t := &attempt{of: a}
+	for _, l := range limits {
+		b, _ := a.buckets.ComputeIfAbsent(l.key, func() (*bucket, bool) { return &bucket{rate: l.rate, full: now}, false })
+		if wait := b.wait(now); wait > 0 {
+			return nil, &Error{Code: api.CodeRateLimited, Detail: "too many " + what, RetryAfter: wait}
+		}
+		t.holds = append(t.holds, b)
+	}
+	for _, b := range t.holds {
+		b.take()
+	}
+	return t, nil
 }
 
 // network is the part of an address that one subscriber has.
@@ -66,83 +132,58 @@ func network(ip string) string {
 	return p.String()
 }
 
-// try says whether an attempt may be made now; fail counts it. The check and
-// the count are apart, so up to a pool's worth of attempts may overshoot.
-func (a *attempts) try(now time.Time, account, ip string) (fail func(), err error) {
-	net := network(ip)
-	return allow(now, a.both(account, net), limited{a.bucket("account\x00"+account, a.limits.Account), a.limits.Account}, a.net(net))
+const failures = "attempts that failed or are being judged"
+
+// try begins an attempt at what can be guessed.
+func (a *attempts) try(account, ip string) (*attempt, error) {
+	return a.begin(failures, a.net(ip), a.both(account, ip), limitOf(a.limits.Account, "account", account))
 }
 
 // near is try without the limit of the account from everywhere, for secrets
 // that bear only so many tries themselves.
-func (a *attempts) near(now time.Time, account, ip string) (fail func(), err error) {
-	net := network(ip)
-	return allow(now, a.both(account, net), a.net(net))
+func (a *attempts) near(account, ip string) (*attempt, error) {
+	return a.begin(failures, a.net(ip), a.both(account, ip))
 }
 
 // address limits by the address alone, for secrets that no number of tries finds.
-func (a *attempts) address(now time.Time, ip string) (fail func(), err error) {
-	return allow(now, a.net(network(ip)))
-}
+func (a *attempts) address(ip string) (*attempt, error) { return a.begin(failures, a.net(ip)) }
 
 // own is for an attempt from what is known to be the account's own device or
 // install: it has a bucket that strangers cannot empty, and empties none of
 // theirs.
-func (a *attempts) own(now time.Time, account, device string) (fail func(), err error) {
-	return allow(now, limited{a.bucket("own\x00"+account+"\x00"+device, a.limits.AccountAddress), a.limits.AccountAddress})
+func (a *attempts) own(account, device string) (*attempt, error) {
+	return a.begin(failures, limitOf(a.limits.AccountAddress, "own", account, device))
 }
 
-func (a *attempts) both(account, net string) limited {
-	return limited{a.bucket("both\x00"+account+"\x00"+net, a.limits.AccountAddress), a.limits.AccountAddress}
+func (a *attempts) both(account, ip string) limit {
+	return limitOf(a.limits.AccountAddress, "both", account, network(ip))
 }
 
-func (a *attempts) net(net string) limited {
-	return limited{a.bucket("address\x00"+net, a.limits.Address), a.limits.Address}
-}
+func (a *attempts) net(ip string) limit { return limitOf(a.limits.Address, "address", network(ip)) }
 
-type limited struct {
-	bucket *rate.Limiter
-	rate   Rate
-}
-
-func allow(now time.Time, buckets ...limited) (fail func(), err error) {
-	for _, b := range buckets {
-		if b.bucket.TokensAt(now) < 1 {
-			return nil, &Error{Code: api.CodeRateLimited, Detail: "too many failed attempts", RetryAfter: max(b.rate.Interval, time.Second)}
-		}
-	}
-	return func() {
-		for _, b := range buckets {
-			b.bucket.AllowN(now, 1)
-		}
-	}, nil
+// signup counts one sign-up.
+func (a *attempts) signup(ip string) error {
+	_, err := a.begin("sign-ups from this address", limitOf(a.limits.Signup, "signup", network(ip)))
+	return err
 }
 
 // minInstall is how long an install ID is at least to count as the owner's:
 // what an attacker can guess would only give them a bucket more.
 const minInstall = 16
 
-// tryLogin is attempts.try, but for an attempt from an install that is one of
-// the user's devices, which an attacker cannot name: however many others guess
-// at the account, its owner gets in from there. Whether the user exists, and
-// whether it has such an install, is one question to the database.
-func (s *Service) tryLogin(ctx context.Context, key, install string, src Source) (fail func(), err error) {
+// tryLogin begins an attempt to log in. One from an install that is one of the
+// user's devices, which an attacker cannot name, has its own bucket: however many
+// others guess at the account, its owner gets in from there. Whether the user
+// exists, and whether it has such an install, is one question to the database.
+func (s *Service) tryLogin(ctx context.Context, key, install string, elsewhere func() (*attempt, error)) (*attempt, error) {
 	if len(install) >= minInstall {
 		own, err := s.store.OwnInstall(ctx, key, install)
 		if err != nil {
 			return nil, err
 		}
 		if own {
-			return s.attempts.own(s.now(), key, install)
+			return s.attempts.own(key, install)
 		}
 	}
-	return s.attempts.try(s.now(), key, src.address())
-}
-
-// signup counts one sign-up.
-func (a *attempts) signup(now time.Time, ip string) error {
-	if !a.bucket("signup\x00"+network(ip), a.limits.Signup).AllowN(now, 1) {
-		return &Error{Code: api.CodeRateLimited, Detail: "too many sign-ups from this address", RetryAfter: max(a.limits.Signup.Interval, time.Second)}
-	}
-	return nil
+	return elsewhere()
 }

@@ -57,8 +57,8 @@ func (s *Service) authenticate(ctx context.Context, id, secret string, src Sourc
 	}
 	ev := s.event(EventServiceRefused, "", src)
 	ev.UserID = svc.ID
-	if fail, err := s.attempts.try(s.now(), "service "+id, src.address()); err == nil {
-		fail()
+	if attempt, err := s.attempts.try("service "+id, src.address()); err == nil {
+		attempt.fail()
 		s.note(ctx, ev) // the audit of a flood is bounded by the limiter
 	}
 	return storage.Service{}, storage.ServiceSecret{}, errWrongSecret()

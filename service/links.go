@@ -71,10 +71,11 @@ func (s *Service) ClaimLink(ctx context.Context, in api.LinkIn, src Source) (api
 	if err != nil {
 		return api.LinkPending{}, err
 	}
-	fail, err := s.attempts.near(s.now(), key, src.address())
+	attempt, err := s.attempts.near(key, src.address())
 	if err != nil {
 		return api.LinkPending{}, err
 	}
+	defer attempt.end()
 	user, err := s.store.UserByNameKey(ctx, key)
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return api.LinkPending{}, err
@@ -97,7 +98,7 @@ func (s *Service) ClaimLink(ctx context.Context, in api.LinkIn, src Source) (api
 		return api.LinkPending{}, err
 	}
 	if !ok {
-		fail()
+		attempt.fail()
 		return api.LinkPending{}, refuse(api.CodeBadCredentials, "the name or the code is wrong")
 	}
 	return api.LinkPending{Claim: claim, ExpiresAt: api.At(l.ExpiresAt)}, nil
@@ -126,12 +127,13 @@ func (s *Service) TradeClaim(ctx context.Context, in api.ClaimIn, src Source) (*
 	if in.Claim == "" {
 		return nil, none, badField("/claim", "no claim")
 	}
-	fail, err := s.attempts.address(s.now(), src.address())
+	attempt, err := s.attempts.address(src.address())
 	if err != nil {
 		return nil, none, err
 	}
+	defer attempt.end()
 	refused := func() (*api.Grant, api.LinkPending, error) {
-		fail()
+		attempt.fail()
 		return nil, none, refuse(api.CodeBadCredentials, "the claim is wrong, refused, used, or too late: ask for another code")
 	}
 	id, _, _ := strings.Cut(in.Claim, ".")

@@ -35,10 +35,11 @@ func (s *Service) Login(ctx context.Context, in api.LoginIn, src Source) (api.Gr
 	if err := checkAudience(in.Audience); err != nil {
 		return api.Grant{}, err
 	}
-	device, key, fail, err := s.begin(ctx, in.Username, in.Device, src)
+	device, key, attempt, err := s.begin(ctx, in.Username, in.Device, src, s.attempts.try)
 	if err != nil {
 		return api.Grant{}, err
 	}
+	defer attempt.end()
 	if s.hasher.full() {
 		return api.Grant{}, errBusy() // whoever comes too many is not even looked up
 	}
@@ -51,7 +52,7 @@ func (s *Service) Login(ctx context.Context, in api.LoginIn, src Source) (api.Gr
 		return api.Grant{}, err
 	}
 	if !ok {
-		fail()
+		attempt.fail()
 		s.metrics.logins.WithLabelValues("refused").Inc()
 		ev := s.event(EventLoginFailed, "", src)
 		ev.UserID = user.ID
@@ -139,7 +140,7 @@ func (s *Service) Signup(ctx context.Context, in api.SignupIn, src Source) (api.
 			return api.Grant{}, err
 		}
 	}
-	if err := s.attempts.signup(s.now(), src.address()); err != nil {
+	if err := s.attempts.signup(src.address()); err != nil {
 		return api.Grant{}, err
 	}
 	user := storage.User{ID: token.NewID(token.UserPrefix), Name: name, NameKey: key, CreatedAt: s.now()}
@@ -166,18 +167,20 @@ func (s *Service) Signup(ctx context.Context, in api.SignupIn, src Source) (api.
 }
 
 // begin is how every attempt to log in begins: whose, from which device, and
-// whether one more is allowed. fail counts it as failed.
-func (s *Service) begin(ctx context.Context, username string, from api.DeviceIn, src Source) (device storage.Device, key string, fail func(), err error) {
+// whether one more is allowed; limited says so for those from elsewhere than the
+// user's own installs.
+func (s *Service) begin(ctx context.Context, username string, from api.DeviceIn, src Source, limited func(account, ip string) (*attempt, error)) (device storage.Device, key string, t *attempt, err error) {
 	if device, err = deviceOf(from); err != nil {
 		return device, "", nil, err
 	}
 	if key, err = soughtName(username); err != nil {
 		return device, "", nil, err
 	}
-	if fail, err = s.tryLogin(ctx, key, device.InstallID, src); err != nil {
+	t, err = s.tryLogin(ctx, key, device.InstallID, func() (*attempt, error) { return limited(key, src.address()) })
+	if err != nil {
 		s.metrics.logins.WithLabelValues("limited").Inc()
 	}
-	return device, key, fail, err
+	return device, key, t, err
 }
 
 // Recover takes a one-time recovery code instead of a password. All the user's
@@ -186,10 +189,11 @@ func (s *Service) Recover(ctx context.Context, in api.RecoverIn, src Source) (ap
 	if err := s.checkMode(in.Mode); err != nil {
 		return api.Grant{}, err
 	}
-	device, key, fail, err := s.begin(ctx, in.Username, in.Device, src)
+	device, key, attempt, err := s.begin(ctx, in.Username, in.Device, src, s.attempts.try)
 	if err != nil {
 		return api.Grant{}, err
 	}
+	defer attempt.end()
 	user, err := s.store.UserByNameKey(ctx, key)
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return api.Grant{}, err
@@ -200,7 +204,7 @@ func (s *Service) Recover(ctx context.Context, in api.RecoverIn, src Source) (ap
 	hash := recoveryHash(user.ID, in.Code)
 	grant, err := s.issue(ctx, user, storage.IssueDevice{Device: device, RecoveryCode: &hash}, 0, s.eventOf(EventRecovered, user.ID, src))
 	if errors.Is(err, storage.ErrNotFound) || errors.Is(err, storage.ErrCodeUnknown) {
-		fail()
+		attempt.fail()
 		s.metrics.logins.WithLabelValues("refused").Inc()
 		ev := s.event(EventRecoveryFailed, "", src)
 		if user.Name != "" {

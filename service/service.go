@@ -108,7 +108,7 @@ func Open(c Config) (*Service, error) {
 	s.services.Store(newCredentials(nil))
 	s.policies.Store(new(policyTable))
 	s.hasher = newHasher(c.Hashing)
-	s.attempts = newAttempts(c.Limits)
+	s.attempts = newAttempts(c.Limits, c.Now)
 	s.seen = newSightings()
 	s.proofs = dpop.NewVerifier(s.now())
 	s.metrics = newMetrics(s)

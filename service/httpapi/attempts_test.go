@@ -52,6 +52,124 @@ func TestLoginAttempts(t *testing.T) {
 	a.loginFrom(attacker, "alice", password("alice")).want(429, "rate_limited")
 }
 
+// atOnce sends n in parallel and counts the answers by status.
+func (a *authority) atOnce(n int, send func(i int) *reply) map[int]int {
+	a.t.Helper()
+	replies := make([]*reply, n)
+	var sending sync.WaitGroup
+	for i := range n {
+		sending.Go(func() { replies[i] = send(i) })
+	}
+	sending.Wait()
+	got := map[int]int{}
+	for _, r := range replies {
+		if got[r.StatusCode]++; r.StatusCode == 429 {
+			again, err := strconv.Atoi(r.Header.Get("Retry-After"))
+			if r.want(429, "rate_limited"); err != nil || again < 1 || again > 10 {
+				a.t.Errorf("Retry-After: %q", r.Header.Get("Retry-After"))
+			}
+		}
+	}
+	return got
+}
+
+// The limits hold to the number for whoever sends everything at once: no more
+// are judged than may fail, and one more when an interval has passed.
+func TestAttemptsInParallel(t *testing.T) {
+	limits := service.DefaultLimits
+	const own = "3f9c2b6c4e8a4f0c9d51"
+	one := func(int) string { return "192.0.2.1" }
+	many := func(i int) string { return fmt.Sprintf("192.0.2.%d", i) }
+	post := func(path, format string, args ...any) ask {
+		return ask{method: "POST", path: path, body: fmt.Sprintf(format, args...)}
+	}
+	for _, row := range []struct {
+		what   string
+		ask    func(alice api.Grant, i int) ask
+		from   func(i int) string
+		status int // of one that was judged
+		rate   service.Rate
+	}{
+		{"passwords of one account from one address", func(_ api.Grant, i int) ask {
+			return post("/v1/login", `{"username":"alice","password":"guess %d","device":{"name":"d"}}`, i)
+		}, one, 401, limits.AccountAddress},
+		{"passwords of nobody's account from one address", func(_ api.Grant, i int) ask {
+			return post("/v1/login", `{"username":"nobody","password":"guess %d","device":{"name":"d"}}`, i)
+		}, one, 401, limits.AccountAddress},
+		{"passwords of one account from everywhere", func(_ api.Grant, i int) ask {
+			return post("/v1/login", `{"username":"alice","password":"guess %d","device":{"name":"d"}}`, i)
+		}, many, 401, limits.Account},
+		{"passwords of all accounts from one address", func(_ api.Grant, i int) ask {
+			return post("/v1/login", `{"username":"user %d","password":"wrong guess","device":{"name":"d"}}`, i)
+		}, one, 401, limits.Address},
+		{"passwords from the user's own install", func(_ api.Grant, i int) ask {
+			return post("/v1/login", `{"username":"alice","password":"guess %d","device":{"name":"d","install_id":%q}}`, i, own)
+		}, many, 401, limits.AccountAddress},
+		{"recovery codes of one account from one address", func(_ api.Grant, i int) ask {
+			return post("/v1/recover", `{"username":"alice","code":"0000-0000-0000-%04d","device":{"name":"d"}}`, i)
+		}, one, 401, limits.AccountAddress},
+		{"link codes of one account from one address", func(_ api.Grant, i int) ask {
+			return post("/v1/link", `{"username":"alice","code":"zzzz-%04d","device":{"name":"d"}}`, i)
+		}, one, 401, limits.AccountAddress},
+		{"claims from one address", func(_ api.Grant, i int) ask {
+			return post("/v1/link/claim", `{"claim":"lnk_%d.x"}`, i)
+		}, one, 401, limits.Address},
+		{"passwords as proofs", func(alice api.Grant, i int) ask {
+			q := post("/v1/recovery-codes", `{"password":"guess %d"}`, i)
+			q.auth = bearer(alice.Token)
+			return q
+		}, many, 403, limits.AccountAddress},
+		{"codes as proofs", func(alice api.Grant, i int) ask {
+			q := post("/v1/recovery-codes", `{"code":"0000-0000-0000-%04d"}`, i)
+			q.auth = bearer(alice.Token)
+			return q
+		}, many, 403, limits.AccountAddress},
+		{"names for sign-up", func(api.Grant, int) ask {
+			return post("/v1/signup", `{"username":"alice","device":{"name":"d"}}`)
+		}, one, 409, limits.Signup},
+	} {
+		t.Run(row.what, func(t *testing.T) {
+			a := start(t, func(s *setup) {
+				s.service.Limits = limits
+				s.service.Hashing.Queue = 1000
+				s.trust(proxy)
+			})
+			a.user("alice")
+			alice := a.login("alice", api.DeviceIn{Name: "phone", InstallID: own})
+			for round, want := range []int{row.rate.Burst, 1, 1} {
+				got := a.atOnce(2*limits.Address.Burst, func(i int) *reply {
+					q := row.ask(alice, i)
+					q.header = []string{"X-Forwarded-For", row.from(i)}
+					return a.do(q)
+				})
+				if got[row.status] != want || got[429] != 2*limits.Address.Burst-want {
+					t.Errorf("round %d: %v, want %d times %d and else 429", round, got, want, row.status)
+				}
+				a.pass(row.rate.Interval)
+			}
+		})
+	}
+}
+
+// Whoever has the right password many times at once is asked to come back at
+// worst, and has used nothing up.
+func TestRightPasswordsInParallel(t *testing.T) {
+	a := start(t, func(s *setup) { s.service.Limits = service.DefaultLimits; s.trust(proxy) })
+	a.user("alice")
+	right := func(int) *reply { return a.loginFrom("192.0.2.1", "alice", password("alice")) }
+	for range 3 {
+		if got := a.atOnce(10, right); got[200] != 10 {
+			t.Errorf("ten at once: %v", got)
+		}
+		if got := a.atOnce(40, right); got[200] < 10 || got[200]+got[429] != 40 {
+			t.Errorf("forty at once: %v", got)
+		}
+	}
+	if got := a.atOnce(40, func(int) *reply { return a.loginFrom("192.0.2.1", "alice", "wrong guess") }); got[401] != 10 {
+		t.Errorf("wrong ones thereafter: %v", got)
+	}
+}
+
 // One address is limited over all accounts, and cannot say that it is another.
 func TestAddressAttempts(t *testing.T) {
 	a := start(t, func(s *setup) {
@@ -256,9 +374,14 @@ func TestTimesAreCompared(t *testing.T) {
 }
 
 // What a flood of failures writes to the audit is bounded by the limits'
-// bursts: what is refused by them is not written.
+// bursts, however much of it comes at once: what is refused by them is not
+// written.
 func TestFloodsAreAuditedUpToTheBurst(t *testing.T) {
-	a := start(t, func(s *setup) { s.service.Limits = service.DefaultLimits; s.trust(proxy) })
+	a := start(t, func(s *setup) {
+		s.service.Limits = service.DefaultLimits
+		s.service.Hashing.Queue = 1000
+		s.trust(proxy)
+	})
 	a.user("alice")
 	svc, auth := a.service("photos", "photos")
 	audited := func(kind string) (n int) {
@@ -300,9 +423,7 @@ func TestFloodsAreAuditedUpToTheBurst(t *testing.T) {
 	} {
 		before := audited(row.kind)
 		all := must(a.store.State(t.Context())).Audit
-		for i := range 2 * row.most {
-			from(row.ask(i), row.address)
-		}
+		a.atOnce(2*row.most, func(i int) *reply { return from(row.ask(i), row.address) })
 		if n := audited(row.kind) - before; n != row.most {
 			t.Errorf("%s: %d of %d failures are in the audit, want the burst of %d", row.what, n, 2*row.most, row.most)
 		}
