@@ -185,11 +185,16 @@ func (s *Service) begin(ctx context.Context, username string, from api.DeviceIn,
 
 // Recover takes a one-time recovery code instead of a password. All the user's
 // other devices are revoked.
+//
+// A code is 80 random bits, which no number of tries finds, and for somebody
+// without any other device it is the only way in: so there is no limit by
+// account, which strangers could use up.
 func (s *Service) Recover(ctx context.Context, in api.RecoverIn, src Source) (api.Grant, error) {
 	if err := s.checkMode(in.Mode); err != nil {
 		return api.Grant{}, err
 	}
-	device, key, attempt, err := s.begin(ctx, in.Username, in.Device, src, s.attempts.try)
+	byAddress := func(_, ip string) (*attempt, error) { return s.attempts.address(ip) }
+	device, key, attempt, err := s.begin(ctx, in.Username, in.Device, src, byAddress)
 	if err != nil {
 		return api.Grant{}, err
 	}

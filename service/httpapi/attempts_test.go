@@ -105,9 +105,12 @@ func TestAttemptsInParallel(t *testing.T) {
 		{"passwords from the user's own install", func(_ api.Grant, i int) ask {
 			return post("/v1/login", `{"username":"alice","password":"guess %d","device":{"name":"d","install_id":%q}}`, i, own)
 		}, many, 401, limits.AccountAddress},
-		{"recovery codes of one account from one address", func(_ api.Grant, i int) ask {
+		{"recovery codes from one address", func(_ api.Grant, i int) ask {
 			return post("/v1/recover", `{"username":"alice","code":"0000-0000-0000-%04d","device":{"name":"d"}}`, i)
-		}, one, 401, limits.AccountAddress},
+		}, one, 401, limits.Address},
+		{"recovery codes from the user's own install", func(_ api.Grant, i int) ask {
+			return post("/v1/recover", `{"username":"alice","code":"0000-0000-0000-%04d","device":{"name":"d","install_id":%q}}`, i, own)
+		}, many, 401, limits.AccountAddress},
 		{"link codes of one account from one address", func(_ api.Grant, i int) ask {
 			return post("/v1/link", `{"username":"alice","code":"zzzz-%04d","device":{"name":"d"}}`, i)
 		}, one, 401, limits.AccountAddress},
@@ -373,6 +376,38 @@ func TestTimesAreCompared(t *testing.T) {
 	}
 }
 
+// Who has lost the only device has a recovery code and nothing else: strangers
+// who guess at the account, passwords or codes, from anywhere, do not keep its
+// owner from using it; only who fills an address keeps that one out. And guesses
+// at codes keep nobody from a login.
+func TestRecoveryIsNotLockedOut(t *testing.T) {
+	a := start(t, func(s *setup) { s.service.Limits = service.DefaultLimits; s.trust(proxy) })
+	a.user("alice")
+	codes := must(a.svc.RecoveryCodesFor(t.Context(), must(a.svc.FindUser(t.Context(), "alice")).ID, service.ActorOperator, noSource)).RecoveryCodes
+	recoverFrom := func(from, code string) *reply {
+		return a.do(ask{
+			method: "POST", path: "/v1/recover", header: []string{"X-Forwarded-For", from},
+			body: fmt.Sprintf(`{"username":"alice","code":%q,"device":{"name":"new phone"}}`, code),
+		})
+	}
+	const wrong = "0000-0000-0000-0000"
+	for i := range 150 {
+		recoverFrom(fmt.Sprintf("192.0.2.%d", i), wrong).want(401, "bad_credentials")
+	}
+	a.loginFrom("203.0.113.9", "alice", password("alice")).want(200, "")
+	for i := range 100 {
+		a.loginFrom(fmt.Sprintf("198.51.100.%d", i/10), "alice", "wrong guess").want(401, "bad_credentials")
+	}
+	a.loginFrom("203.0.113.9", "alice", password("alice")).want(429, "rate_limited")
+	recoverFrom("203.0.113.9", codes[0]).want(200, "")
+	recoverFrom("198.51.100.1", codes[1]).want(200, "") // from where ten of the guesses came
+	for range 90 {
+		recoverFrom("198.51.100.1", wrong).want(401, "bad_credentials")
+	}
+	recoverFrom("198.51.100.1", codes[2]).want(429, "rate_limited")
+	recoverFrom("198.51.100.2", codes[2]).want(200, "")
+}
+
 // What a flood of failures writes to the audit is bounded by the limits'
 // bursts, however much of it comes at once: what is refused by them is not
 // written.
@@ -419,7 +454,7 @@ func TestFloodsAreAuditedUpToTheBurst(t *testing.T) {
 		}, "192.0.2.4", limits.Address.Burst},
 		{"wrong codes of one user", "recovery_failed", func(int) ask {
 			return ask{method: "POST", path: "/v1/recover", body: `{"username":"alice","code":"0000-0000-0000-0000","device":{"name":"d"}}`}
-		}, "192.0.2.5", limits.AccountAddress.Burst},
+		}, "192.0.2.5", limits.Address.Burst},
 	} {
 		before := audited(row.kind)
 		all := must(a.store.State(t.Context())).Audit
