@@ -34,7 +34,9 @@ const (
 //
 // A wrong password or code counts against the asking device, in a bucket of its
 // own: a device that has a root is not kept from its own account by what
-// strangers do, and a thief of one gets no more tries than a stranger.
+// strangers do, and a thief of one gets hardly more tries than a stranger. Nor is
+// it by whom it lent a narrowed token to: those have one bucket, all together,
+// for whoever has one can make as many as they like.
 func (s *Service) proved(ctx context.Context, c *Caller, kind, target string, p api.Proof, src Source) (act storage.Act, settle func(error) error, err error) {
 	act = storage.Act{
 		UserID: c.User, DeviceID: c.Device, Kind: kind, Target: target,
@@ -55,7 +57,11 @@ func (s *Service) proved(ctx context.Context, c *Caller, kind, target string, p 
 	if err := checkProof(p); err != nil {
 		return act, nil, err
 	}
-	attempt, err := s.attempts.own(c.User, c.Device)
+	begin := s.attempts.own
+	if !c.Chain.Bare() {
+		begin = s.attempts.lent
+	}
+	attempt, err := begin(c.User, c.Device)
 	if err != nil {
 		return act, nil, err
 	}

@@ -155,6 +155,12 @@ func (a *attempts) own(account, device string) (*attempt, error) {
 	return a.begin(failures, limitOf(a.limits.AccountAddress, "own", account, device))
 }
 
+// lent is for an attempt with a narrowed token of the account's device, which
+// whoever holds it may have from the owner: it empties no bucket of own.
+func (a *attempts) lent(account, device string) (*attempt, error) {
+	return a.begin(failures, limitOf(a.limits.AccountAddress, "lent", account, device))
+}
+
 func (a *attempts) both(account, ip string) limit {
 	return limitOf(a.limits.AccountAddress, "both", account, network(ip))
 }

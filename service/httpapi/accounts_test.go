@@ -337,6 +337,32 @@ func TestProofAttempts(t *testing.T) {
 	a.post("/v1/recovery-codes", bearer(tablet.Token), api.Proof{Password: password("alice")}).want(201, "")
 }
 
+// Whoever was lent a token for removing devices does not use up its owner's
+// tries, and gets no more of their own for narrowing it further.
+func TestLentTokensUseUpNoProofsOfTheOwner(t *testing.T) {
+	a := start(t, func(s *setup) { s.service.Limits = service.DefaultLimits })
+	alice := a.user("alice")
+	tablet := a.login("alice", api.DeviceIn{Name: "tablet"})
+	remove := func(token, pw string) *reply {
+		return a.do(ask{method: "DELETE", path: "/v1/devices/" + tablet.Device.ID, auth: bearer(token), body: fmt.Sprintf(`{"password":%q}`, pw)})
+	}
+	lent := func(note string) string {
+		return narrow(alice.Token, "audience macaroond", "allow devices:revoke", "note "+note)
+	}
+	got := a.atOnce(100, func(i int) *reply { return remove(lent(fmt.Sprint(i)), "wrong guess") })
+	if got[403] != 10 || got[429] != 90 {
+		t.Errorf("guesses with lent tokens: %v, want 10 of 100 judged", got)
+	}
+	remove(lent("another"), password("alice")).want(429, "rate_limited")
+	a.post("/v1/recovery-codes", bearer(alice.Token), api.Proof{Password: password("alice")}).want(201, "")
+	for range 10 {
+		remove(alice.Token, "wrong guess").want(403, "proof_refused")
+	}
+	remove(alice.Token, password("alice")).want(429, "rate_limited")
+	a.pass(10 * time.Second)
+	remove(lent("again"), password("alice")).want(204, "")
+}
+
 // A suspended user's device is refused on the next request, whatever it asks,
 // and a deleted one's; resuming brings no device back.
 func TestSuspendedUserIsRefused(t *testing.T) {
