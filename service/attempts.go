@@ -173,6 +173,12 @@ func (a *attempts) signup(ip string) error {
 	return err
 }
 
+// admin counts one refusal of somebody who is no administrator.
+func (a *attempts) admin(user string) error {
+	_, err := a.begin("refusals", limitOf(a.limits.AccountAddress, "admin", user))
+	return err
+}
+
 // minInstall is how long an install ID is at least to count as the owner's:
 // what an attacker can guess would only give them a bucket more.
 const minInstall = 16

@@ -19,9 +19,11 @@ func (s *Service) Administrator(ctx context.Context, c *Caller, src Source) erro
 		return err
 	}
 	if u.Role != RoleAdmin || !u.SuspendedAt.IsZero() || u.Owner != "" { // another backend's user never has one
-		ev := s.event(EventAdminRefused, c.User, src)
-		ev.UserID = c.User
-		s.note(ctx, ev)
+		if s.attempts.admin(c.User) == nil { // the audit of a flood is bounded by the limiter
+			ev := s.event(EventAdminRefused, c.User, src)
+			ev.UserID = c.User
+			s.note(ctx, ev)
+		}
 		return refuse(api.CodeForbidden, "this is for administrators")
 	}
 	return nil

@@ -434,6 +434,7 @@ func TestFloodsAreAuditedUpToTheBurst(t *testing.T) {
 	verify := func(id, secret string) ask {
 		return ask{method: "POST", path: "/v1/verify", auth: basic(id, secret), body: `{"token":"x","request":{"audience":"photos"}}`}
 	}
+	eve := a.user("eve")
 	introspect := func(id, secret string) ask {
 		return ask{method: "POST", path: "/oauth2/introspect", auth: basic(id, secret), body: "token=x", header: form}
 	}
@@ -455,6 +456,9 @@ func TestFloodsAreAuditedUpToTheBurst(t *testing.T) {
 		{"wrong codes of one user", "recovery_failed", func(int) ask {
 			return ask{method: "POST", path: "/v1/recover", body: `{"username":"alice","code":"0000-0000-0000-0000","device":{"name":"d"}}`}
 		}, "192.0.2.5", limits.Address.Burst},
+		{"somebody who is no administrator", "admin_refused", func(int) ask {
+			return ask{method: "GET", path: "/v1/admin/users", auth: bearer(eve.Token)}
+		}, "192.0.2.6", limits.AccountAddress.Burst},
 	} {
 		before := audited(row.kind)
 		all := must(a.store.State(t.Context())).Audit
@@ -466,6 +470,8 @@ func TestFloodsAreAuditedUpToTheBurst(t *testing.T) {
 			t.Errorf("%s: the audit grew by %d", row.what, n)
 		}
 	}
+	// That is no more than the audit's: eve has lost no try at anything.
+	a.post("/v1/recovery-codes", bearer(eve.Token), api.Proof{Password: password("eve")}).want(201, "")
 	// Nobody who has the secret is kept out by that.
 	q := verify(svc.ID, "")
 	q.auth = auth
