@@ -93,13 +93,7 @@ codes is needed, or a login from here a moment ago; without, it waits a day.`,
 		if err != nil {
 			return err
 		}
-		if a.json {
-			return a.printJSON(api.RecoveryCodes{RecoveryCodes: codes})
-		}
-		a.note("your recovery codes, shown this once; each works once. Keep them away from this device:")
-		for _, code := range codes {
-			a.printf("%s\n", shown(code))
-		}
+		a.printCodes(codes)
 		return nil
 	})
 	return cmd

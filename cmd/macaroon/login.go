@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -166,23 +169,71 @@ func (a *app) enter(ctx context.Context, l loginFlags, args []string,
 			return usagef("logged in at %s as %s; macaroon logout first, or --replace that login (its device stays valid)",
 				c.client.URL(), quoted(c.login.User.Username))
 		}
-		// Before anything is granted, be sure that it can be kept.
-		if device.InstallID, err = a.installID(); err != nil {
-			return err
-		}
+	}
+	// Before anything is granted, be sure that it can be kept: a sign-up takes the
+	// name, and a recovery spends the code and every other device.
+	switch l.saveTo {
+	case "":
+		device.InstallID, err = a.installID()
+	case "-":
+	default:
+		err = replaceable(l.saveTo)
+	}
+	if err != nil {
+		return err
 	}
 	grant, err := ask(ctx, c.client, name, device)
 	if err != nil {
 		return err
 	}
-	if err := a.keep(l, c, grant); err != nil {
-		// Nobody will have this token: it had better not live.
-		if e := c.client.Logout(context.WithoutCancel(ctx), client.Bearer(grant.Token)); e != nil {
-			err = fmt.Errorf("%w\nand the new device %s could not be revoked; do it from another one", err, grant.Device.ID)
-		}
+	err = a.keep(l, c, grant)
+	kept := err == nil && l.saveTo != "-"
+	if err == nil {
+		a.granted(l, c, grant)
+		err = a.out.failed()
+	}
+	if err == nil {
+		return nil
+	}
+	a.printCodes(grant.RecoveryCodes) // with them the account is not lost
+	if kept {
 		return err
 	}
-	return a.granted(l, c, grant)
+	// Nobody will have this token: it had better not live.
+	if e := c.client.Logout(context.WithoutCancel(ctx), client.Bearer(grant.Token)); e != nil {
+		err = fmt.Errorf("%w\nand the new device %s could not be revoked; do it from another one", err, grant.Device.ID)
+	}
+	return err
+}
+
+// replaceable is an error when a token could not be written to path, which the
+// error names.
+func replaceable(path string) error {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return fmt.Errorf("--save-to %s: that is no regular file (- is standard output)", path)
+	}
+	file := path
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		file = target
+	}
+	f, err := os.CreateTemp(filepath.Dir(file), ".new-*") // as rootfile.Replace will
+	if err == nil {
+		f.Close()
+		err = os.Remove(f.Name())
+	}
+	return saving(path, err)
+}
+
+// saving says which file it was that could not be written, and not which
+// temporary one.
+func saving(path string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if inner, ok := errors.AsType[*fs.PathError](err); ok {
+		err = inner.Err
+	}
+	return fmt.Errorf("--save-to %s: %w", path, err)
 }
 
 // grant waits for the server's grant and checks that there is a token in it.
@@ -210,7 +261,7 @@ func (a *app) keep(l loginFlags, c chosen, g *api.Grant) error {
 	case "-":
 		return nil // granted prints it
 	default:
-		return rootfile.Replace(l.saveTo, []byte(g.Token+"\n"))
+		return saving(l.saveTo, rootfile.Replace(l.saveTo, []byte(g.Token+"\n")))
 	}
 	s, err := a.store()
 	if err != nil {
@@ -229,7 +280,7 @@ func (a *app) keep(l loginFlags, c chosen, g *api.Grant) error {
 }
 
 // granted tells the user. Only --save-to - prints the token.
-func (a *app) granted(l loginFlags, c chosen, g *api.Grant) error {
+func (a *app) granted(l loginFlags, c chosen, g *api.Grant) {
 	if a.json {
 		out := struct {
 			Server        string        `json:"server"`
@@ -243,24 +294,49 @@ func (a *app) granted(l loginFlags, c chosen, g *api.Grant) error {
 		if l.saveTo == "-" {
 			out.Token = g.Token
 		}
-		return a.printJSON(out)
+		a.printJSON(out) // the sink remembers a failure
+		return
+	}
+	codes := io.Writer(a.out)
+	if l.saveTo == "-" { // standard output is the token's alone
+		codes = a.err
+		a.printf("%s\n", g.Token)
+		if a.out.err != nil {
+			return
+		}
 	}
 	a.note("logged in at %s as %s; this device is %s, %s, until %s",
 		c.client.URL(), quoted(g.User.Username), quoted(g.Device.Name), shown(g.Device.ID), g.ExpiresAt.Format(time.RFC3339))
-	if len(g.RecoveryCodes) > 0 {
-		a.note("your recovery codes, shown this once; each works once. Keep them away from this device:")
-		for _, code := range g.RecoveryCodes {
-			if l.saveTo == "-" { // standard output is the token's alone
-				a.note("  %s", shown(code))
-			} else {
-				a.printf("%s\n", shown(code))
-			}
+	a.listCodes(codes, g.RecoveryCodes)
+}
+
+// printCodes prints recovery codes, without which an account may be lost: when
+// standard output is, on standard error.
+func (a *app) printCodes(codes []string) {
+	if len(codes) == 0 {
+		return
+	}
+	if a.out.err == nil {
+		if a.json {
+			a.printJSON(api.RecoveryCodes{RecoveryCodes: codes})
+		} else {
+			a.listCodes(a.out, codes)
 		}
 	}
-	if l.saveTo == "-" {
-		a.printf("%s\n", g.Token)
+	if a.out.err != nil {
+		a.listCodes(a.err, codes)
 	}
-	return nil
+}
+
+// listCodes prints recovery codes one a line.
+func (a *app) listCodes(w io.Writer, codes []string) {
+	if len(codes) == 0 {
+		return
+	}
+	a.note("your recovery codes, shown this once; each works once. Keep them away from this device:")
+	for _, code := range codes {
+		fmt.Fprintln(w, shown(code))
+	}
 }
 
 func (a *app) logout() *cobra.Command {

@@ -35,8 +35,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	cmd, err := root.ExecuteContextC(ctx)
-	if err == nil && a.out.err != nil {
-		err = fmt.Errorf("writing the output: %w", a.out.err)
+	if err == nil {
+		err = a.out.failed()
 	}
 	return a.finish(ctx, cmd, err)
 }
@@ -107,4 +107,11 @@ func (s *sink) Write(p []byte) (int, error) {
 		s.err = err
 	}
 	return n, err
+}
+
+func (s *sink) failed() error {
+	if s.err == nil {
+		return nil
+	}
+	return fmt.Errorf("writing the output: %w", s.err)
 }
