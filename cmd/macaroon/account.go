@@ -59,8 +59,7 @@ func (a *app) proving(ctx context.Context, p proofFlags, c chosen, do func(api.P
 // needsProof: the server has written it down, or refused it for want of one.
 func needsProof(err error) bool {
 	var later *client.DelayedError
-	var p *api.Problem
-	return errors.As(err, &later) || errors.As(err, &p) && p.Code == api.CodeProofRequired
+	return errors.As(err, &later) || problemCode(err) == api.CodeProofRequired
 }
 
 // looksLikeCode knows a recovery code by its groups.

@@ -110,21 +110,25 @@ func codeOf(err error) int {
 	return exitFailed
 }
 
+// problemCode is the server's code in an error, or "".
+func problemCode(err error) string {
+	if p, ok := errors.AsType[*api.Problem](err); ok {
+		return p.Code
+	}
+	return ""
+}
+
 // complain prints the error on stderr: for people with advice, for programs
 // (--json) as one object with the stable code, if the server gave one.
 func (a *app) complain(cmd *cobra.Command, err error, code int) {
 	next := advice(cmd, err)
 	if a.json {
-		var p *api.Problem
 		out := struct {
 			Error  string `json:"error"`
 			Code   string `json:"code,omitempty"`
 			Advice string `json:"advice,omitempty"`
 			Exit   int    `json:"exit_code"`
-		}{Error: err.Error(), Advice: next, Exit: code}
-		if errors.As(err, &p) {
-			out.Code = p.Code
-		}
+		}{Error: err.Error(), Code: problemCode(err), Advice: next, Exit: code}
 		b, _ := json.Marshal(out) // strings and a number: cannot fail
 		fmt.Fprintln(a.err, escapeJSON(b))
 		return

@@ -358,11 +358,8 @@ func (a *app) logout() *cobra.Command {
 		}
 		if !local {
 			err = a.waiting(c.client.URL(), func() error { return c.client.Logout(cmd.Context(), client.Bearer(root.Text())) })
-			if err != nil && codeOf(err) != exitNoLogin { // dead at the server: what was wanted
-				if errors.Is(err, client.ErrUnreachable) {
-					err = fmt.Errorf("%w\nthe token is still valid and still stored; --only-here forgets it all the same", err)
-				}
-				return err
+			if err != nil && problemCode(err) != api.CodeRevoked { // revoked before: what was wanted
+				return notLoggedOut(err)
 			}
 		}
 		if err := a.forget(c); err != nil {
@@ -379,4 +376,19 @@ func (a *app) logout() *cobra.Command {
 		return nil
 	})
 	return cmd
+}
+
+// notLoggedOut says what a refused logout leaves. That the token is not taken is
+// no proof that the device is logged out: whoever copied it may have renewed it.
+func notLoggedOut(err error) error {
+	switch {
+	case errors.Is(err, client.ErrUnreachable):
+		return fmt.Errorf("%w\nthe token is still valid and still stored; --only-here forgets it all the same", err)
+	case problemCode(err) == api.CodeExpired:
+		return fmt.Errorf("%w\nthis device's token expired before it was revoked: if somebody copied and renewed it, the copy lives on\n"+
+			"macaroon login from here ends such a copy, and macaroon logout then ends the device; --only-here just forgets the token", err)
+	case codeOf(err) == exitNoLogin:
+		return fmt.Errorf("%w\nthe server does not say that the device is logged out; --only-here just forgets the token", err)
+	}
+	return err
 }
