@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
 	"macaroond/service/token"
@@ -17,15 +19,33 @@ import (
 // maxInput bounds a token, password or credential that is read, in bytes.
 const maxInput = 64 << 10
 
-// tokenFlags are the ways to name a token other than standard input and the
-// store.
-type tokenFlags struct {
-	file, argv string
-	cmd        *cobra.Command
+// notEmpty refuses a flag that was given and says nothing, such as
+// --audience "$UNSET" or --for 0. It must not mean what leaving it out does: no
+// restriction, the stored root, the default server.
+func notEmpty(flags *pflag.FlagSet) (err error) {
+	flags.Visit(func(f *pflag.Flag) {
+		says := f.Value.String()
+		empty := says == "" || says == "[]" || says == "0s" // text, lists and maps, durations
+		if list, ok := f.Value.(pflag.SliceValue); ok {
+			empty = empty || slices.Contains(list.GetSlice(), "")
+		}
+		switch {
+		case empty && says == "0s":
+			err = usagef("--%s is zero", f.Name)
+		case empty:
+			err = usagef("--%s is empty", f.Name)
+		case says == "false" && slices.Contains(narrowing, f.Name):
+			err = usagef("--%s=false restricts nothing", f.Name)
+		}
+	})
+	return err
 }
 
+// tokenFlags are the ways to name a token other than standard input and the
+// store.
+type tokenFlags struct{ file, argv string }
+
 func (t *tokenFlags) register(cmd *cobra.Command) {
-	t.cmd = cmd
 	f := cmd.Flags()
 	f.StringVar(&t.file, "token-file", "", "read the token from `FILE` (- is standard input)")
 	f.StringVar(&t.argv, "token-visible-in-ps", "", "the `TOKEN` itself; everybody on this machine can read it there")
@@ -38,9 +58,6 @@ func (t *tokenFlags) any() bool { return t.file != "" || t.argv != "" }
 // given reads the token that a flag names; nil when none does.
 func (t *tokenFlags) given(ctx context.Context, a *app) (*token.Token, error) {
 	switch {
-	case t.argv == "" && t.cmd.Flags().Changed("token-visible-in-ps"), t.file == "" && t.cmd.Flags().Changed("token-file"):
-		// An unset variable in a script must not mean the stored root.
-		return nil, usagef("the flag that names a token is empty")
 	case t.argv != "":
 		a.note("warning: a token on the command line is visible to everybody on this machine")
 		return token.Parse(t.argv)

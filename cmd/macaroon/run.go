@@ -52,8 +52,9 @@ for a minute, for one audience, for one path. Narrowing needs no server.
   macaroon attenuate --for 5m --audience photos --read-only --path '/photos/**'
   macaroon attenuate --for 1m < root.token | macaroon inspect
   macaroon exec --audience photos -- ./sync-photos`,
-		SilenceErrors: true,
-		SilenceUsage:  true,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return notEmpty(cmd.Flags()) },
+		SilenceErrors:     true,
+		SilenceUsage:      true,
 	}
 	f := root.PersistentFlags()
 	f.StringVar(&a.server, "server", "", "the authority's `URL` (default $MACAROON_SERVER, then the stored one)")
