@@ -139,8 +139,10 @@ your other devices are logged out unless you keep them.`,
 	return cmd
 }
 
-// linkPoll is how often both sides ask.
-const linkPoll = time.Second
+const (
+	linkPoll = time.Second     // how often both sides ask
+	linkLife = 5 * time.Minute // how long the server keeps a link
+)
 
 func (a *app) link() *cobra.Command {
 	var p proofFlags
@@ -203,22 +205,19 @@ waits a day.`,
 }
 
 // waitForClaim polls until somebody gave the code.
-func (a *app) waitForClaim(ctx context.Context, c chosen, cred client.Credential, id string) (api.Link, error) {
-	for {
+func (a *app) waitForClaim(ctx context.Context, c chosen, cred client.Credential, id string) (who api.Link, err error) {
+	err = a.poll(ctx, func() (done bool, err error) {
 		list, err := c.client.Links(ctx, cred)
 		if err != nil {
-			return api.Link{}, err
+			return false, err
 		}
 		if len(list) == 0 || list[0].ID != id {
-			return api.Link{}, errors.New("nobody gave the code in time, or it was given wrong too often; macaroon link makes another")
+			return false, errors.New("nobody gave the code in time, or it was given wrong too often; macaroon link makes another")
 		}
-		if list[0].Waiting {
-			return list[0], nil
-		}
-		if err := pause(ctx, linkPoll); err != nil {
-			return api.Link{}, err
-		}
-	}
+		who = list[0]
+		return who.Waiting, nil
+	})
+	return who, err
 }
 
 func (a *app) askApproval(ctx context.Context, who api.Link) error {
@@ -240,16 +239,39 @@ func (a *app) linked(ctx context.Context, file string, c *client.Client, name st
 		return nil, err
 	}
 	a.note("waiting for the other device to approve")
+	var grant *api.Grant
+	err = a.poll(ctx, func() (done bool, err error) {
+		grant, err = c.TradeClaim(ctx, pending.Claim)
+		return grant != nil, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return a.grant(c, func() (*api.Grant, error) { return grant, nil }) // checked like any other
+}
+
+// poll asks until it is done, or refused. A question that is lost, or that the
+// server cannot answer now, is asked again: a link that was given up here would
+// be approved over there, and let nobody in. The server ends the link, and what
+// it says of one that has ended is a refusal; linkLife is for one that is silent.
+func (a *app) poll(ctx context.Context, ask func() (done bool, err error)) error {
+	end := time.Now().Add(linkLife)
+	lost := false
 	for {
-		grant, err := c.TradeClaim(ctx, pending.Claim)
-		if err != nil {
-			return nil, err
+		done, err := ask()
+		if done || err != nil && (ctx.Err() != nil || codeOf(err) != exitServer || time.Now().After(end)) {
+			return err
 		}
-		if grant != nil {
-			return a.grant(c, func() (*api.Grant, error) { return grant, nil }) // checked like any other
+		wait := linkPoll
+		if after, ok := client.RetryAfter(err); ok {
+			wait = max(wait, min(after, time.Until(end)))
 		}
-		if err := pause(ctx, linkPoll); err != nil {
-			return nil, err
+		if err != nil && !lost {
+			a.note("still trying: %s", shown(err.Error()))
+		}
+		lost = err != nil
+		if err := pause(ctx, wait); err != nil {
+			return err
 		}
 	}
 }

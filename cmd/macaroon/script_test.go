@@ -4,11 +4,17 @@ import (
 	"bufio"
 	"fmt"
 	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -66,6 +72,7 @@ func TestScripts(t *testing.T) {
 		"authority": authority,
 		"macaroond": macaroond,
 		"nobody":    nobody,
+		"losing":    losing,
 	})
 }
 
@@ -149,4 +156,35 @@ func nobody(ts *testscript.TestScript, neg bool, args []string) {
 	c, err := client.New("http://"+l.Addr().String(), client.Options{})
 	ts.Check(err)
 	ts.Setenv(args[0], c.URL())
+}
+
+// losing REQUEST LOST… sets MACAROON_SERVER to a way to it on which the first of
+// some requests, such as 'GET /v1/links', get lost, one for each LOST: "cut" for
+// no answer, or a status.
+func losing(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: losing REQUEST LOST…")
+	}
+	to, err := url.Parse(ts.Getenv("MACAROON_SERVER"))
+	ts.Check(err)
+	var asked atomic.Int64
+	way := httputil.NewSingleHostReverseProxy(to)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method+" "+r.URL.Path != args[0] {
+			way.ServeHTTP(w, r)
+			return
+		}
+		n := int(asked.Add(1))
+		if n >= len(args) {
+			way.ServeHTTP(w, r)
+			return
+		}
+		status, err := strconv.Atoi(args[n])
+		if err != nil {
+			panic(http.ErrAbortHandler)
+		}
+		http.Error(w, "", status)
+	}))
+	ts.Defer(s.Close)
+	ts.Setenv("MACAROON_SERVER", s.URL)
 }
