@@ -138,7 +138,7 @@ func (a *app) revokeDevices() *cobra.Command {
 			a.note("revoked %s", id)
 		}
 		if lost {
-			if e := a.forget(c); err == nil {
+			if e := a.forget(ctx, c); err == nil {
 				err = e
 			}
 		}

@@ -79,7 +79,10 @@ func (a *app) finish(ctx context.Context, cmd *cobra.Command, err error) int {
 			return code
 		}
 	case ctx.Err() != nil:
-		code, err = exitInterrupted, errors.New("interrupted")
+		code = exitInterrupted
+		if errors.Is(err, context.Cause(ctx)) {
+			err = errors.New("interrupted")
+		}
 	case cmd.Name() == "exec":
 		code = exitExecFailed
 	}

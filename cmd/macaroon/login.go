@@ -174,7 +174,7 @@ func (a *app) enter(ctx context.Context, l loginFlags, args []string,
 	// name, and a recovery spends the code and every other device.
 	switch l.saveTo {
 	case "":
-		device.InstallID, err = a.installID()
+		device.InstallID, err = a.installID(ctx)
 	case "-":
 	default:
 		err = replaceable(l.saveTo)
@@ -186,7 +186,7 @@ func (a *app) enter(ctx context.Context, l loginFlags, args []string,
 	if err != nil {
 		return err
 	}
-	err = a.keep(l, c, grant)
+	err = a.keep(ctx, l, c, grant)
 	kept := err == nil && l.saveTo != "-"
 	if err == nil {
 		a.granted(l, c, grant)
@@ -247,15 +247,17 @@ func (a *app) grant(c *client.Client, ask func() (*api.Grant, error)) (grant *ap
 	return grant, nil
 }
 
-func (a *app) installID() (id string, err error) {
-	s, err := a.store()
-	if err == nil {
-		err = s.update(func(c *contents) { id = c.InstallID })
-	}
+func (a *app) installID(ctx context.Context) (id string, err error) {
+	err = a.update(ctx, func(c *contents) { id = c.InstallID })
 	return id, err
 }
 
-func (a *app) keep(l loginFlags, c chosen, g *api.Grant) error {
+// storePatience is how long a token that was granted waits to be stored, even
+// when the user has enough: longer than a run that holds the store waits for a
+// server.
+const storePatience = 40 * time.Second
+
+func (a *app) keep(ctx context.Context, l loginFlags, c chosen, g *api.Grant) error {
 	switch l.saveTo {
 	case "":
 	case "-":
@@ -263,11 +265,9 @@ func (a *app) keep(l loginFlags, c chosen, g *api.Grant) error {
 	default:
 		return saving(l.saveTo, rootfile.Replace(l.saveTo, []byte(g.Token+"\n")))
 	}
-	s, err := a.store()
-	if err != nil {
-		return err
-	}
-	return s.update(func(in *contents) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storePatience)
+	defer cancel()
+	return a.update(ctx, func(in *contents) {
 		url := c.client.URL()
 		in.Servers[url] = login{
 			Token: g.Token, User: g.User, Device: g.Device, RootKeyID: g.RootKeyID, ExpiresAt: g.ExpiresAt, RenewAt: halfway(g),
@@ -362,7 +362,10 @@ func (a *app) logout() *cobra.Command {
 				return notLoggedOut(err)
 			}
 		}
-		if err := a.forget(c); err != nil {
+		if err := a.forget(cmd.Context(), c); err != nil {
+			if !local {
+				err = fmt.Errorf("logged out at %s, where every token from this device is dead; but it is still stored here: %w", c.client.URL(), err)
+			}
 			return err
 		}
 		if a.json {

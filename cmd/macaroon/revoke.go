@@ -76,7 +76,7 @@ func (a *app) revokeToken(ctx context.Context, c chosen, t *token.Token) error {
 		return exitStatus{exitFailed, err}
 	}
 	if err == nil && stored {
-		return a.forget(c)
+		return a.forget(ctx, c)
 	}
 	return err
 }

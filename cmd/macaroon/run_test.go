@@ -9,8 +9,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"macaroond/service/api"
 	"macaroond/service/client"
+	"macaroond/service/client/rootfile"
 	"macaroond/service/token"
 )
 
@@ -35,6 +38,35 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
+// An interrupt ends the wait for another run that has the store.
+func TestInterruptedStore(t *testing.T) {
+	home := t.TempDir()
+	s := store{filepath.Join(home, ".config", "macaroon")}
+	const url = "https://auth.example"
+	if err := s.update(t.Context(), func(c *contents) {
+		c.Servers[url] = login{Token: bareRoot(time.Hour), User: api.UserRef{Username: "alice"}}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	unlock, err := rootfile.Lock(t.Context(), filepath.Join(s.dir, "lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	for _, args := range [][]string{
+		{"logout", "--only-here", "--server", url},
+		{"login", "--server", url, "alice", "--password-file", "-"},
+	} {
+		ctx, interrupt := context.WithCancel(t.Context())
+		time.AfterFunc(20*time.Millisecond, interrupt)
+		var out, errs bytes.Buffer
+		code := run(ctx, args, strings.NewReader(""), &out, &errs, []string{"HOME=" + home})
+		if code != exitInterrupted || !strings.Contains(errs.String(), "interrupted") {
+			t.Errorf("%v: exit code %d, %q, %q", args, code, &out, &errs)
+		}
+	}
+}
+
 // Two logins at the same moment are both kept, and there is one install id.
 func TestStoreUpdates(t *testing.T) {
 	s := store{filepath.Join(t.TempDir(), "macaroon")}
@@ -42,7 +74,7 @@ func TestStoreUpdates(t *testing.T) {
 	ids := make([]string, 20)
 	for i := range ids {
 		wg.Go(func() {
-			err := s.update(func(c *contents) {
+			err := s.update(t.Context(), func(c *contents) {
 				c.Servers[fmt.Sprint(i)] = login{Token: "t"}
 				ids[i] = c.InstallID
 			})

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"net"
 	"net/http"
@@ -83,12 +84,19 @@ func mint(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	lifetime, err := time.ParseDuration(args[1])
 	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(bareRoot(lifetime)+"\n"), 0o600))
+}
+
+// bareRoot is the text of a root of no authority in the world.
+func bareRoot(lifetime time.Duration) string {
 	key := token.RootKey{1, 2, 3}
 	id := token.Identifier{Epoch: 1, RootKeyID: token.NewRootKeyID()}
 	who := token.Identity{User: token.NewID(token.UserPrefix), Device: token.NewID(token.DevicePrefix), Expires: time.Now().Add(lifetime)}
 	t, err := token.Mint(&key, "https://auth.example", id, who)
-	ts.Check(err)
-	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(t.Text()+"\n"), 0o600))
+	if err != nil {
+		panic(err)
+	}
+	return t.Text()
 }
 
 // keep FILE URL stores the token in FILE as if URL had granted it.
@@ -97,7 +105,7 @@ func keep(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: keep FILE URL")
 	}
 	s := store{filepath.Dir(ts.Getenv("STORE"))}
-	ts.Check(s.update(func(c *contents) {
+	ts.Check(s.update(context.Background(), func(c *contents) {
 		c.Servers[args[1]] = login{
 			Token: strings.TrimSpace(ts.ReadFile(args[0])),
 			User:  api.UserRef{ID: token.NewID(token.UserPrefix), Username: "alice"},

@@ -112,10 +112,6 @@ func (a *app) session(ctx context.Context, given *token.Token) (chosen, client.C
 }
 
 // forget drops the stored login at the chosen server.
-func (a *app) forget(c chosen) error {
-	s, err := a.store()
-	if err != nil {
-		return err
-	}
-	return s.update(func(in *contents) { in.forget(c.client.URL()) })
+func (a *app) forget(ctx context.Context, c chosen) error {
+	return a.update(ctx, func(in *contents) { in.forget(c.client.URL()) })
 }

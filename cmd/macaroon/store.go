@@ -124,9 +124,18 @@ func private(f *os.File, dir string) error {
 }
 
 // update changes what is stored: whole or not at all, and never across another
-// update by a second run.
-func (s store) update(change func(*contents)) error {
-	return s.change(context.Background(), func(c *contents) error { change(c); return nil })
+// update by a second run, for which it waits until ctx ends.
+func (s store) update(ctx context.Context, change func(*contents)) error {
+	return s.change(ctx, func(c *contents) error { change(c); return nil })
+}
+
+// update changes the store, and says so when that takes another run's end.
+func (a *app) update(ctx context.Context, change func(*contents)) error {
+	s, err := a.store()
+	if err != nil {
+		return err
+	}
+	return a.waiting("another macaroon to be done with "+s.dir, func() error { return s.update(ctx, change) })
 }
 
 // change is update by what may fail, and then changes nothing.
