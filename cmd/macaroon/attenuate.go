@@ -78,8 +78,8 @@ func (a *app) attenuate() *cobra.Command {
 		Use:   "attenuate",
 		Short: "make a narrower token, offline",
 		Long: `Print a narrower token, made from the one on standard input, in --token-file, or
-in the store. No server is asked. Each restriction is added to those that the
-token has: nothing can be taken back.
+in the store. No server is asked, so nothing is renewed. Each restriction is added
+to those that the token has: nothing can be taken back.
 
 Unless you say --for-self, a random note is added, so that this token and what is
 derived from it can be revoked without any other (macaroon revoke).`,
@@ -92,7 +92,10 @@ derived from it can be revoked without any other (macaroon revoke).`,
 	n.register(cmd, 0)
 	cmd.MarkFlagsOneRequired(narrowing...)
 	cmd.RunE = a.does(func(cmd *cobra.Command, _ []string) error {
-		from, err := a.presentedOrStored(cmd.Context(), &t)
+		from, err := a.presented(cmd.Context(), &t)
+		if err == nil && from == nil {
+			from, err = a.rootAsItIs()
+		}
 		if err != nil {
 			return err
 		}
@@ -120,6 +123,18 @@ derived from it can be revoked without any other (macaroon revoke).`,
 		return a.printJSON(out)
 	})
 	return cmd
+}
+
+// rootAsItIs is the stored root. Nothing else may ever renew it.
+func (a *app) rootAsItIs() (*token.Token, error) {
+	c, err := a.storedLogin()
+	if err != nil {
+		return nil, err
+	}
+	if c.login != nil && c.login.renewalDue() {
+		a.note("warning: this login is past half of its life, and this command renews nothing: macaroon renew")
+	}
+	return c.root()
 }
 
 // warnExpired says that a token was made which nobody will take. That is no

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -26,13 +27,14 @@ func (a *app) exec() *cobra.Command {
 		Use:   "exec --audience AUDIENCE [flags] -- COMMAND [ARG…]",
 		Short: "run a command with a narrowed token in its environment",
 		Long: `Run a command with MACAROON_TOKEN in its environment: a token for one audience,
-made from the stored root (or --token-file) as macaroon attenuate does it. The
-command takes this process's place, so signals reach it and its exit code is
-this one's. Standard input is the command's.
+made from the stored root (or --token-file) as macaroon attenuate does it; the
+stored one is renewed when that is due (macaroon renew). The command takes this
+process's place, so signals reach it and its exit code is this one's. Standard
+input is the command's.
 
 The token does not outlive --for; the command may.`,
 		Example: `  macaroon exec --audience photos --for 10m --read-only -- ./sync-photos
-  macaroon exec --audience photos -- sh -c 'curl -H "Authorization: Bearer $MACAROON_TOKEN" …'`,
+  macaroon exec --audience photos -- sh -c 'printf "Authorization: Bearer %s" "$MACAROON_TOKEN" | curl -H @- …'`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return errors.New("no command to run: put it after --")
@@ -47,7 +49,7 @@ The token does not outlive --for; the command may.`,
 	cmd.RunE = a.does(func(cmd *cobra.Command, args []string) error {
 		from, err := t.given(cmd.Context(), a)
 		if err == nil && from == nil {
-			from, err = a.storedRoot()
+			from, err = a.renewedRoot(cmd.Context())
 		}
 		if err != nil {
 			return err
@@ -61,6 +63,17 @@ The token does not outlive --for; the command may.`,
 		return a.become(args, narrowed)
 	})
 	return cmd
+}
+
+// renewedRoot is the stored root, renewed in time: a job that only ever runs
+// exec is a device that is used, and stays logged in.
+func (a *app) renewedRoot(ctx context.Context) (*token.Token, error) {
+	c, err := a.storedLogin()
+	if err != nil {
+		return nil, err
+	}
+	a.inTime(ctx, &c)
+	return c.root()
 }
 
 // become replaces the process, which does more for signals, exit codes and job

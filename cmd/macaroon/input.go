@@ -107,7 +107,11 @@ func (a *app) presentedOrStored(ctx context.Context, t *tokenFlags) (*token.Toke
 	if tok, err := a.presented(ctx, t); tok != nil || err != nil {
 		return tok, err
 	}
-	return a.storedRoot()
+	c, err := a.storedLogin()
+	if err != nil {
+		return nil, err
+	}
+	return c.root()
 }
 
 // parseToken allows the white space around a token that editors and echo leave.

@@ -186,6 +186,7 @@ func (a *app) enter(ctx context.Context, l loginFlags, args []string,
 	if err != nil {
 		return err
 	}
+	a.compareClocks(grant, time.Now())
 	err = a.keep(ctx, l, c, grant)
 	kept := err == nil && l.saveTo != "-"
 	if err == nil {

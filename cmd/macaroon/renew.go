@@ -18,8 +18,8 @@ func (a *app) renew() *cobra.Command {
 		Use:   "renew",
 		Short: "replace the stored root token by its successor, which lives longer",
 		Long: `Replace the stored root token by its successor: same device, later expiry. The
-commands that talk to the server do this by themselves once half of the token's
-life is over. Tokens made from the former one live on to their own end. When the
+commands that talk to the server, and exec, do this by themselves once half of the
+token's life is over. Tokens made from the former one live on to their own end. When the
 answer is lost, renewing again gives the same successor.`,
 		Args: cobra.NoArgs,
 	}
@@ -43,16 +43,21 @@ answer is lost, renewing again gives the same successor.`,
 	return cmd
 }
 
-// inTime renews a stored root that is past half of its life. That it cannot be
-// is no matter while it is good itself: the command goes on with it.
+// renewalDue: the token is past half of its life.
+func (l login) renewalDue() bool { return time.Now().After(l.RenewAt.Time) }
+
+// inTime renews a stored root when that is due. That it cannot be is no matter
+// while it is good itself: the command goes on with it, and warns, for some day
+// it is not.
 func (a *app) inTime(ctx context.Context, c *chosen) {
-	due := func(l login) bool { return time.Now().After(l.RenewAt.Time) }
-	if c.login == nil || !due(*c.login) {
+	if c.login == nil || !c.login.renewalDue() {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	brief, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	_ = a.succeed(ctx, c, due)
+	if err := a.succeed(brief, c, login.renewalDue); err != nil && ctx.Err() == nil {
+		a.note("warning: this login, good until %s, could not be renewed: %s", c.login.ExpiresAt.Format(time.RFC3339), shown(err.Error()))
+	}
 }
 
 // succeed asks for the successor and keeps it, while no other run does. What
@@ -63,8 +68,10 @@ func (a *app) succeed(ctx context.Context, c *chosen, due func(login) bool) erro
 		return err
 	}
 	url := c.client.URL()
-	return s.change(ctx, func(in *contents) error {
-		l, there := in.Servers[url]
+	var l login
+	err = s.change(ctx, func(in *contents) (err error) {
+		var there bool
+		l, there = in.Servers[url]
 		if !there {
 			return fmt.Errorf("%w at %s", errNoLogin, url)
 		}
@@ -78,10 +85,28 @@ func (a *app) succeed(ctx context.Context, c *chosen, due func(login) bool) erro
 			}
 			l.Token, l.ExpiresAt, l.RenewAt = grant.Token, grant.ExpiresAt, halfway(grant)
 			in.Servers[url] = l
+			a.compareClocks(grant, time.Now())
 		}
-		c.login = &l
 		return nil
 	})
+	if err == nil { // a successor that is not kept is not to be used
+		c.login = &l
+	}
+	return err
+}
+
+// compareClocks warns when the server's clock, which a grant shows, is not this
+// machine's: tokens made here then end too early or too late. The difference is
+// not stored and corrected for: a clock that is set right later would make every
+// token wrong by it.
+func (a *app) compareClocks(g *api.Grant, now time.Time) {
+	there := g.ExpiresAt.Add(-time.Duration(g.ExpiresIn) * time.Second)
+	switch ahead := now.Sub(there); {
+	case ahead > time.Minute:
+		a.note("warning: this machine's clock is %s ahead of the server's: tokens made here live that much longer than --for says; set it", span(ahead))
+	case ahead < -time.Minute:
+		a.note("warning: this machine's clock is %s behind the server's: tokens made here expire that much too early; set it", span(-ahead))
+	}
 }
 
 // halfway is when a token that was just granted is to be renewed.

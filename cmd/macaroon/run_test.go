@@ -99,6 +99,25 @@ func TestStoreUpdates(t *testing.T) {
 	}
 }
 
+// A grant shows the server's clock.
+func TestCompareClocks(t *testing.T) {
+	now := time.Now().Truncate(time.Second)
+	for ahead, want := range map[time.Duration]string{
+		0:                 "",
+		59 * time.Second:  "",
+		-59 * time.Second: "",
+		2 * time.Hour:     "clock is 2 h ahead",
+		-2 * time.Minute:  "clock is 2 min behind",
+	} {
+		var errs bytes.Buffer
+		a := &app{err: &errs}
+		a.compareClocks(&api.Grant{ExpiresAt: api.At(now.Add(time.Hour)), ExpiresIn: 3600}, now.Add(ahead))
+		if got := errs.String(); (got == "") != (want == "") || !strings.Contains(got, want) {
+			t.Errorf("%v ahead: %q", ahead, got)
+		}
+	}
+}
+
 func TestParseCredential(t *testing.T) {
 	id := token.NewID(token.ServicePrefix)
 	good := client.Basic(id, "s3cret")

@@ -109,6 +109,7 @@ func keep(ts *testscript.TestScript, neg bool, args []string) {
 		c.Servers[args[1]] = login{
 			Token: strings.TrimSpace(ts.ReadFile(args[0])),
 			User:  api.UserRef{ID: token.NewID(token.UserPrefix), Username: "alice"},
+			RenewAt: api.At(time.Now().Add(time.Hour)),
 		}
 		if c.Default == "" {
 			c.Default = args[1]

@@ -76,23 +76,21 @@ func (c chosen) root() (*token.Token, error) {
 	return t, nil
 }
 
-func (a *app) storedRoot() (*token.Token, error) {
+// storedLogin is the chosen server, for a command that would go on without one
+// if it had a token.
+func (a *app) storedLogin() (chosen, error) {
 	s, err := a.store()
 	if err != nil {
-		return nil, err
+		return chosen{}, err
 	}
 	stored, err := s.read()
 	if err != nil {
-		return nil, err
+		return chosen{}, err
 	}
 	if len(stored.Servers) == 0 {
-		return nil, fmt.Errorf("no token on standard input or in a file, and %w", errNoLogin)
+		return chosen{}, fmt.Errorf("no token on standard input or in a file, and %w", errNoLogin)
 	}
-	c, err := a.chosen()
-	if err != nil {
-		return nil, err
-	}
-	return c.root()
+	return a.chosen()
 }
 
 // session is the chosen server and the root token to prove oneself with: the
