@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"time"
 
 	"macaroond/service/api"
 	"macaroond/service/client/rootfile"
@@ -67,10 +68,39 @@ func (a *app) store() (store, error) {
 
 func (s store) path() string { return filepath.Join(s.dir, storeFile) }
 
+// file is the path of the file itself, which may lie elsewhere, on an encrypted
+// disk say: then path is a symbolic link, and stays one. When that leads nowhere
+// the disk may not be there, and nothing is written in its place.
+func (s store) file() (string, error) {
+	file, err := filepath.EvalSymlinks(s.path())
+	if !errors.Is(err, fs.ErrNotExist) {
+		return file, err
+	}
+	if target, err := os.Readlink(s.path()); err == nil {
+		return "", fmt.Errorf("the credential store %s is a link to %s, which is not there; mount what is missing, or remove the link", s.path(), target)
+	}
+	return s.path(), nil
+}
+
+// sweep removes what writers that were killed have left: whole stores, with
+// tokens. It is for who holds the lock; the age is for other writers' files.
+func (s store) sweep() {
+	left, _ := filepath.Glob(filepath.Join(s.dir, ".new-*")) // the pattern is good
+	for _, name := range left {
+		if info, err := os.Lstat(name); err == nil && info.Mode().IsRegular() && time.Since(info.ModTime()) > time.Hour {
+			os.Remove(name)
+		}
+	}
+}
+
 // read gives what is stored. No file is an empty store.
 func (s store) read() (contents, error) {
 	empty := contents{Version: storeVersion, Servers: map[string]login{}}
-	f, err := os.Open(s.path())
+	path, err := s.file()
+	if err != nil {
+		return contents{}, err
+	}
+	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return empty, nil
 	}
@@ -78,8 +108,10 @@ func (s store) read() (contents, error) {
 		return contents{}, fmt.Errorf("the credential store: %w", err)
 	}
 	defer f.Close()
-	if err := private(f, s.dir); err != nil {
-		return contents{}, err
+	for _, dir := range []string{s.dir, filepath.Dir(path)} {
+		if err := private(f, dir); err != nil {
+			return contents{}, err
+		}
 	}
 	b, err := io.ReadAll(io.LimitReader(f, maxStore+1))
 	if err != nil {
@@ -164,9 +196,14 @@ func (s store) change(ctx context.Context, change func(*contents) error) (err er
 	if err != nil {
 		return fmt.Errorf("the credential store: %w", err)
 	}
-	if err := rootfile.Replace(s.path(), append(b, '\n')); err != nil {
+	path, err := s.file()
+	if err != nil {
+		return err
+	}
+	if err := rootfile.Replace(path, append(b, '\n')); err != nil {
 		return fmt.Errorf("the credential store: %w", err)
 	}
+	s.sweep()
 	return nil
 }
 
