@@ -176,14 +176,20 @@ func advice(cmd *cobra.Command, err error) string {
 	case errors.Is(err, token.ErrTooLarge):
 		return "Start again from a token with fewer caveats."
 	case errors.As(err, &p):
-		return adviceOn(p)
+		return adviceOn(cmd, p)
 	}
 	return ""
 }
 
-func adviceOn(p *api.Problem) string {
+func adviceOn(cmd *cobra.Command, p *api.Problem) string {
 	switch p.Code {
 	case api.CodeBadCredentials:
+		if cmd.Flags().Changed("link") {
+			return "Check the name and the code; macaroon link on the other device shows another."
+		}
+		if cmd.Name() == "recover" {
+			return "Check the name and the code; each works once."
+		}
 		return "Check the name and the password. A forgotten password: macaroon recover NAME"
 	case api.CodeSuspended:
 		return "Ask the operator of the server."
@@ -198,7 +204,13 @@ func adviceOn(p *api.Problem) string {
 	case api.CodeBareRootRequired:
 		return "This needs the root token of the device itself, not one narrowed from it."
 	case api.CodeNotFound:
-		return "macaroon devices lists the ids of your devices."
+		switch {
+		case cmd.HasParent() && cmd.Parent().Name() == "devices":
+			return "macaroon devices lists the ids of your devices."
+		case cmd.HasParent() && cmd.Parent().Name() == "delayed":
+			return "macaroon delayed lists what waits."
+		}
+		return "Is the path in the server's URL right? (--server, MACAROON_SERVER)"
 	case api.CodeBranchLimit:
 		return "The owner of the token can still revoke it: macaroon revoke --caveat …"
 	case api.CodeInternal, api.CodeUnavailable, api.CodeBusy, api.CodeRateLimited:

@@ -114,8 +114,13 @@ func (a *app) presentedOrStored(ctx context.Context, t *tokenFlags) (*token.Toke
 	return c.root()
 }
 
-// parseToken allows the white space around a token that editors and echo leave.
-func parseToken(text string) (*token.Token, error) { return token.Parse(strings.TrimSpace(text)) }
+// byteOrderMark is what some editors put before a file's first character.
+const byteOrderMark = "\ufeff"
+
+// parseToken allows what editors and echo leave around a token.
+func parseToken(text string) (*token.Token, error) {
+	return token.Parse(strings.TrimSpace(strings.TrimPrefix(text, byteOrderMark)))
+}
 
 // readFile reads a small file; "-" is standard input.
 func (a *app) readFile(ctx context.Context, name string) (string, error) {
@@ -169,8 +174,11 @@ func (a *app) secret(ctx context.Context, file, flag, prompt string) (string, er
 		return "", err
 	}
 	text = strings.TrimSuffix(strings.TrimSuffix(text, "\n"), "\r")
-	if text == "" {
+	switch {
+	case text == "":
 		return "", usagef("%s is empty", file)
+	case strings.HasPrefix(text, byteOrderMark):
+		return "", usagef("%s begins with a byte-order mark, which no keyboard types: save it as UTF-8 without", file)
 	}
 	return text, nil
 }
