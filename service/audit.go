@@ -22,6 +22,7 @@ const (
 	EventUserSuspended  = "user_suspended"
 	EventUserResumed    = "user_resumed"
 	EventPasswordSet    = "password_set"
+	EventRehashed       = "password_rehashed"
 	EventLogin          = "login"
 	EventLoginFailed    = "login_failed"
 	EventRecovered      = "recovered"

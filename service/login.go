@@ -76,7 +76,7 @@ func (s *Service) Login(ctx context.Context, in api.LoginIn, src Source) (api.Gr
 		}
 	}
 	if !current {
-		s.rehash(ctx, user, in.Password, src)
+		s.rehash(ctx, user, in.Password)
 	}
 	s.metrics.logins.WithLabelValues("ok").Inc()
 	return grant, nil
@@ -103,10 +103,12 @@ func checkAudience(audience string) error {
 
 // rehash keeps a password that was just right under the costs that are
 // configured now. Nobody waits for it in vain: the login has succeeded.
-func (s *Service) rehash(ctx context.Context, user storage.User, password string, src Source) {
+func (s *Service) rehash(ctx context.Context, user storage.User, password string) {
 	phc, err := s.hasher.hash(ctx, password)
 	if err == nil {
-		_, err = s.store.SetPassword(ctx, storage.SetPassword{UserID: user.ID, Hash: phc, Was: &user.PasswordHash}, s.eventOf(EventPasswordSet, user.ID, src))
+		ev := s.event(EventRehashed, "", Source{}) // nobody set a password
+		ev.UserID = user.ID
+		_, err = s.store.SetPassword(ctx, storage.SetPassword{UserID: user.ID, Hash: phc, Was: &user.PasswordHash}, ev)
 	}
 	if err != nil {
 		s.log.Warn("a password keeps its former hash", "error", err)

@@ -10,8 +10,10 @@ import (
 	"time"
 
 	"macaroond/caveats"
+	"macaroond/service"
 	"macaroond/service/api"
 	"macaroond/service/token"
+	"macaroond/storage"
 )
 
 // A login answers a bare root whose mint caveats are what the grant says.
@@ -82,6 +84,33 @@ func TestPasswordsAreNormalised(t *testing.T) {
 	a := start(t)
 	a.post("/v1/signup", "", api.SignupIn{Username: "renée", Password: "caf\u00e9 au lait", Device: api.DeviceIn{Name: "d"}}).want(201, "")
 	a.post("/v1/login", "", api.LoginIn{Username: "renée", Password: "cafe\u0301 au lait", Device: api.DeviceIn{Name: "d"}}).want(200, "")
+}
+
+// A password whose hash has former costs is hashed anew when it is next shown,
+// once, which is not audited as if its user had set one.
+func TestRehash(t *testing.T) {
+	a := start(t)
+	a.user("alice")
+	a.made.service.Hashing.Time++
+	a.store.Close()
+	a.open()
+	alice := a.login("alice", api.DeviceIn{Name: "phone"})
+	a.login("alice", api.DeviceIn{Name: "phone"})
+	if phc := must(a.store.User(t.Context(), alice.User.ID)).PasswordHash; !strings.Contains(phc, "t=2,") {
+		t.Errorf("the hash has its former costs: %s", phc)
+	}
+	var rehashed []storage.AuditEntry
+	for _, e := range must(a.store.Audit(t.Context(), 0, 100)) {
+		switch e.Type {
+		case service.EventPasswordSet:
+			t.Errorf("audited as set by %s", e.Actor)
+		case service.EventRehashed:
+			rehashed = append(rehashed, e)
+		}
+	}
+	if len(rehashed) != 1 || rehashed[0].Actor != "" || rehashed[0].UserID != alice.User.ID {
+		t.Errorf("audited: %+v", rehashed)
+	}
 }
 
 // Nobody learns from the answer whether a name is taken: byte for byte the same
