@@ -67,7 +67,7 @@ func (s *Service) ClaimLink(ctx context.Context, in api.LinkIn, src Source) (api
 	if err != nil {
 		return api.LinkPending{}, err
 	}
-	key, err := soughtName(in.Username)
+	key, err := s.soughtName(ctx, in.Username)
 	if err != nil {
 		return api.LinkPending{}, err
 	}

@@ -126,7 +126,7 @@ func (s *Service) Signup(ctx context.Context, in api.SignupIn, src Source) (api.
 	if err := s.checkMode(in.Mode); err != nil {
 		return api.Grant{}, err
 	}
-	name, key, err := userName("/username", in.Username, true)
+	name, key, err := s.newName(ctx, "/username", in.Username, true)
 	if err != nil {
 		return api.Grant{}, err
 	}
@@ -175,7 +175,7 @@ func (s *Service) begin(ctx context.Context, username string, from api.DeviceIn,
 	if device, err = deviceOf(from); err != nil {
 		return device, "", nil, err
 	}
-	if key, err = soughtName(username); err != nil {
+	if key, err = s.soughtName(ctx, username); err != nil {
 		return device, "", nil, err
 	}
 	t, err = s.tryLogin(ctx, key, device.InstallID, func() (*attempt, error) { return limited(key, src.address()) })

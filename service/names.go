@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync"
 	"time"
@@ -24,8 +25,8 @@ var reserved = map[string]bool{
 	"me": true, "self": true, "anonymous": true, "nobody": true, "null": true, "undefined": true,
 }
 
-// userName gives the name as shown (NFC) and its key: NFKC, case-folded, so
-// that two names that look the same to a hurried reader are one. A name has 1
+// userName gives the name as shown (NFC) and its key, so that two names that
+// look the same to a hurried reader are one. A name has 1
 // to 64 characters, no control, format or unusual space characters, no colon
 // (HTTP Basic ends a name there), and does not look like an id of ours.
 func userName(field, in string, self bool) (name, key string, err error) {
@@ -51,23 +52,70 @@ func userName(field, in string, self bool) (name, key string, err error) {
 	return name, key, nil
 }
 
-// nameKey folds a name for comparison. Folding can undo the normal form, so it
-// is normalised before and after; and it exchanges the two cases of Cherokee
-// instead of merging them, so letters are lowered first.
-func nameKey(name string) string {
-	return norm.NFKC.String(cases.Fold().String(strings.ToLower(norm.NFKC.String(name))))
+// newName is userName for somebody who comes now, and so finds the name taken
+// by whoever has it under a key of before.
+func (s *Service) newName(ctx context.Context, field, in string, self bool) (name, key string, err error) {
+	if name, _, err = userName(field, in, self); err != nil {
+		return "", "", err
+	}
+	key, err = s.keptKey(ctx, name)
+	return name, key, err
+}
+
+// nameKey folds a name for comparison: its case, and the dot above a letter that
+// has one.
+func nameKey(name string) string { return norm.NFKC.String(undot(foldCase(name))) }
+
+// dottedKey is what the key of a name was before dots were folded.
+func dottedKey(name string) string { return norm.NFKC.String(foldCase(name)) }
+
+// foldCase is NFKC and case folding, which can undo the normal form. It exchanges
+// the two cases of Cherokee instead of merging them, so letters are lowered first.
+func foldCase(name string) string {
+	return cases.Fold().String(strings.ToLower(norm.NFKC.String(name)))
+}
+
+// undot takes away the dot above a letter that has one and is drawn no other with
+// it: i and U+0307, which is also the lower case of U+0130, are i.
+func undot(name string) string {
+	dotted := false
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\u0307' && dotted:
+			return -1
+		case !unicode.Is(unicode.Mn, r):
+			dotted = unicode.Is(unicode.Soft_Dotted, r)
+		}
+		return r
+	}, name)
 }
 
 // soughtName is the key of a name that somebody gives to log in. What is too
 // long to be anybody's is refused before any work is done on it.
-func soughtName(name string) (string, error) {
+func (s *Service) soughtName(ctx context.Context, name string) (string, error) {
 	switch {
 	case name == "":
 		return "", badField("/username", "no name: send username and password, or HTTP Basic")
 	case len(name) > 4*maxName*utf8.UTFMax:
 		return "", badField("/username", "a name has 1 to %d characters", maxName)
 	}
-	return nameKey(name), nil
+	return s.keptKey(ctx, name)
+}
+
+// keptKey is the key that the user of that name is kept under. One who came when
+// dots were not folded has the key of then, whoever has come by the other since.
+func (s *Service) keptKey(ctx context.Context, name string) (string, error) {
+	key, dotted := nameKey(name), dottedKey(name)
+	if key == dotted {
+		return key, nil
+	}
+	switch _, err := s.store.UserByNameKey(ctx, dotted); {
+	case err == nil:
+		return dotted, nil
+	case !errors.Is(err, storage.ErrNotFound):
+		return "", err
+	}
+	return key, nil
 }
 
 // maxName is the greatest number of characters of a name.

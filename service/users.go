@@ -32,7 +32,7 @@ func (s *Service) Administrator(ctx context.Context, c *Caller, src Source) erro
 // AddUser makes a user with a password, and a role if one is given. Reserved
 // names are allowed: this is an operator's or administrator's act.
 func (s *Service) AddUser(ctx context.Context, in api.UserIn, actor string, src Source) (api.User, error) {
-	name, key, err := userName("/username", in.Username, false)
+	name, key, err := s.newName(ctx, "/username", in.Username, false)
 	if err != nil {
 		return api.User{}, err
 	}
@@ -76,16 +76,16 @@ func (s *Service) Users(ctx context.Context, after string, limit int) (api.Users
 
 // FindUser takes an id or a name.
 func (s *Service) FindUser(ctx context.Context, who string) (api.User, error) {
-	get := s.store.UserByNameKey
-	key := nameKey(who)
 	if token.IsID(who, token.UserPrefix) {
-		get, key = s.store.User, who
+		u, err := s.store.User(ctx, who)
+		return userOut(u), err
 	}
-	u, err := get(ctx, key)
+	key, err := s.keptKey(ctx, who)
 	if err != nil {
 		return api.User{}, err
 	}
-	return userOut(u), nil
+	u, err := s.store.UserByNameKey(ctx, key)
+	return userOut(u), err
 }
 
 // SuspendUser refuses further logins and revokes every device, at once.

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"database/sql"
 	"strings"
 	"testing"
 
@@ -17,7 +18,7 @@ func TestNames(t *testing.T) {
 		combined = "e\u0301" // é in two characters
 	)
 	a := start(t)
-	for _, name := range []string{"alice", "fish", "Straße", "ångström", "Σίσυφος", "two words", "\u13a0\u13a1"} {
+	for _, name := range []string{"alice", "fish", "Straße", "ångström", "Σίσυφος", "two words", "\u13a0\u13a1", "\u0130stanbul"} {
 		a.post("/v1/signup", "", api.SignupIn{Username: name, Device: api.DeviceIn{Name: "d"}}).want(201, "")
 	}
 	for _, row := range []struct{ why, name, code string }{
@@ -44,6 +45,8 @@ func TestNames(t *testing.T) {
 		{"taken, decomposed", "a\u030angstro\u0308m", taken},
 		{"taken, with the Ångström sign", "\u212bngström", taken},
 		{"taken, final sigma", "ΣΊΣΥΦΟΣ", taken},
+		{"taken, a dotted capital", "istanbul", taken},
+		{"taken, its case folding", "i\u0307stanbul", taken},
 		{"taken in capitals with a space", "TWO WORDS", taken},
 
 		{"empty", "", bad},
@@ -90,6 +93,7 @@ func TestNames(t *testing.T) {
 		{"like a device's id", "ｄｅｖ_x", bad},
 		{"reserved", "admin", bad},
 		{"reserved in capitals", "Root", bad},
+		{"reserved with a dot that is not seen", "admi\u0307n", bad},
 		{"reserved in fullwidth", "ｓｙｓｔｅｍ", bad},
 	} {
 		status := map[string]int{free: 201, bad: 400, taken: 409}[row.code]
@@ -114,6 +118,42 @@ func TestNamesAreKeptAndFolded(t *testing.T) {
 			t.Errorf("%q is shown as %+q with %+q", name, g.User.Username, g.Device.Name)
 		}
 	}
+}
+
+// A user who came when the dot above an i made another name is found under it
+// still, and nobody else comes by it; everybody else goes by the name without.
+func TestNamesOfEarlierReleases(t *testing.T) {
+	a := start(t)
+	const dotted = "i\u0307stanbul"
+	old := a.user(dotted)
+	db := must(sql.Open("sqlite", a.path))
+	must(db.Exec(`UPDATE users SET name_key = ? WHERE id = ?`, dotted, old.User.ID))
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	a.post("/v1/signup", "", api.SignupIn{Username: dotted, Device: api.DeviceIn{Name: "d"}}).want(409, "name_taken")
+	for _, name := range []string{"istanbul", "i\u0307zmir"} {
+		a.user(name)
+	}
+	for _, row := range []struct{ name, whose string }{
+		{dotted, dotted},
+		{"I\u0307stanbul", "istanbul"},
+		{"istanbul", "istanbul"},
+		{"ISTANBUL", "istanbul"},
+		{"i\u0307zmir", "i\u0307zmir"},
+		{"izmir", "i\u0307zmir"},
+		{"\u0130ZMIR", "i\u0307zmir"},
+	} {
+		g := into[api.Grant](a.post("/v1/login", "", api.LoginIn{Username: row.name, Password: password(row.whose), Device: api.DeviceIn{Name: "d"}}), 200)
+		if g.User.Username != row.whose {
+			t.Errorf("%+q logs %+q in", row.name, g.User.Username)
+		}
+	}
+	if u, err := a.svc.FindUser(t.Context(), dotted); err != nil || u.ID != old.User.ID {
+		t.Errorf("found: %+v, %v", u, err)
+	}
+	code := into[api.LinkCode](a.do(ask{method: "POST", path: "/v1/links", auth: bearer(old.Token)}), 201)
+	a.post("/v1/link", "", api.LinkIn{Username: dotted, Code: code.Code, Device: api.DeviceIn{Name: "d"}}).want(202, "")
 }
 
 // An administrator may give a reserved name; nobody may give a bad one.
