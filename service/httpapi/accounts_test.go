@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"os"
 	"slices"
@@ -280,10 +281,8 @@ func TestOwnInstallIsNotLockedOut(t *testing.T) {
 	a.user("alice")
 	const own = "3f9c2b6c4e8a4f0c9d51"
 	try := func(from, name, install, pw string) *reply {
-		return a.do(ask{
-			method: "POST", path: "/v1/login", header: []string{"X-Forwarded-For", from},
-			body: fmt.Sprintf(`{"username":%q,"password":%q,"device":{"name":"d","install_id":%q}}`, name, pw, install),
-		})
+		in := api.LoginIn{Username: name, Password: pw, Device: api.DeviceIn{Name: "d", InstallID: install}}
+		return a.do(ask{method: "POST", path: "/v1/login", header: []string{"X-Forwarded-For", from}, body: string(must(json.Marshal(in)))})
 	}
 	try("192.0.2.200", "alice", own, password("alice")).want(200, "")
 	try("192.0.2.200", "alice", "short", password("alice")).want(200, "")

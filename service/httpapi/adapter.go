@@ -149,15 +149,31 @@ func (x *call) decode(in any) error {
 	if err := json.Unmarshal(x.body, in, json.RejectUnknownMembers(true)); err != nil {
 		return badJSON(err)
 	}
-	if bytes.Contains(x.body, []byte("null")) {
-		return noNull(x.body)
+	if bytes.Contains(x.body, []byte("null")) || bytes.Contains(x.body, []byte(`""`)) {
+		return saysNothing(x.body, in)
 	}
 	return nil
 }
 
-// noNull refuses null, which the library takes for every type as "left out":
-// a null password is a mistake and not a wish for an account without one.
-func noNull(body []byte) error {
+// mayBeEmpty reports whether "" says something of a member: a fact of a request
+// that has none; a name, password or code that is nobody's; no role; a device
+// without a name.
+func mayBeEmpty(in any, member jsontext.Pointer) bool {
+	switch in.(type) {
+	case *api.VerifyIn:
+		return true
+	case *api.LoginIn, *api.RecoverIn, *api.LinkIn:
+		if member == "/username" || member == "/password" || member == "/code" {
+			return true
+		}
+	}
+	return member == "/role" || member == "/device/name"
+}
+
+// saysNothing refuses null, and "" for a member, which everything behind it takes
+// as "left out": a password that is null, or a form's empty field, is a mistake
+// and not a wish for an account without one.
+func saysNothing(body []byte, in any) error {
 	dec := jsontext.NewDecoder(bytes.NewReader(body))
 	for {
 		t, err := dec.ReadToken()
@@ -167,8 +183,13 @@ func noNull(body []byte) error {
 		if err != nil {
 			return badJSON(err)
 		}
-		if t.Kind() == 'n' {
-			return &service.Error{Code: api.CodeBadRequest, Field: pointer(dec.StackPointer()), Detail: "the value is null: leave it out"}
+		at := dec.StackPointer()
+		around, n := dec.StackIndex(dec.StackDepth())
+		switch value := around == '{' && n%2 == 0; {
+		case t.Kind() == 'n':
+			return &service.Error{Code: api.CodeBadRequest, Field: pointer(at), Detail: "the value is null: leave it out"}
+		case value && t.Kind() == '"' && t.String() == "" && !mayBeEmpty(in, at):
+			return &service.Error{Code: api.CodeBadRequest, Field: pointer(at), Detail: "the value is empty: leave it out"}
 		}
 	}
 }

@@ -1,7 +1,9 @@
 package httpapi
 
 import (
+	"cmp"
 	"database/sql"
+	"strings"
 	"testing"
 	"time"
 
@@ -26,6 +28,44 @@ func TestNullIsRefused(t *testing.T) {
 	}
 	// The word itself is nothing bad.
 	a.do(ask{method: "POST", path: "/v1/signup", body: `{"username":"null and void","device":{"name":"null"}}`}).want(201, "")
+}
+
+// A form's empty field is no wish for what leaving the member out means.
+func TestEmptyIsRefused(t *testing.T) {
+	a := start(t)
+	chief := a.admin()
+	_, shop := a.minter("shop")
+	const device = `,"device":{"name":"d"}`
+	for _, row := range []struct{ route, auth, body, field string }{
+		{"POST /v1/signup", "", `{"username":"zoe","password":""` + device + "}", "/password"},
+		{"POST /v1/signup", "", `{"username":"zoe","mode":""` + device + "}", "/mode"},
+		{"POST /v1/signup", "", `{"username":"zoe","device":{"name":"d","install_id":""}}`, "/device/install_id"},
+		{"POST /v1/login", basic("chief", password("chief")), `{"audience":""` + device + "}", "/audience"},
+		{"POST /v1/link/claim", "", `{"claim":"lnk_x","mode":""}`, "/mode"},
+		{"POST /v1/recovery-codes", "", `{"code":""}`, "/code"},
+		{"POST /v1/recovery-codes", "", `{"password":""}`, "/password"},
+		{"POST /v1/links", "", `{"code":""}`, "/code"},
+		{"POST /v1/password", "", `{"password":"several loud magpies","current":""}`, "/current"},
+		{"POST /v1/password", "", `{"password":"several loud magpies","code":""}`, "/code"},
+		{"DELETE /v1/devices", "", `{"password":""}`, "/password"},
+		{"DELETE /v1/devices/" + chief.Device.ID, "", `{"code":""}`, "/code"},
+		{"DELETE /v1/user", "", `{"code":""}`, "/code"},
+		{"POST /v1/ticket", "", `{"audience":"macaroond","path":""}`, "/path"},
+		{"POST /v1/revoke", "", `{"token":"","caveats":["audience a"]}`, "/token"},
+		{"POST /v1/mint", shop, `{"subject":"42","username":""` + device + "}", "/username"},
+		{"POST /v1/mint", shop, `{"subject":"42","audience":""` + device + "}", "/audience"},
+		{"POST /v1/admin/policies", "", `{"target":{"everyone":true,"user":""},"caveats":["method GET"],"reason":"r"}`, "/target/user"},
+	} {
+		method, path, _ := strings.Cut(row.route, " ")
+		p := a.do(ask{method: method, path: path, auth: cmp.Or(row.auth, bearer(chief.Token)), body: row.body}).want(400, api.CodeBadRequest)
+		if p.Field != row.field {
+			t.Errorf("%s %s: field %q, want %q", row.route, row.body, p.Field, row.field)
+		}
+	}
+	// Where it says something, it is taken.
+	a.post("/v1/recover", "", map[string]any{"username": "chief", "code": "", "device": map[string]string{"name": ""}}).want(401, api.CodeBadCredentials)
+	a.do(ask{method: "POST", path: "/v1/admin/users", auth: bearer(chief.Token), body: `{"username":"bob","password":"several loud magpies","role":""}`}).want(201, "")
+	a.do(ask{method: "POST", path: "/v1/verify", auth: bearer(chief.Token), body: `{"token":"` + chief.Token + `","request":{"origin":""}}`}).want(200, "")
 }
 
 // The gateway's operator writes the query of these two: a misspelt parameter
