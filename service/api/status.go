@@ -52,7 +52,7 @@ func StatusOf(code string) int {
 }
 
 // ChallengeOf is the WWW-Authenticate value (RFC 6750 section 3): no error when
-// no token was sent, insufficient_scope when the token is good and the request
+// no token was sent, but a realm, for one attribute there must be; insufficient_scope when the token is good and the request
 // is not what it is for. ofToken: the code is a verdict on a token. Empty for
 // none.
 func ChallengeOf(status int, code string, ofToken bool) string {
@@ -60,7 +60,7 @@ func ChallengeOf(status int, code string, ofToken bool) string {
 	case status == http.StatusUnauthorized && ofToken:
 		return `Bearer error="invalid_token"`
 	case status == http.StatusUnauthorized:
-		return "Bearer"
+		return `Bearer realm="macaroond"`
 	case status == http.StatusForbidden && (ofToken || code == CodeBareRootRequired):
 		return `Bearer error="insufficient_scope"`
 	}

@@ -10,7 +10,7 @@ import (
 )
 
 func (s *server) accountRoutes(g *gin.Engine) {
-	get(g, "/v1/delayed", do(s, http.StatusOK, s.delayed))
+	get(g, "/v1/delayed", do(s, http.StatusOK, whole(s.delayed)))
 	g.DELETE("/v1/delayed/:id", do(s, http.StatusNoContent, s.cancelDelayed))
 
 	get(g, "/v1/recovery-codes", do(s, http.StatusOK, s.recoveryCodesLeft))
@@ -18,7 +18,7 @@ func (s *server) accountRoutes(g *gin.Engine) {
 	g.POST("/v1/password", do(s, http.StatusNoContent, s.changePassword))
 	g.DELETE("/v1/user", do(s, http.StatusNoContent, s.deleteSelf))
 
-	get(g, "/v1/links", do(s, http.StatusOK, s.links))
+	get(g, "/v1/links", do(s, http.StatusOK, whole(s.links)))
 	g.POST("/v1/links", do(s, http.StatusCreated, s.openLink))
 	g.POST("/v1/links/:id/approve", do(s, http.StatusNoContent, s.approveLink))
 	g.DELETE("/v1/links/:id", do(s, http.StatusNoContent, s.closeLink))

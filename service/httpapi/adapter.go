@@ -307,6 +307,17 @@ func (x *call) query(known ...string) (map[string]string, error) {
 	return out, err
 }
 
+// whole is a list that has no pages: it takes no query, so that whoever asks for
+// one is not given everything.
+func whole[Out any](f func(*call, none) (Out, error)) func(*call, none) (Out, error) {
+	return func(x *call, in none) (out Out, err error) {
+		if _, err = x.query(); err != nil {
+			return out, err
+		}
+		return f(x, in)
+	}
+}
+
 // page reads ?limit=.
 func page(q map[string]string) (int, error) {
 	if q["limit"] == "" {

@@ -272,6 +272,7 @@ func TestBadQueries(t *testing.T) {
 		"DELETE /v1/devices?except=current;x=1", "DELETE /v1/devices?except=%zz", "DELETE /v1/devices?except=current%", "DELETE /v1/devices?;",
 		"GET /v1/admin/users?limit=0", "GET /v1/admin/users?limit=1001", "GET /v1/admin/users?limit=x", "GET /v1/admin/users?limit=1&limit=1", "GET /v1/admin/users?offset=1",
 		"GET /v1/admin/users?after=%zz", "GET /v1/admin/audit?after=-1", "GET /v1/admin/audit?after=x", "GET /v1/admin/audit?after=99999999999999999999", "GET /v1/admin/audit?limit=-1",
+		"GET /v1/devices?limit=1", "GET /v1/delayed?limit=1", "GET /v1/links?limit=1", "GET /v1/admin/services?limit=1", "GET /v1/admin/policies?after=x", "GET /v1/admin/keys?nonsense=1",
 	} {
 		method, path, _ := strings.Cut(target, " ")
 		got := a.raw(fmt.Sprintf("%s %s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n", method, path, chief.Token))

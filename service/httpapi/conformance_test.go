@@ -153,7 +153,7 @@ func TestConformanceBites(t *testing.T) {
 	ok := func() *http.Response {
 		h := http.Header{}
 		for k, v := range map[string]string{
-			"Content-Type": "application/problem+json", "X-Request-Id": "abc", "Cache-Control": "no-store", "WWW-Authenticate": "Bearer",
+			"Content-Type": "application/problem+json", "X-Request-Id": "abc", "Cache-Control": "no-store", "WWW-Authenticate": noToken,
 		} {
 			h.Set(k, v)
 		}

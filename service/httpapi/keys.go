@@ -11,7 +11,7 @@ import (
 )
 
 func (s *server) keyRoutes(g *gin.Engine) {
-	get(g, "/v1/admin/keys", do(s, http.StatusOK, s.keys))
+	get(g, "/v1/admin/keys", do(s, http.StatusOK, whole(s.keys)))
 	g.POST("/v1/admin/keys/rotate", do(s, http.StatusCreated, s.rotateKeys))
 	g.POST("/v1/admin/keys/:number/retire", do(s, http.StatusNoContent, s.retireKeys))
 }

@@ -262,7 +262,7 @@ func (r *reply) want(status int, code string) api.Problem {
 	if got := r.Header.Values("WWW-Authenticate"); strings.Join(got, "|") != challenges[code] {
 		r.t.Errorf("%s %s: %d %s with WWW-Authenticate %q, want %q", r.Request.Method, r.Request.URL.Path, status, code, got, challenges[code])
 	}
-	if code != api.CodeMethodNotAllowed && (code != api.CodeNotFound || status == http.StatusForbidden) && r.Header.Get("Cache-Control") != "no-store" {
+	if r.Header.Get("Cache-Control") != "no-store" {
 		r.t.Errorf("%s %s: %d without Cache-Control: no-store", r.Request.Method, r.Request.URL.Path, status)
 	}
 	return p

@@ -5,6 +5,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"github.com/gin-gonic/gin"
 
@@ -72,7 +73,20 @@ func (s *server) oauthFailed(c *gin.Context, err error) {
 		c.Header("WWW-Authenticate", `Basic realm="macaroond"`)
 	}
 	c.Set(codeKey, fail.code)
-	s.answer(c, fail.status, "application/json", api.OAuthError{Error: fail.code, ErrorDescription: fail.detail})
+	s.answer(c, fail.status, "application/json", api.OAuthError{Error: fail.code, ErrorDescription: errorDescription(fail.detail)})
+}
+
+// errorDescription has the characters that RFC 6749 section 5.2 lets one have.
+func errorDescription(detail string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '"':
+			return '\''
+		case r < ' ' || r > '~' || r == '\\':
+			return '?'
+		}
+		return r
+	}, detail)
 }
 
 // form reads the body's parameters; one that is there twice is an error (RFC

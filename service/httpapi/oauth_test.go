@@ -83,6 +83,26 @@ func TestOAuthClients(t *testing.T) {
 	}
 }
 
+// A description has no quote, no backslash and nothing but printable ASCII (RFC
+// 6749 section 5.2).
+func TestOAuthDescriptions(t *testing.T) {
+	for detail, want := range map[string]string{
+		"no token":             "no token",
+		`caveats is "enforce"`: "caveats is 'enforce'",
+		"a\\b\nc\u2026\x7f":    "a?b?c??",
+	} {
+		if got := errorDescription(detail); got != want {
+			t.Errorf("%q is described as %q, want %q", detail, got, want)
+		}
+	}
+	a := start(t)
+	_, auth := a.service("photos", "photos")
+	got := into[api.OAuthError](a.oauth("/oauth2/introspect", auth, "token", "x", "caveats", "x"), 400)
+	if got.ErrorDescription != "caveats is 'enforce' or left out" {
+		t.Error(got.ErrorDescription)
+	}
+}
+
 func TestOAuthBadForms(t *testing.T) {
 	a := start(t)
 	_, auth := a.service("photos", "photos")

@@ -24,6 +24,7 @@ func (s *server) oauthRoutes(g *gin.Engine) {
 // token is RFC 6749's token endpoint. There is no password grant: a client that
 // shows it a password has been given one that it should not have.
 func (s *server) token(x *call, form url.Values) (any, error) {
+	x.gin.Header("Pragma", "no-cache") // section 5.1, for caches of HTTP/1.0
 	in := service.TokenIn{Scope: form.Get("scope")}
 	var err error
 	if in.Audience, err = audienceOf(form); err != nil {

@@ -58,7 +58,11 @@ func TestClientCredentials(t *testing.T) {
 	orders, auth := a.credential(api.ServiceIn{Name: "orders", Calls: []string{"mail"}, Actions: []string{"mail:send", "mail:drafts:*"}})
 	_, mail := a.service("mail", "mail")
 	now := a.clock.Now()
-	got := into[api.OAuthToken](a.grantOf(auth, "grant_type", "client_credentials"), 200)
+	answer := a.grantOf(auth, "grant_type", "client_credentials")
+	if answer.Header.Get("Cache-Control") != "no-store" || answer.Header.Get("Pragma") != "no-cache" {
+		t.Errorf("a cache may keep it: %v", answer.Header)
+	}
+	got := into[api.OAuthToken](answer, 200)
 	if got.TokenType != "Bearer" || got.ExpiresIn != 600 || got.RefreshToken != "" || got.Scope != "mail:drafts:* mail:send" {
 		t.Errorf("%+v", got)
 	}

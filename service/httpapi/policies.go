@@ -9,7 +9,7 @@ import (
 )
 
 func (s *server) policyRoutes(g *gin.Engine) {
-	get(g, "/v1/admin/policies", do(s, http.StatusOK, s.policies))
+	get(g, "/v1/admin/policies", do(s, http.StatusOK, whole(s.policies)))
 	g.POST("/v1/admin/policies", do(s, http.StatusCreated, s.addPolicy))
 	g.DELETE("/v1/admin/policies/:id", do(s, http.StatusNoContent, s.removePolicy))
 }

@@ -21,6 +21,7 @@ func (s *server) fail(c *gin.Context, err error) {
 		c.AbortWithStatus(statusGone)
 		return
 	}
+	c.Header("Cache-Control", "no-store") // a cache may keep a 404 or 405 that does not say so (RFC 9110 section 15.1)
 	p, header := s.problem(c, err)
 	for k, v := range header {
 		c.Header(k, v)

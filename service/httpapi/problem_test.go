@@ -24,13 +24,14 @@ var policy = map[string]int{
 }
 
 const (
+	noToken      = `Bearer realm="macaroond"`
 	invalidToken = `Bearer error="invalid_token"`
 	otherScope   = `Bearer error="insufficient_scope"`
 )
 
 // challenges is what WWW-Authenticate is with each code; left out is none.
 var challenges = map[string]string{
-	"no_token": "Bearer", "bad_credentials": "Bearer",
+	"no_token": noToken, "bad_credentials": noToken,
 	"malformed": invalidToken, "too_large": invalidToken, "invalid": invalidToken, "revoked": invalidToken,
 	"expired": invalidToken, "not_yet_valid": invalidToken, "wrong_audience": invalidToken,
 	"unknown_caveat": otherScope, "refused": otherScope, "replayed": otherScope, "bare_root_required": otherScope,

@@ -85,7 +85,7 @@ func (s *server) routes(g *gin.Engine) {
 	g.POST("/v1/renew", do(s, http.StatusOK, s.renew))
 	g.POST("/v1/logout", do(s, http.StatusNoContent, s.logout))
 
-	get(g, "/v1/devices", do(s, http.StatusOK, s.devices))
+	get(g, "/v1/devices", do(s, http.StatusOK, whole(s.devices)))
 	g.PATCH("/v1/devices/:id", do(s, http.StatusOK, s.renameDevice))
 	g.DELETE("/v1/devices/:id", do(s, http.StatusNoContent, s.revokeDevice))
 	g.DELETE("/v1/devices", do(s, http.StatusNoContent, s.revokeDevices))
@@ -105,7 +105,7 @@ func (s *server) routes(g *gin.Engine) {
 	g.POST("/v1/admin/users/:id/suspend", do(s, http.StatusNoContent, s.suspendUser))
 	g.POST("/v1/admin/users/:id/resume", do(s, http.StatusNoContent, s.resumeUser))
 	g.POST("/v1/admin/users/:id/password", do(s, http.StatusNoContent, s.setPassword))
-	get(g, "/v1/admin/services", do(s, http.StatusOK, s.services))
+	get(g, "/v1/admin/services", do(s, http.StatusOK, whole(s.services)))
 	g.POST("/v1/admin/services", do(s, http.StatusCreated, s.addService))
 	g.DELETE("/v1/admin/services/:id", do(s, http.StatusNoContent, s.removeService))
 	get(g, "/v1/admin/audit", do(s, http.StatusOK, s.audit))

@@ -15,7 +15,7 @@ import (
 func (s *server) serviceRoutes(g *gin.Engine) {
 	g.POST("/v1/mint", do(s, http.StatusOK, s.mint))
 	get(g, "/v1/subjects", do(s, http.StatusOK, s.subjects))
-	get(g, "/v1/subjects/:subject/devices", do(s, http.StatusOK, s.subjectDevices))
+	get(g, "/v1/subjects/:subject/devices", do(s, http.StatusOK, whole(s.subjectDevices)))
 	g.DELETE("/v1/subjects/:subject/devices", do(s, http.StatusNoContent, s.revokeSubjectDevices))
 	g.DELETE("/v1/subjects/:subject/devices/:id", do(s, http.StatusNoContent, s.revokeSubjectDevices))
 	g.POST("/v1/subjects/:subject/suspend", do(s, http.StatusNoContent, s.suspendSubject))
