@@ -84,19 +84,15 @@ func (s *Service) revoke(ctx context.Context, text string, src Source, by func(t
 // the database does not know every device that can still speak.
 func (s *Service) drop(ctx context.Context, root token.Chain, id token.Identity, reason, actor string, src Source) error {
 	key := [16]byte(root.Identifier().RootKeyID)
-	in := storage.RevokeDevices{UserID: id.User, DeviceID: id.Device, RootKeyID: &key, Reason: reason}
+	in := storage.RevokeDevices{UserID: id.User, DeviceID: id.Device, RootKeyID: &key, ExpiresAt: id.Expires, Reason: reason}
 	err := s.RevokeDevices(ctx, in, actor, src)
 	if err != nil && !errors.Is(err, storage.ErrNotFound) || s.list.Revoked(root) {
 		return err
 	}
 	ev := s.event(EventDeviceRevoked, actor, src)
 	ev.UserID, ev.DeviceID, ev.Detail = id.User, id.Device, reason
-	// Nor every successor of this root: what was given until now ends by then.
-	until := s.now().Add(s.Settings().RootTTL + time.Second)
-	if until.Before(id.Expires) {
-		until = id.Expires
-	}
-	entries, err := s.store.RevokeRootKey(ctx, key, until, ev)
+	// Nor every successor of this root, nor what root_ttl was then.
+	entries, err := s.store.RevokeRootKey(ctx, key, s.now().Add(storage.MaxRootTTL), ev)
 	return s.ended(ctx, entries, err)
 }
 

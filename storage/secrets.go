@@ -20,9 +20,9 @@ type MintService struct {
 }
 
 // ServiceSecrets are the credentials of services, each with a root key of its
-// own. until is a time that no token minted before the call outlives: after a
-// restore the row of a root key may be missing, so a root key is listed until
-// the later of its row's expiry and this.
+// own. until is a time that no token minted before the call outlives, as far as
+// the caller knows: a root key is listed for as long, and for longer if it may
+// have one that does (see [RootKey]).
 type ServiceSecrets interface {
 	// AddServiceSecret: the service has one more secret at once.
 	// Errors: ErrNotFound, ErrTooMany.

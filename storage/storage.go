@@ -98,7 +98,7 @@ type Device struct {
 	RootKeyID     [16]byte
 	CreatedAt     time.Time
 	LastSeenAt    time.Time
-	ExpiresAt     time.Time // of its latest root macaroon; no token under its root key lives longer
+	ExpiresAt     time.Time // of its latest root macaroon that is known (see [Store.Restored])
 	RevokedAt     time.Time
 	RevokedReason string
 	TTL           time.Duration // how long each of its root macaroons lives, whole milliseconds; 0 is the configured time
@@ -107,8 +107,11 @@ type Device struct {
 }
 
 // RootKey is what is stored of a root key: never the key. The row stays until
-// ExpiresAt (plus [ClockSkew]) whatever else is deleted, so that revoking a
-// user or device always finds all of them.
+// no token under it can live (plus [ClockSkew]) whatever else is deleted, so that
+// revoking a user or device always finds all of them. That is the expiry of its
+// latest root macaroon, and after a restore that kept the tokens at least
+// [MaxRootTTL] from then: nothing tells how long those live that were minted in
+// the history that is lost.
 type RootKey struct {
 	ID        [16]byte
 	Epoch     uint32
@@ -162,7 +165,8 @@ type RevokeDevices struct {
 	Except   string // all but this one; both empty is all
 	// RootKeyID, when not nil, selects nothing but a device that is under this root key now.
 	RootKeyID *[16]byte
-	Reason    string // stable word, e.g. "logout", "owner", "suspended"
+	ExpiresAt time.Time // of a root macaroon of theirs that was presented; the table may be of a time before it
+	Reason    string    // stable word, e.g. "logout", "owner", "suspended"
 }
 
 // RevokeBranch kills a delegated token and its descendants.
@@ -189,7 +193,7 @@ type Epoch struct {
 	Sealed    []byte // empty once retired
 	State     EpochState
 	CreatedAt time.Time
-	ExpiresAt time.Time // greatest expiry of any root key minted in it; zero when none
+	ExpiresAt time.Time // no token minted in it outlives this; zero when there is none
 }
 
 // Service is a service credential: what it serves, may call, may allow, and
@@ -239,7 +243,7 @@ type AuditEntry struct {
 
 // Expire says what has had its time.
 type Expire struct {
-	Now         time.Time // revocations, policies, root keys and their revoked or expired devices whose expiry (plus ClockSkew) is before this go
+	Now         time.Time // revocations, policies, root keys (see [RootKey]) and their revoked or expired devices whose expiry (plus ClockSkew) is before this go
 	AuditBefore time.Time // audit entries older than this go, the oldest first and none behind one that stays; zero keeps all
 	Limit       int       // rows a table and call, at least 1; the caller repeats while any count equals it
 }
@@ -308,12 +312,14 @@ type Store interface {
 	RenameDevice(ctx context.Context, userID, deviceID, name string, ev Event) (Device, error) // ErrNotFound, also when revoked
 
 	// RevokeDevices puts the root key IDs of the selected live devices on the
-	// list. A device that is revoked already adds nothing and is no error.
+	// list, as whatever lists a root key until no token under it can live (see
+	// [RootKey]), plus ClockSkew. A device that is revoked already adds nothing and is no error.
 	// One audit event per revoked device, with DeviceID and RootKeyID filled in.
 	// ErrNotFound when DeviceID is nobody's or somebody else's.
 	RevokeDevices(ctx context.Context, in RevokeDevices, ev Event) ([]Revocation, error)
 	// RevokeRootKey lists a root key that no device has: one whose token was
-	// minted in a history that a restored backup does not know. One that is
+	// minted in a history that a restored backup does not know, until expires (plus
+	// ClockSkew) or for longer if there is a row of it that says so. One that is
 	// listed already adds nothing, no event either. ev.RootKeyID is filled in.
 	RevokeRootKey(ctx context.Context, id [16]byte, expires time.Time, ev Event) ([]Revocation, error)
 	// RevokeBranch adds the branch unless it, one of its ancestors, or its root
@@ -363,7 +369,10 @@ type Store interface {
 	Backup(ctx context.Context, path string) error
 	// Restored begins a new history after a backup was put in place: a new
 	// generation, and, unless keepTokens, every epoch retired, so that nothing
-	// revoked after the backup was taken can come back. Numbers of epochs
+	// revoked after the backup was taken can come back. With keepTokens there may
+	// be tokens that nothing here tells of, for MaxRootTTL and ClockSkew from
+	// ev.Time: under every root key, a service's too, and in the epoch that signs;
+	// each lives for as long. Numbers of epochs
 	// created later are above any that the lost history can have used: the next
 	// number is at least ev.Time in Unix seconds.
 	Restored(ctx context.Context, keepTokens bool, ev Event) (State, error)

@@ -9,8 +9,11 @@ import (
 	"macaroond/storage"
 )
 
-// keyExpires is the expiry of the latest root macaroon under a root key k.
+// keyExpires is the expiry of the latest root macaroon under a root key k that
+// the table knows; keyUntil is what no root macaroon under it outlives.
 const keyExpires = `COALESCE((SELECT next_expires_at FROM renewals WHERE root_key_id = k.id ORDER BY expires_at DESC LIMIT 1), k.known_until)`
+
+const keyUntil = `MAX(` + keyExpires + `, k.unknown_until)`
 
 const selectDevices = `SELECT d.id, d.user_id, d.name, d.install_id, d.root_key_id, d.created_at, d.last_seen_at, ` + keyExpires + `, d.revoked_at, d.revoked_reason,
 	d.ttl, d.started_at, d.proved_at

@@ -136,8 +136,8 @@ func (s *Store) Restored(ctx context.Context, keepTokens bool, ev storage.Event)
 				}
 			}
 		}
-		if keepTokens { // also those of renewals that nothing here tells of
-			if _, err := t.exec(`UPDATE root_keys SET unknown_until = ?`, milli(ev.Time.Add(storage.MaxRootTTL+storage.ClockSkew))); err != nil {
+		if keepTokens {
+			if err := t.expectUnknown(milli(ev.Time.Add(storage.MaxRootTTL + storage.ClockSkew))); err != nil {
 				return none, err
 			}
 		}
@@ -146,4 +146,19 @@ func (s *Store) Restored(ctx context.Context, keepTokens bool, ev storage.Event)
 		}
 		return storage.State{Generation: t.st.generation, Sequence: t.st.sequence, Audit: t.st.auditSeq, Revision: t.st.revision}, nil
 	})
+}
+
+// expectUnknown notes until when there may be tokens of a history that is lost,
+// under any root key that there is, a secret's that had minted nothing included.
+// What was minted in it and holds here was minted in the epoch that signed.
+func (t *tx) expectUnknown(until int64) error {
+	if _, err := t.exec(`INSERT INTO root_keys (id, user_id, epoch, known_until) SELECT s.root_key_id, s.service_id, e.number, 0
+		FROM service_secrets s, epochs e WHERE e.state = ? ON CONFLICT (id) DO NOTHING`, storage.EpochSigning); err != nil {
+		return err
+	}
+	if _, err := t.exec(`UPDATE root_keys SET unknown_until = MAX(unknown_until, ?)`, until); err != nil {
+		return err
+	}
+	_, err := t.exec(`UPDATE epochs SET expires_at = MAX(expires_at, ?) WHERE state = ?`, until, storage.EpochSigning)
+	return err
 }

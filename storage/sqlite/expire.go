@@ -8,6 +8,10 @@ import (
 	"macaroond/storage"
 )
 
+// rowUntil is as much of keyUntil as the root key's own row says. It has an index,
+// so that keys that stay only for tokens of a lost history are not looked at.
+const rowUntil = `MAX(known_until, unknown_until)`
+
 // Expire implements [storage.Store].
 func (s *Store) Expire(ctx context.Context, in storage.Expire) (storage.Expired, error) {
 	if in.Limit < 1 {
@@ -21,13 +25,13 @@ func (s *Store) Expire(ctx context.Context, in storage.Expire) (storage.Expired,
 		// epoch goes when no key is of it any more. (A dead one's may be gone.)
 		if _, err := t.exec(`UPDATE root_keys SET (epoch, known_until) =
 			(SELECT next_epoch, next_expires_at FROM renewals WHERE root_key_id = id ORDER BY expires_at DESC LIMIT 1)
-			WHERE id IN (SELECT id FROM root_keys WHERE known_until < ?1 ORDER BY known_until, id LIMIT ?2)
+			WHERE id IN (SELECT id FROM root_keys WHERE `+rowUntil+` < ?1 ORDER BY `+rowUntil+`, id LIMIT ?2)
 			AND EXISTS (SELECT 1 FROM renewals WHERE root_key_id = id AND next_expires_at >= ?1)`, skewed, in.Limit); err != nil {
 			return storage.Expired{}, err
 		}
 		// An entry's expiry has the skew in it. A key goes after its device, an
 		// epoch after its keys.
-		const keys = `(SELECT id FROM root_keys k WHERE known_until < ?1 AND ` + keyExpires + ` < ?1 ORDER BY known_until, id LIMIT ?2)`
+		const keys = `(SELECT id FROM root_keys k WHERE ` + rowUntil + ` < ?1 AND ` + keyExpires + ` < ?1 ORDER BY ` + rowUntil + `, id LIMIT ?2)`
 		for _, step := range []struct {
 			count *int
 			query string

@@ -45,8 +45,16 @@ func (t *tx) list(r storage.Revocation) (storage.Revocation, bool, error) {
 	return r, true, nil
 }
 
-// revokeKey lists a root key and appends the entry, if it is new, to out.
+// revokeKey lists a root key until no root macaroon under it lives that there is
+// or may be, nor at expires, and appends the entry, if it is new, to out.
 func (t *tx) revokeKey(out []storage.Revocation, id [16]byte, expires time.Time) ([]storage.Revocation, error) {
+	until, err := list(t, scanMilli, `SELECT `+keyUntil+` FROM root_keys k WHERE id = ?`, id[:])
+	if err != nil {
+		return nil, err
+	}
+	for _, at := range until { // one, or none
+		expires = fromMilli(max(at, milli(expires)))
+	}
 	r, added, err := t.list(storage.Revocation{Grain: storage.GrainDevice, RootKeyID: id, ExpiresAt: expires.Add(storage.ClockSkew)})
 	if added {
 		out = append(out, r)
@@ -91,30 +99,30 @@ func (t *tx) revokeAllBut(userID, keep, reason string, now time.Time) ([]storage
 	if err != nil {
 		return nil, err
 	}
-	keys, err := list(t, scanRootKey, `SELECT id, epoch, `+keyExpires+` AS latest FROM root_keys k WHERE user_id = ? AND latest >= ? ORDER BY id`,
+	keys, err := list(t, scanKeyID, `SELECT id FROM root_keys k WHERE user_id = ? AND `+keyUntil+` >= ? ORDER BY id`,
 		userID, milli(now.Add(-storage.ClockSkew)))
 	if err != nil {
 		return nil, err
 	}
-	for _, k := range keys {
-		if kept != nil && k.ID == *kept {
+	for _, id := range keys {
+		if kept != nil && id == *kept {
 			continue
 		}
-		if out, err = t.revokeKey(out, k.ID, k.ExpiresAt); err != nil {
+		if out, err = t.revokeKey(out, id, time.Time{}); err != nil {
 			return nil, err
 		}
 	}
 	return out, nil
 }
 
-func scanRootKey(r scanner) (k storage.RootKey, err error) {
-	var id []byte
-	var expires int64
-	err = r.Scan(&id, &k.Epoch, &expires)
-	copy(k.ID[:], id)
-	k.ExpiresAt = fromMilli(expires)
-	return k, err
+func scanKeyID(r scanner) (id [16]byte, err error) {
+	var b []byte
+	err = r.Scan(&b)
+	copy(id[:], b)
+	return id, err
 }
+
+func scanMilli(r scanner) (at int64, err error) { return at, r.Scan(&at) }
 
 // RevokeDevices implements [storage.Store].
 func (s *Store) RevokeDevices(ctx context.Context, in storage.RevokeDevices, ev storage.Event) ([]storage.Revocation, error) {
@@ -139,6 +147,9 @@ func (t *tx) selected(in storage.RevokeDevices) (out []storage.Device, err error
 		if in.DeviceID != "" && d.ID != in.DeviceID || in.DeviceID == "" && d.ID == in.Except ||
 			in.RootKeyID != nil && d.RootKeyID != *in.RootKeyID {
 			continue
+		}
+		if in.ExpiresAt.After(d.ExpiresAt) {
+			d.ExpiresAt = in.ExpiresAt
 		}
 		out = append(out, d)
 	}

@@ -76,15 +76,6 @@ func (t *tx) removeSecret(out []storage.Revocation, v storage.ServiceSecret, unt
 	if _, err := t.exec(`DELETE FROM service_secrets WHERE id = ?`, v.ID); err != nil {
 		return nil, err
 	}
-	keys, err := list(t, scanRootKey, `SELECT id, epoch, known_until FROM root_keys WHERE id = ?`, v.RootKeyID[:])
-	if err != nil {
-		return nil, err
-	}
-	for _, k := range keys {
-		if k.ExpiresAt.After(until) {
-			until = k.ExpiresAt
-		}
-	}
 	return t.revokeKey(out, v.RootKeyID, until)
 }
 

@@ -63,6 +63,15 @@ var revocations = []clause{
 		k.must(err)
 		k.equal("revoked at", got.RevokedAt, T0)
 	}},
+	{"an entry lives for as long as the root that was presented, whatever the table knows", func(k *kit) {
+		u := k.user("a")
+		d := k.device(u, k.epoch().Number, T0)
+		later := d.ExpiresAt.Add(48 * time.Hour)
+		in := storage.RevokeDevices{UserID: u.ID, DeviceID: d.ID, RootKeyID: &d.RootKeyID, ExpiresAt: later, Reason: "logout"}
+		gone, err := k.s.RevokeDevices(k.Context(), in, event("revoked", T0))
+		k.must(err)
+		k.equal("entry", gone[0].ExpiresAt, later.Add(storage.ClockSkew))
+	}},
 	{"all but one, with an event each", func(k *kit) {
 		e, u := k.epoch(), k.user("a")
 		a, b, c := k.device(u, e.Number, T0), k.device(u, e.Number, T0), k.device(u, e.Number, T0)
