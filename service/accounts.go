@@ -11,13 +11,13 @@ import (
 func (s *Service) ReplaceRecoveryCodes(ctx context.Context, c *Caller, p api.Proof, src Source) (api.RecoveryCodes, *api.Delayed, error) {
 	act, settle, err := s.proved(ctx, c, actCodes, "", p, src)
 	if err != nil {
-		return api.RecoveryCodes{}, nil, err
+		return api.RecoveryCodes{}, nil, unknownHere(err)
 	}
 	codes, hashes := newRecoveryCodes(c.User)
 	ev := s.eventOf(EventCodesReplaced, c.User, src)
 	ev.DeviceID = c.Device
 	d, err := s.store.ReplaceRecoveryCodes(ctx, c.User, hashes, &act, ev)
-	return api.RecoveryCodes{RecoveryCodes: codes}, delayedOut(d, c.Device), settle(err)
+	return api.RecoveryCodes{RecoveryCodes: codes}, delayedOut(d, c.Device), unknownHere(settle(err))
 }
 
 // RecoveryCodesFor gives a user new codes, as an operator.
@@ -41,7 +41,7 @@ func (s *Service) RecoveryCodesLeft(ctx context.Context, c *Caller) (api.Recover
 func (s *Service) ChangePassword(ctx context.Context, c *Caller, in api.ChangePasswordIn, src Source) (*api.Delayed, error) {
 	user, err := s.store.User(ctx, c.User)
 	if err != nil {
-		return nil, err
+		return nil, unknownHere(err)
 	}
 	if err := checkPassword("/password", in.Password, user.NameKey); err != nil {
 		return nil, err
@@ -57,7 +57,7 @@ func (s *Service) ChangePassword(ctx context.Context, c *Caller, in api.ChangePa
 	ev := s.eventOf(EventPasswordSet, c.User, src)
 	ev.DeviceID = c.Device
 	entries, d, err := s.store.ChangePassword(ctx, storage.ChangePassword{Hash: phc, KeepDevices: in.KeepDevices}, act, ev)
-	return delayedOut(d, c.Device), settle(s.ended(ctx, entries, err))
+	return delayedOut(d, c.Device), unknownHere(settle(s.ended(ctx, entries, err)))
 }
 
 // SetRole gives a user a role or takes it. The last administrator keeps it,
@@ -93,9 +93,9 @@ func (s *Service) DeleteSelf(ctx context.Context, c *Caller, p api.Proof, src So
 	}
 	act, settle, err := s.proved(ctx, c, actDelete, "", p, src)
 	if err != nil {
-		return err
+		return unknownHere(err)
 	}
-	return settle(s.deleteUser(ctx, storage.DeleteUser{UserID: c.User, Act: &act}, s.eventOf(EventUserDeleted, c.User, src)))
+	return unknownHere(settle(s.deleteUser(ctx, storage.DeleteUser{UserID: c.User, Act: &act}, s.eventOf(EventUserDeleted, c.User, src))))
 }
 
 func (s *Service) deleteUser(ctx context.Context, in storage.DeleteUser, ev storage.Event) error {

@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"net/netip"
 	"net/url"
 	"strings"
@@ -21,6 +22,15 @@ import (
 type Caller struct {
 	token.Identity
 	Chain token.Chain
+}
+
+// unknownHere is the answer to a caller whose user is not found: of a history
+// that a restored backup has lost, or deleted since the token was judged.
+func unknownHere(err error) error {
+	if errors.Is(err, storage.ErrNotFound) {
+		return refuse(api.CodeSessionOver, "this login is not known here any more: the token is good until it expires; log in again")
+	}
+	return err
 }
 
 // judge runs the verifier. An allowed verdict is no acceptance before settle.

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	"macaroond/service/api"
@@ -59,8 +60,12 @@ func deviceOut(d storage.Device, current string) api.Device {
 
 // OwnDevice finds out whether the caller has the device, revoked or not. It is
 // for [Service.Authorize], which must know before a one-time token is used up.
+// The one that asks is theirs whatever the database knows.
 func (s *Service) OwnDevice(ctx context.Context, id string) func(*Caller) error {
 	return func(c *Caller) error {
+		if id == c.Device {
+			return nil
+		}
 		_, err := s.store.Device(ctx, c.User, id)
 		return err
 	}
@@ -133,6 +138,8 @@ func (s *Service) RevokeAllDevices(ctx context.Context, c *Caller, butThis bool,
 	return s.remove(ctx, c, in, target, p, src)
 }
 
+// remove ends the asking device, if it is one of the target, by its root key in
+// the end: the database may not know it, as drop says.
 func (s *Service) remove(ctx context.Context, c *Caller, in storage.RevokeDevices, target string, p api.Proof, src Source) (*api.Delayed, error) {
 	if target == c.Device {
 		p = api.Proof{} // none is needed to go oneself
@@ -140,14 +147,26 @@ func (s *Service) remove(ctx context.Context, c *Caller, in storage.RevokeDevice
 	if len(target) > maxTarget {
 		return nil, storage.ErrNotFound
 	}
+	later, err := s.removeKnown(ctx, c, in, target, p, src)
+	switch {
+	case later != nil || err != nil && !errors.Is(err, storage.ErrNotFound):
+	case target == c.Device, target == allDevices:
+		err = s.dropKey(ctx, c.Chain.Identifier().RootKeyID, c.Identity, in.Reason, c.User, src)
+	case target == otherDevices:
+		err = unknownHere(err)
+	}
+	return delayedOut(later, c.Device), err
+}
+
+func (s *Service) removeKnown(ctx context.Context, c *Caller, in storage.RevokeDevices, target string, p api.Proof, src Source) (*storage.Delayed, error) {
 	act, settle, err := s.proved(ctx, c, actRemove, target, p, src)
 	if err != nil {
 		return nil, err
 	}
 	ev := s.event(EventDeviceRevoked, c.User, src)
 	ev.UserID, ev.Detail = c.User, in.Reason
-	entries, d, err := s.store.RemoveDevices(ctx, in, act, ev)
-	return delayedOut(d, c.Device), settle(s.ended(ctx, entries, err))
+	entries, later, err := s.store.RemoveDevices(ctx, in, act, ev)
+	return later, settle(s.ended(ctx, entries, err))
 }
 
 // maxTarget is longer than any device's id.

@@ -45,7 +45,7 @@ func newLinkCode(id string) string {
 func (s *Service) OpenLink(ctx context.Context, c *Caller, p api.Proof, src Source) (api.LinkCode, *api.Delayed, error) {
 	act, settle, err := s.proved(ctx, c, actLink, "", p, src)
 	if err != nil {
-		return api.LinkCode{}, nil, err
+		return api.LinkCode{}, nil, unknownHere(err)
 	}
 	now := s.now()
 	l := storage.Link{ID: token.NewID(linkPrefix), UserID: c.User, DeviceID: c.Device, Tries: linkTries, CreatedAt: now, ExpiresAt: now.Add(linkTTL)}
@@ -54,7 +54,7 @@ func (s *Service) OpenLink(ctx context.Context, c *Caller, p api.Proof, src Sour
 	ev := s.eventOf(EventLinkOpened, c.User, src)
 	ev.DeviceID = c.Device
 	d, err := s.store.OpenLink(ctx, l, act, ev)
-	return api.LinkCode{ID: l.ID, Code: code, ExpiresAt: api.At(l.ExpiresAt)}, delayedOut(d, c.Device), settle(err)
+	return api.LinkCode{ID: l.ID, Code: code, ExpiresAt: api.At(l.ExpiresAt)}, delayedOut(d, c.Device), unknownHere(settle(err))
 }
 
 // ClaimLink is the new device giving the code. It gets a claim, and waits. One

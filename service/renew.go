@@ -43,10 +43,8 @@ func (s *Service) Renew(ctx context.Context, text string, cookie bool, src Sourc
 	switch {
 	case errors.Is(err, storage.ErrRevoked), errors.Is(err, storage.ErrSuspended): // while the verdict was on its way
 		return api.Grant{}, &api.Refusal{Code: api.CodeRevoked, Reason: "the device is logged out"}
-	case errors.Is(err, storage.ErrNotFound):
-		return api.Grant{}, refuse(api.CodeSessionOver, "this login is not known here any more: the token is good until it expires; log in again")
 	case err != nil:
-		return api.Grant{}, err
+		return api.Grant{}, unknownHere(err)
 	case out.Theft:
 		s.revoked(out.Revoked...)
 		s.log.Warn("a root token was presented again long after its successor was in use: the device is revoked", "user", c.User, "device", c.Device)

@@ -89,6 +89,11 @@ func (s *Service) drop(ctx context.Context, root token.Chain, id token.Identity,
 	if err != nil && !errors.Is(err, storage.ErrNotFound) || s.list.Revoked(root) {
 		return err
 	}
+	return s.dropKey(ctx, key, id, reason, actor, src)
+}
+
+// dropKey lists a root key, if it is not on the list, and asks no table whose it is.
+func (s *Service) dropKey(ctx context.Context, key [16]byte, id token.Identity, reason, actor string, src Source) error {
 	ev := s.event(EventDeviceRevoked, actor, src)
 	ev.UserID, ev.DeviceID, ev.Detail = id.User, id.Device, reason
 	// Nor every successor of this root, nor what root_ttl was then.

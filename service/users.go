@@ -16,7 +16,7 @@ const RoleAdmin = "admin"
 func (s *Service) Administrator(ctx context.Context, c *Caller, src Source) error {
 	u, err := s.store.User(ctx, c.User)
 	if err != nil {
-		return err
+		return unknownHere(err)
 	}
 	if u.Role != RoleAdmin || !u.SuspendedAt.IsZero() || u.Owner != "" { // another backend's user never has one
 		if s.attempts.admin(c.User) == nil { // the audit of a flood is bounded by the limiter

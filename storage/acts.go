@@ -56,7 +56,8 @@ type Delayed struct {
 // that is not good enough; then nothing has changed.
 type Acts interface {
 	// RemoveDevices is RevokeDevices by the user: devices other than act.DeviceID
-	// need the act's proof, act.DeviceID itself does not.
+	// need the act's proof, act.DeviceID itself does not. ErrNotFound also when
+	// there is no device of an unknown user to remove.
 	RemoveDevices(ctx context.Context, in RevokeDevices, act Act, ev Event) ([]Revocation, *Delayed, error)
 	// Delayed lists the user's acts that wait at now, oldest first.
 	Delayed(ctx context.Context, userID string, now time.Time) ([]Delayed, error)

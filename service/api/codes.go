@@ -29,7 +29,7 @@ const (
 	CodeCSRF             = "csrf"               // 403: the cookie came with a request that may be a foreign page's
 	CodeProofRequired    = "proof_required"     // 403: the root alone is not enough, and this cannot wait
 	CodeProofRefused     = "proof_refused"      // 403: the token is good, the password or code beside it is wrong
-	CodeSessionOver      = "session_over"       // 403: nothing later can be given; log in again
+	CodeSessionOver      = "session_over"       // 403: nothing later can be given, or the user is not known any more; log in again
 	CodeNotFound         = "not_found"          // 404
 	CodeMethodNotAllowed = "method_not_allowed" // 405
 	CodeNameTaken        = "name_taken"         // 409

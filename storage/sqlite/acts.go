@@ -131,6 +131,9 @@ type outcome struct {
 // RemoveDevices implements [storage.Store].
 func (s *Store) RemoveDevices(ctx context.Context, in storage.RevokeDevices, act storage.Act, ev storage.Event) ([]storage.Revocation, *storage.Delayed, error) {
 	out, err := change(ctx, s, func(t *tx) (out outcome, err error) {
+		if _, err := findUser(t, in.UserID); err != nil {
+			return out, err
+		}
 		chosen, err := t.selected(in)
 		if err != nil {
 			return out, err

@@ -84,6 +84,8 @@ var acts = []clause{
 			act.RecoveryCode = &code
 			_, _, err = k.remove(act, "dev_of_nobody", T0)
 			k.wantErr(err, storage.ErrNotFound)
+			_, _, err = k.remove(k.act(storage.Device{UserID: "usr_nobody", ID: a.ID}, "remove", "", T0), "", T0)
+			k.wantErr(err, storage.ErrNotFound)
 		})
 		revoked, d, err := k.remove(act, b.ID, T0)
 		k.must(err)
