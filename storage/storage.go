@@ -355,6 +355,9 @@ type Store interface {
 
 	Policies
 
+	// AppendAudit writes events that belong to no change. One that a user caused,
+	// or nobody known about a user, is written without its ClientIP when there is no
+	// such user any more: DeleteUser has erased the others.
 	AppendAudit(ctx context.Context, ev ...Event) error
 	Audit(ctx context.Context, after int64, limit int) ([]AuditEntry, error) // ordered by Seq
 

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"macaroond/storage"
 )
@@ -31,6 +32,25 @@ func (t *tx) audit(ev storage.Event) error {
 	return nil
 }
 
+// note is audit for what read no user in this transaction: one who was deleted
+// meanwhile leaves no address behind.
+func (t *tx) note(ev storage.Event) error {
+	whose := ev.Actor
+	if whose == "" {
+		whose = ev.UserID
+	}
+	if strings.HasPrefix(whose, "usr_") && ev.ClientIP != "" {
+		there, err := exists(t, `SELECT 1 FROM users WHERE id = ?`, whose)
+		if err != nil {
+			return err
+		}
+		if !there {
+			ev.ClientIP = ""
+		}
+	}
+	return t.audit(ev)
+}
+
 // AppendAudit implements [storage.Store].
 func (s *Store) AppendAudit(ctx context.Context, ev ...storage.Event) error {
 	if len(ev) == 0 {
@@ -38,7 +58,7 @@ func (s *Store) AppendAudit(ctx context.Context, ev ...storage.Event) error {
 	}
 	return s.w.do(ctx, func(t *tx) error {
 		for _, e := range ev {
-			if err := t.audit(e); err != nil {
+			if err := t.note(e); err != nil {
 				return err
 			}
 		}

@@ -23,17 +23,51 @@ func (k *kit) chained(all []storage.AuditEntry, prev [32]byte) {
 
 var audit = []clause{
 	{"an event comes back as given", func(k *kit) {
-		key := key16(7)
+		u, key := k.user("a"), key16(7)
 		full := storage.Event{
-			Time: T0, Type: "login", Actor: "usr_0000000000000001", UserID: "usr_0000000000000002",
+			Time: T0, Type: "login", Actor: u.ID, UserID: "usr_0000000000000002",
 			DeviceID: "dev_0000000000000003", RootKeyID: &key, ClientIP: "2001:db8::1", Detail: "line",
 		}
 		bare := storage.Event{Time: T0, Type: "login_failed"}
 		k.must(k.s.AppendAudit(k.Context(), full, bare))
 		all := k.entries()
-		k.equal("full", all[0].Event, full)
-		k.equal("bare", all[1].Event, bare)
-		k.equal("number", all[0].Seq, int64(1))
+		k.equal("full", all[1].Event, full)
+		k.equal("bare", all[2].Event, bare)
+		k.equal("number", all[1].Seq, int64(2))
+		k.chained(all, [32]byte{})
+	}},
+	{"an event that comes after its user was deleted has no address", func(k *kit) {
+		u, other := k.user("a"), k.user("b")
+		_, err := k.s.DeleteUser(k.Context(), storage.DeleteUser{UserID: u.ID}, event("deleted", T0))
+		k.must(err)
+		before := len(k.entries())
+		var wanted []string
+		for _, e := range []struct{ actor, user, address string }{
+			{"", u.ID, ""},
+			{u.ID, u.ID, ""},
+			{u.ID, other.ID, ""},
+			{"operator", u.ID, "192.0.2.1"},
+			{other.ID, u.ID, "192.0.2.1"},
+			{"", other.ID, "192.0.2.1"},
+			{"", "svc_0000000000000001", "192.0.2.1"},
+			{"", "", "192.0.2.1"},
+		} {
+			ev := event("late", T0)
+			ev.Actor, ev.UserID = e.actor, e.user
+			k.must(k.s.AppendAudit(k.Context(), ev))
+			wanted = append(wanted, e.address)
+		}
+		failed := event("link_failed", T0)
+		failed.Actor, failed.UserID = "", u.ID
+		_, _, err = k.s.ClaimLink(k.Context(), storage.ClaimLink{UserID: u.ID, Now: T0}, event("x", T0), failed)
+		k.must(err)
+		wanted = append(wanted, "")
+		var got []string
+		all := k.entries()
+		for _, e := range all[before:] {
+			got = append(got, e.ClientIP)
+		}
+		k.equal("addresses", got, wanted)
 		k.chained(all, [32]byte{})
 	}},
 	{"no events are no change", func(k *kit) {
