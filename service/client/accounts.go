@@ -25,7 +25,7 @@ func (e *DelayedError) Error() string {
 
 func delayed(body []byte) error {
 	var out api.DelayedOut
-	if err := json.Unmarshal(body, &out); err != nil {
+	if err := json.Unmarshal(body, &out); err != nil || out.Delayed.ID == "" {
 		return errors.New("the answer is not the JSON that was expected")
 	}
 	return &DelayedError{out.Delayed}

@@ -12,8 +12,10 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"reflect"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Options are what a Client may be told. The zero value is good.
@@ -109,12 +111,13 @@ type call struct {
 	path   string // below the base; without anything secret
 	query  url.Values
 	cred   Credential
-	in     any        // the JSON body
-	form   url.Values // the form body, of the OAuth endpoints
-	want   int        // the one status of success
-	also   int        // another one, whose answer is read all the same; 0 for none
-	out    any        // what to read the answer into; nil for none
-	delays bool       // 202 is a DelayedError
+	in     any         // the JSON body
+	form   url.Values  // the form body, of the OAuth endpoints
+	want   int         // the one status of success
+	also   int         // another one, whose answer is read all the same; 0 for none
+	out    any         // what to read the answer into; nil for one without a body
+	sound  func() bool // that out says what such an answer must say; nil when anything will do
+	delays bool        // 202 is a DelayedError
 }
 
 func (c *Client) do(ctx context.Context, x call) error {
@@ -135,7 +138,10 @@ func (c *Client) do(ctx context.Context, x call) error {
 		return fmt.Errorf("%s %s: the answer is longer than %d bytes", x.method, x.path, maxAnswer)
 	}
 	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
-	ours := x.out == nil || media == "application/json"
+	ours := media == "application/json"
+	if x.out == nil {
+		ours = len(body) == 0 // a page of somebody's is no success
+	}
 	switch {
 	case x.delays && resp.StatusCode == http.StatusAccepted && media == "application/json":
 		return delayed(body)
@@ -147,7 +153,7 @@ func (c *Client) do(ctx context.Context, x call) error {
 		return nil
 	}
 	// The text of a decoding error can quote the answer, which may hold a token.
-	if err := json.Unmarshal(body, x.out); err != nil {
+	if err := json.Unmarshal(body, x.out); err != nil || x.sound != nil && !x.sound() {
 		return fmt.Errorf("%s %s: the answer is not the JSON that was expected", x.method, x.path)
 	}
 	return nil
@@ -160,6 +166,9 @@ func (c *Client) request(ctx context.Context, x call) (*http.Request, error) {
 	case x.form != nil:
 		body, media = strings.NewReader(x.form.Encode()), "application/x-www-form-urlencoded"
 	case x.in != nil:
+		if !utf8Only(reflect.ValueOf(x.in)) {
+			return nil, fmt.Errorf("%s %s: a text of the request is not UTF-8", x.method, x.path)
+		}
 		b, err := json.Marshal(x.in)
 		if err != nil {
 			return nil, fmt.Errorf("%s %s: the request does not encode as JSON", x.method, x.path)
@@ -183,6 +192,37 @@ func (c *Client) request(ctx context.Context, x call) (*http.Request, error) {
 		req.Header.Set("Authorization", x.cred.header)
 	}
 	return req, nil
+}
+
+// utf8Only reports that every text of v is UTF-8. In another one encoding/json
+// puts U+FFFD for what it cannot write: the request would be about another path,
+// or set another password, than the caller meant.
+func utf8Only(v reflect.Value) bool {
+	switch v.Kind() {
+	case reflect.String:
+		return utf8.ValidString(v.String())
+	case reflect.Pointer, reflect.Interface:
+		return v.IsNil() || utf8Only(v.Elem())
+	case reflect.Struct:
+		for _, field := range v.Fields() {
+			if !utf8Only(field) {
+				return false
+			}
+		}
+	case reflect.Slice, reflect.Array:
+		for i := range v.Len() {
+			if !utf8Only(v.Index(i)) {
+				return false
+			}
+		}
+	case reflect.Map:
+		for key, value := range v.Seq2() {
+			if !utf8Only(key) || !utf8Only(value) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // unreachable keeps the caller's own cancellation apart from a silent server.

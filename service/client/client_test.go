@@ -125,6 +125,91 @@ func TestForeignAnswers(t *testing.T) {
 	}
 }
 
+// What says nothing of the kind that was asked for is no success, JSON or not:
+// nobody is told that a token is dead, or accepted, who was not told so.
+func TestEmptyAnswers(t *testing.T) {
+	type method struct {
+		status int // of success
+		call   func(*Client, context.Context) error
+	}
+	methods := map[string]method{
+		"revoke": {200, func(c *Client, ctx context.Context) error { _, err := c.Revoke(ctx, Credential{}, secret); return err }},
+		"revoke branch": {200, func(c *Client, ctx context.Context) error {
+			_, err := c.RevokeBranch(ctx, Bearer(secret), nil)
+			return err
+		}},
+		"verify": {200, func(c *Client, ctx context.Context) error {
+			_, err := c.Verify(ctx, Bearer(secret), api.VerifyIn{})
+			return err
+		}},
+		"renew":   {200, func(c *Client, ctx context.Context) error { _, err := c.Renew(ctx, Bearer(secret)); return err }},
+		"login":   {200, func(c *Client, ctx context.Context) error { _, err := c.Login(ctx, api.LoginIn{}); return err }},
+		"sign up": {201, func(c *Client, ctx context.Context) error { _, err := c.Signup(ctx, api.SignupIn{}); return err }},
+		"mint": {200, func(c *Client, ctx context.Context) error {
+			_, err := c.Mint(ctx, Bearer(secret), api.MintIn{})
+			return err
+		}},
+		"wait": {202, func(c *Client, ctx context.Context) error { _, err := c.OpenLink(ctx, Bearer(secret)); return err }},
+	}
+	for name, m := range methods {
+		for _, body := range []string{"null", "{}", `{"grain":"","code":"","token":"","delayed":{}}`, `{"grain":"epoch"}`} {
+			c := peer(t, Options{}, func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Content-Type", "application/json")
+				w.WriteHeader(m.status)
+				io.WriteString(w, body)
+			})
+			err := m.call(c, t.Context())
+			if _, waits := errors.AsType[*DelayedError](err); err == nil || waits {
+				t.Errorf("%s: %s: %v", name, body, err)
+			}
+		}
+	}
+	// Where there is nothing to say, a body is somebody else's.
+	methods["revoke as OAuth"] = method{200, func(c *Client, ctx context.Context) error { return c.RevokeOAuth(ctx, Basic("svc_A", secret), secret) }}
+	for name, m := range methods {
+		for status, body := range map[int]string{200: "<html>", 204: ""} {
+			c := peer(t, Options{}, func(w http.ResponseWriter, r *http.Request) {
+				w.WriteHeader(status)
+				io.WriteString(w, body)
+			})
+			if err := m.call(c, t.Context()); !isStatus(status)(err) {
+				t.Errorf("%s: %d %s: %v", name, status, body, err)
+			}
+		}
+	}
+}
+
+// Another text than the caller's is not sent: encoding/json would write U+FFFD
+// for what is not UTF-8. The error does not repeat it.
+func TestOnlyUTF8IsSent(t *testing.T) {
+	var came []string
+	c := peer(t, Options{}, func(w http.ResponseWriter, r *http.Request) { came = append(came, r.URL.Path) })
+	ctx, text := t.Context(), secret+"\xff"
+	for name, call := range map[string]func() error{
+		"a field":         func() error { _, err := c.Login(ctx, api.LoginIn{Username: "ana", Password: text}); return err },
+		"a field's field": func() error { _, err := c.Login(ctx, api.LoginIn{Device: api.DeviceIn{Name: text}}); return err },
+		"a request to judge": func() error {
+			_, err := c.Verify(ctx, Credential{}, api.VerifyIn{Request: api.Request{Path: text}})
+			return err
+		},
+		"a pointed-to list": func() error { _, err := c.RevokeBranch(ctx, Credential{}, []string{"method GET", text}); return err },
+		"a pointed-to text": func() error { _, err := c.SetRole(ctx, Credential{}, "usr_AAAAAAAAAAAAAAAA", text); return err },
+		"a proof":           func() error { return c.DeleteAccount(ctx, Credential{}, api.Proof{Password: text}) },
+		"a key of a map":    func() error { return c.do(ctx, call{in: map[string]any{text: 1}}) },
+		"a value of a map":  func() error { return c.do(ctx, call{in: map[string]any{"a": [1]any{text}}}) },
+	} {
+		if err := call(); err == nil || !strings.Contains(err.Error(), "UTF-8") || strings.Contains(err.Error(), secret) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if len(came) != 0 {
+		t.Errorf("sent: %q", came)
+	}
+	if err := c.SetPassword(ctx, Credential{}, "usr_AAAAAAAAAAAAAAAA", "pässwörd \ufffd 🐧"); !isStatus(200)(err) || len(came) != 1 {
+		t.Errorf("%v, %d sent", err, len(came))
+	}
+}
+
 func isStatus(status int) func(error) bool {
 	return func(err error) bool {
 		var e *StatusError

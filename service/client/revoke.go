@@ -26,8 +26,14 @@ func (c *Client) RevokeBranch(ctx context.Context, root Credential, caveats []st
 
 func (c *Client) revoke(ctx context.Context, cred Credential, in api.RevokeIn) (string, error) {
 	var out api.RevokeOut
-	err := c.do(ctx, call{method: http.MethodPost, path: "/v1/revoke", cred: cred, in: in, want: http.StatusOK, out: &out})
-	return out.Grain, err
+	err := c.do(ctx, call{
+		method: http.MethodPost, path: "/v1/revoke", cred: cred, in: in, want: http.StatusOK, out: &out,
+		sound: func() bool { return out.Grain == api.GrainDevice || out.Grain == api.GrainBranch },
+	})
+	if err != nil {
+		return "", err
+	}
+	return out.Grain, nil
 }
 
 // RevokeOAuth is [Client.Revoke] by RFC 7009, for a service credential. The

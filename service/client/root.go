@@ -19,11 +19,7 @@ import (
 // successor; so keep it before using it. Codes: session_over (the root is good
 // until it expires; log in again by then), rate_limited.
 func (c *Client) Renew(ctx context.Context, root Credential) (*api.Grant, error) {
-	var out api.Grant
-	if err := c.do(ctx, call{method: http.MethodPost, path: "/v1/renew", cred: root, want: http.StatusOK, out: &out}); err != nil {
-		return nil, err
-	}
-	return &out, nil
+	return c.grant(ctx, call{path: "/v1/renew", cred: root, want: http.StatusOK})
 }
 
 // ErrLoggedOut means that the authority does not take the root any more: it is

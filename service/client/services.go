@@ -65,12 +65,7 @@ func (c *Client) ServiceToken(ctx context.Context, service Credential, audience 
 // Mint makes a root token for a user of the service's own, whom the service has
 // checked. Codes: bad_request, suspended.
 func (c *Client) Mint(ctx context.Context, service Credential, in api.MintIn) (*api.Grant, error) {
-	var out api.Grant
-	err := c.do(ctx, call{method: http.MethodPost, path: "/v1/mint", cred: service, in: in, want: http.StatusOK, out: &out})
-	if err != nil {
-		return nil, err
-	}
-	return &out, nil
+	return c.grant(ctx, call{path: "/v1/mint", cred: service, in: in, want: http.StatusOK})
 }
 
 // Subjects gives a page of the service's users: those after the subject, "" for

@@ -10,25 +10,26 @@ import (
 // Signup makes an account and logs this device in. The grant has the recovery
 // codes, which are shown this once. Codes: signup_off, name_taken, bad_request.
 func (c *Client) Signup(ctx context.Context, in api.SignupIn) (*api.Grant, error) {
-	return c.grant(ctx, "/v1/signup", in, http.StatusCreated)
+	return c.grant(ctx, call{path: "/v1/signup", in: in, want: http.StatusCreated})
 }
 
 // Login answers a root token for a name and a password. Codes: bad_credentials
 // (unknown user and wrong password alike), suspended, rate_limited, busy.
 func (c *Client) Login(ctx context.Context, in api.LoginIn) (*api.Grant, error) {
-	return c.grant(ctx, "/v1/login", in, http.StatusOK)
+	return c.grant(ctx, call{path: "/v1/login", in: in, want: http.StatusOK})
 }
 
 // Recover spends a one-time recovery code in place of a password. Every other
 // device of the user is revoked. Codes as for [Client.Login].
 func (c *Client) Recover(ctx context.Context, in api.RecoverIn) (*api.Grant, error) {
-	return c.grant(ctx, "/v1/recover", in, http.StatusOK)
+	return c.grant(ctx, call{path: "/v1/recover", in: in, want: http.StatusOK})
 }
 
-func (c *Client) grant(ctx context.Context, path string, in any, want int) (*api.Grant, error) {
+// grant does a call whose answer is a root token.
+func (c *Client) grant(ctx context.Context, x call) (*api.Grant, error) {
 	var out api.Grant
-	err := c.do(ctx, call{method: http.MethodPost, path: path, in: in, want: want, out: &out})
-	if err != nil {
+	x.method, x.out, x.sound = http.MethodPost, &out, func() bool { return out.Token != "" }
+	if err := c.do(ctx, x); err != nil {
 		return nil, err
 	}
 	return &out, nil

@@ -13,7 +13,10 @@ import (
 // root of the token's own user. A refused token is a decision, not an error.
 func (c *Client) Verify(ctx context.Context, cred Credential, in api.VerifyIn) (*api.Decision, error) {
 	var out api.Decision
-	err := c.do(ctx, call{method: http.MethodPost, path: "/v1/verify", cred: cred, in: in, want: http.StatusOK, out: &out})
+	err := c.do(ctx, call{
+		method: http.MethodPost, path: "/v1/verify", cred: cred, in: in, want: http.StatusOK, out: &out,
+		sound: func() bool { return out.Code != "" },
+	})
 	if err != nil {
 		return nil, err
 	}
