@@ -72,6 +72,12 @@ func (m *memory) Update(_ context.Context, renew func(Kept) (string, error)) err
 
 func (m *memory) Format(f fmt.State, _ rune) { io.WriteString(f, "[redacted]") }
 
+const (
+	renewalTime = 30 * time.Second // that one renewal may take, whoever waits for it
+	patience    = 5 * time.Second  // of a caller who has a root that is good still
+	latePause   = 5 * time.Second  // at most, between renewals that failed, when the root is about to end
+)
+
 // Session holds a root and renews it in time: from half its life on, by
 // whichever caller of [Session.Root] comes first; the others go on with the one
 // there is, and so does that one when the authority cannot be reached. It is
@@ -83,9 +89,18 @@ type Session struct {
 	store  RootStore
 	now    func() time.Time
 	held   atomic.Pointer[held]
-	turn   chan struct{} // room for the one who renews
 
-	refused refusedRoot // who has the turn may look
+	mu      sync.Mutex
+	running *renewal // or nil
+
+	refused refusedRoot // who renews may look
+}
+
+// renewal is one that somebody's request began. It goes on when that request has
+// ended, for at most renewalTime: requests may all be shorter than it takes.
+type renewal struct {
+	done chan struct{}
+	err  error // then: ErrLoggedOut and why, or nil
 }
 
 // refusedRoot is a root that the authority did not take, and for how long that is
@@ -102,6 +117,7 @@ type held struct {
 	root                   *token.Token
 	renew, urgent, expires time.Time
 	pause                  time.Duration // after a renewal that failed
+	failed                 error         // why the last one did
 }
 
 func (s *Session) Format(f fmt.State, _ rune) { io.WriteString(f, "[redacted]") }
@@ -112,7 +128,7 @@ func NewSession(ctx context.Context, c *Client, store RootStore, now func() time
 	if now == nil {
 		now = time.Now
 	}
-	s := &Session{client: c, store: store, now: now, turn: make(chan struct{}, 1)}
+	s := &Session{client: c, store: store, now: now}
 	kept, err := store.Load(ctx)
 	if err != nil {
 		return nil, err
@@ -135,7 +151,7 @@ func (s *Session) hold(kept Kept) (*held, error) {
 	if !ok {
 		return nil, errors.New("the kept root has no expiry: it is no root of an authority")
 	}
-	since, now := kept.Since.Round(0), s.now()
+	since, now := kept.Since.Round(0), s.clock()
 	if since.After(now) || since.IsZero() {
 		since = now
 	}
@@ -145,61 +161,124 @@ func (s *Session) hold(kept Kept) (*held, error) {
 func schedule(root *token.Token, since, expires time.Time) *held {
 	life := max(expires.Sub(since), 0)
 	return &held{
-		root: root, expires: expires, renew: since.Add(life / 2), urgent: expires.Add(-min(life/8, time.Minute)),
+		root: root, expires: expires, renew: expires.Add(-life / 2), urgent: expires.Add(-min(life/8, time.Minute)),
 		pause: min(max(life/64, 50*time.Millisecond), time.Minute),
 	}
 }
 
+// clock is this machine's, without the monotonic reading, which stands still
+// while a machine sleeps.
+func (s *Session) clock() time.Time { return s.now().Round(0) }
+
 // Root is the root to narrow from now. Errors: [ErrLoggedOut] with its reason;
-// or, when it has expired before it could be renewed, why it could not.
+// or, when it has expired before it could be renewed, why it could not. ctx is
+// how long to wait for a renewal, which takes what time it needs; while the root
+// is good that is 5 seconds at most, and no more than half of what ctx has left.
 func (s *Session) Root(ctx context.Context) (*token.Token, error) {
-	h, now := s.held.Load(), s.now().Round(0)
+	h, now := s.held.Load(), s.clock()
 	if now.Before(h.renew) {
-		return h.root, nil
+		return h.good(now)
 	}
-	if now.Before(h.urgent) {
-		select {
-		case s.turn <- struct{}{}:
-		default:
+	r, mine := s.renewal(ctx)
+	var enough <-chan time.Time
+	if now.Before(h.expires) {
+		if !mine && now.Before(h.urgent) {
 			return h.root, nil // somebody is at it
 		}
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, 5*time.Second)
-		defer cancel()
-	} else {
-		select {
-		case s.turn <- struct{}{}:
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+		wait := patience
+		if end, ok := ctx.Deadline(); ok {
+			wait = min(wait, time.Until(end)/2)
 		}
+		enough = time.After(wait)
 	}
-	defer func() { <-s.turn }()
-	if h = s.held.Load(); now.Before(h.renew) {
-		return h.root, nil // somebody was faster
+	select {
+	case <-r.done:
+		if r.err != nil {
+			return nil, r.err
+		}
+	case <-enough:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	return s.held.Load().good(s.clock())
+}
+
+// good is the root, unless it is over.
+func (h *held) good(now time.Time) (*token.Token, error) {
+	if now.Before(h.expires) {
+		return h.root, nil
+	}
+	if h.failed == nil {
+		return nil, errors.New("the root token has expired while it was being renewed")
+	}
+	return nil, fmt.Errorf("the root token has expired: %w", h.failed)
+}
+
+// renewal is the one that runs, or a new one, which is then the caller's.
+func (s *Session) renewal(ctx context.Context) (r *renewal, mine bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.running != nil {
+		return s.running, false
+	}
+	r = &renewal{done: make(chan struct{})}
+	s.running = r
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), renewalTime)
+	go func() {
+		defer cancel()
+		r.err = s.renewHeld(ctx)
+		s.mu.Lock()
+		s.running = nil
+		s.mu.Unlock()
+		close(r.done)
+	}()
+	return r, true
+}
+
+// renewHeld holds the successor, or the same root for when to try again. Its
+// error is that there is nothing to try.
+func (s *Session) renewHeld(ctx context.Context) error {
+	h := s.held.Load()
+	if s.clock().Before(h.renew) {
+		return nil // somebody was faster
 	}
 	next, err := s.renew(ctx, h)
 	if err == nil {
 		s.held.Store(next)
-		return next.root, nil
+		return nil
 	}
-	wait := *h
-	wait.renew = now.Add(h.pause)
-	var p *api.Problem
-	if errors.As(err, &p) {
-		switch after, asked := RetryAfter(err); {
-		case p.Status == http.StatusUnauthorized:
-			return nil, fmt.Errorf("%w (%w)", ErrLoggedOut, err)
-		case p.Code == api.CodeSessionOver:
-			wait.renew = h.expires
-		case asked:
-			wait.renew = now.Add(max(after, h.pause))
-		}
+	p, ok := errors.AsType[*api.Problem](err)
+	if ok && p.Status == http.StatusUnauthorized {
+		return fmt.Errorf("%w (%w)", ErrLoggedOut, err)
+	}
+	after, _ := RetryAfter(err)
+	now, wait := s.clock(), *h
+	wait.renew, wait.failed = h.again(now, after), err
+	if ok && p.Code == api.CodeSessionOver && now.Before(h.expires) {
+		wait.renew = h.expires
 	}
 	s.held.Store(&wait)
-	if s.now().Before(h.expires) {
-		return h.root, nil
+	return nil
+}
+
+// again is when to try again after a failure: as late as was asked for, but not
+// over the point from which it is urgent, nor over the end, for whoever asked may
+// have been wrong.
+func (h *held) again(now time.Time, after time.Duration) time.Time {
+	switch {
+	case now.Before(h.urgent):
+		return earlier(now.Add(max(after, h.pause)), h.urgent)
+	case now.Before(h.expires):
+		return earlier(now.Add(max(after, min(h.pause, latePause))), h.expires)
 	}
-	return nil, err
+	return now.Add(min(max(after, h.pause), latePause))
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
 }
 
 // renew takes the successor that another process has kept, or asks for one.
@@ -208,10 +287,10 @@ func (s *Session) renew(ctx context.Context, h *held) (next *held, err error) {
 		if next, err = s.hold(kept); err != nil {
 			return "", err
 		}
-		if now := s.now(); now.Before(next.renew) && next.root.Text() != h.root.Text() {
+		if s.clock().Before(next.renew) && next.root.Text() != h.root.Text() {
 			return kept.Token, nil
 		}
-		asked := s.now().Round(0)
+		asked := s.clock()
 		if no := &s.refused; no.root == kept.Token && !asked.Before(no.since) && asked.Before(no.until) {
 			return "", no.why
 		}

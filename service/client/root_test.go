@@ -22,9 +22,11 @@ import (
 // link is the way to the authority, with what can go wrong on it.
 type link struct {
 	mu    sync.Mutex
-	asked int   // renewals that went out
-	cut   error // nothing arrives
-	drop  error // requests arrive, answers do not
+	asked int           // renewals that went out
+	cut   error         // nothing arrives
+	drop  error         // requests arrive, answers do not
+	busy  string        // the Retry-After of a 503, which is all that is answered
+	slow  chan struct{} // requests wait for it to be closed
 }
 
 func (l *link) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -34,6 +36,21 @@ func (l *link) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, l.cut
 	}
 	l.asked++
+	if l.slow != nil {
+		select {
+		case <-l.slow:
+		case <-r.Context().Done():
+			return nil, r.Context().Err()
+		}
+	}
+	if l.busy != "" {
+		answer := httptest.NewRecorder()
+		answer.Header().Set("Content-Type", "application/problem+json")
+		answer.Header().Set("Retry-After", l.busy)
+		answer.WriteHeader(http.StatusServiceUnavailable)
+		answer.WriteString(`{"title":"maintenance","code":"unavailable"}`)
+		return answer.Result(), nil
+	}
 	res, err := http.DefaultTransport.RoundTrip(r)
 	if err == nil && l.drop != nil {
 		res.Body.Close()
@@ -148,6 +165,60 @@ func TestSessionRepairsALostAnswer(t *testing.T) {
 	}
 }
 
+// A renewal takes the time it needs, though every request be shorter than that.
+func TestSessionRenewsPastShortRequests(t *testing.T) {
+	d := newDevice(t, nil)
+	first := d.grant.Token
+	d.slow, d.ahead = make(chan struct{}), life-30*time.Second // when it is urgent, everybody waits for it
+	for range 3 {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		if root, err := d.Root(ctx); err != nil || root.Text() != first || ctx.Err() != nil {
+			t.Errorf("%v, %v: it has no root in time", err, ctx.Err())
+		}
+		cancel()
+	}
+	close(d.slow)
+	if second := d.root(); second == first || d.stored() != second {
+		t.Error("not renewed")
+	}
+	if d.asked != 1 {
+		t.Errorf("asked %d times", d.asked)
+	}
+}
+
+// Who is told to wait waits, but asks again while there is time; and a root that
+// has expired is not handed out, asked or not.
+func TestSessionAsksAgainInTime(t *testing.T) {
+	d := newDevice(t, nil)
+	first := d.grant.Token
+	d.busy = "3600"
+	for _, step := range []struct {
+		at    time.Duration
+		asked int
+	}{
+		{life/2 + time.Second, 1},
+		{life - 61*time.Second, 1},
+		{life - 60*time.Second + time.Second, 2}, // urgent
+		{life - 2*time.Second, 2},
+		{life + time.Second, 3},
+		{life + 2*time.Second, 3},
+		{life + 7*time.Second, 4},
+	} {
+		d.ahead = step.at
+		root, err := d.Root(t.Context())
+		if step.at < life {
+			if err != nil || root.Text() != first {
+				t.Errorf("at %v: %v", step.at, err)
+			}
+		} else if wantCode(t, err, "unavailable"); root != nil {
+			t.Errorf("at %v: it hands out a root that has expired", step.at)
+		}
+		if d.asked != step.asked {
+			t.Errorf("at %v: asked %d times, want %d", step.at, d.asked, step.asked)
+		}
+	}
+}
+
 // unwritable is a store that cannot write.
 type unwritable struct {
 	client.RootStore
@@ -236,8 +307,10 @@ func TestSessionsEnd(t *testing.T) {
 		d.cut, d.ahead = errors.New("no route"), life-time.Second
 		d.root()
 		d.ahead = life + time.Minute
-		if _, err := d.Root(t.Context()); !errors.Is(err, client.ErrUnreachable) || errors.Is(err, client.ErrLoggedOut) {
-			t.Error(err)
+		for range 2 { // asked and not asked
+			if root, err := d.Root(t.Context()); root != nil || !errors.Is(err, client.ErrUnreachable) || errors.Is(err, client.ErrLoggedOut) {
+				t.Error(err)
+			}
 		}
 	})
 	t.Run("nothing stored", func(t *testing.T) {
