@@ -189,7 +189,7 @@ func holds(text string) (*tally, error) {
 	if err != nil {
 		return nil, err
 	}
-	session, err := client.NewSession(ctx, c, rootfile.Open(j.Root), nil)
+	session, err := client.NewSession(ctx, c, rootfile.Open(j.Root), client.SessionOptions{})
 	if err != nil {
 		return nil, err
 	}

@@ -14,8 +14,9 @@
 // goes only to the origins that it was made for.
 //
 // What it leaves to others: storing tokens, retrying (a [RetryAfter] says when
-// that makes sense), and knowing what time it is: [Narrow] is told, and only
-// Transport finds out, from the answers that it sees.
+// that makes sense; only a [Session] tries to renew again by itself), and knowing
+// what time it is: [Narrow] is told, and only Transport finds out, from the
+// answers that it sees.
 //
 // Errors. A refusal by the server is an [*api.Problem], or an [*OAuthError]
 // from the OAuth endpoints; an answer that is not macaroond's is a

@@ -40,7 +40,7 @@ func ExampleNewTransport() {
 
 // docs/clients.md shows the body of this one, too.
 func ExampleSession() {
-	session, err := client.NewSession(ctx, issuer, rootfile.Open("/var/lib/app/root.token"), nil)
+	session, err := client.NewSession(ctx, issuer, rootfile.Open("/var/lib/app/root.token"), client.SessionOptions{})
 	if err != nil {
 		log.Fatal(err)
 	}

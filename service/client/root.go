@@ -76,6 +76,7 @@ const (
 	renewalTime = 30 * time.Second // that one renewal may take, whoever waits for it
 	patience    = 5 * time.Second  // of a caller who has a root that is good still
 	latePause   = 5 * time.Second  // at most, between renewals that failed, when the root is about to end
+	lookPause   = 5 * time.Second  // between looks for a login that was kept meanwhile
 )
 
 // Session holds a root and renews it in time: from half its life on, by
@@ -88,12 +89,28 @@ type Session struct {
 	client *Client
 	store  RootStore
 	now    func() time.Time
+	failed func(error)
 	held   atomic.Pointer[held]
+	ahead  atomic.Int64 // by how much the authority's clock seems to be ahead of now, or 0
 
 	mu      sync.Mutex
 	running *renewal // or nil
 
 	refused refusedRoot // who renews may look
+
+	looking sync.Mutex
+	looked  time.Time // into the store, after a 401
+}
+
+// SessionOptions are what a Session may be told. The zero value is good.
+type SessionOptions struct {
+	// Failed is told why a renewal failed, for the log and for metrics, before
+	// the next one is tried: the session goes on with the root it has, so nobody
+	// else hears of it until the end. [ErrLoggedOut] is not among these: Root
+	// says it. nil tells nobody.
+	Failed func(error)
+	// Now is this machine's clock. nil is time.Now.
+	Now func() time.Time
 }
 
 // renewal is one that somebody's request began. It goes on when that request has
@@ -118,17 +135,21 @@ type held struct {
 	renew, urgent, expires time.Time
 	pause                  time.Duration // after a renewal that failed
 	failed                 error         // why the last one did
+	since                  time.Time     // when it was kept; zero when the authority has just told how long it lives
 }
 
 func (s *Session) Format(f fmt.State, _ rune) { io.WriteString(f, "[redacted]") }
 
-// NewSession reads the root from the store. now is this machine's clock; nil is
-// time.Now.
-func NewSession(ctx context.Context, c *Client, store RootStore, now func() time.Time) (*Session, error) {
-	if now == nil {
-		now = time.Now
+// NewSession reads the root from the store. It is an error that the store cannot
+// be changed: a session there would end with the root.
+func NewSession(ctx context.Context, c *Client, store RootStore, o SessionOptions) (*Session, error) {
+	s := &Session{client: c, store: store, now: o.Now, failed: o.Failed}
+	if s.now == nil {
+		s.now = time.Now
 	}
-	s := &Session{client: c, store: store, now: now}
+	if s.failed == nil {
+		s.failed = func(error) {}
+	}
 	kept, err := store.Load(ctx)
 	if err != nil {
 		return nil, err
@@ -138,8 +159,25 @@ func NewSession(ctx context.Context, c *Client, store RootStore, now func() time
 		return nil, err
 	}
 	s.held.Store(h)
+	if err := s.changeable(ctx); err != nil {
+		return nil, fmt.Errorf("no successor of the root could be kept: %w", err)
+	}
 	return s, nil
 }
+
+// changeable begins to change the store, and leaves it as it is. Who does not get
+// to it in time is behind somebody who does change it.
+func (s *Session) changeable(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, errJustLooking)
+	defer cancel()
+	err := s.store.Update(ctx, func(Kept) (string, error) { return "", errJustLooking })
+	if errors.Is(err, errJustLooking) || errors.Is(context.Cause(ctx), errJustLooking) {
+		return nil
+	}
+	return err
+}
+
+var errJustLooking = errors.New("nothing is to be changed")
 
 // hold looks at what the store has.
 func (s *Session) hold(kept Kept) (*held, error) {
@@ -155,7 +193,50 @@ func (s *Session) hold(kept Kept) (*held, error) {
 	if since.After(now) || since.IsZero() {
 		since = now
 	}
-	return schedule(root, since, expires), nil
+	return s.scheduleKept(root, since, expires), nil
+}
+
+// scheduleKept is for a root that ends by the authority's clock. Where that one
+// is ahead the end comes sooner, and it is renewed sooner; it is not taken for
+// expired upon the word of those who told, who are not the authority.
+func (s *Session) scheduleKept(root *token.Token, since, expires time.Time) *held {
+	h := schedule(root, since, expires.Add(-time.Duration(s.ahead.Load())))
+	h.since, h.expires = since, expires
+	return h
+}
+
+// isAhead is told by how much the clock of an origin, which the authority's will
+// agree with, is ahead of this machine's.
+func (s *Session) isAhead(by time.Duration) {
+	s.ahead.Store(int64(max(by, 0)))
+	if h := s.held.Load(); !h.since.IsZero() {
+		s.held.CompareAndSwap(h, s.scheduleKept(h.root, h.since, h.expires))
+	}
+}
+
+// replaced reports, after a 401, that there is another root than the one that was
+// used: somebody may have logged in again, and kept that.
+func (s *Session) replaced(ctx context.Context, used *token.Token) bool {
+	s.looking.Lock()
+	defer s.looking.Unlock()
+	h, now := s.held.Load(), s.clock()
+	if h.root.Text() != used.Text() {
+		return true
+	}
+	if now.Sub(s.looked).Abs() < lookPause {
+		return false
+	}
+	s.looked = now
+	kept, err := s.store.Load(ctx)
+	if err != nil {
+		return false
+	}
+	next, err := s.hold(kept)
+	if err != nil || next.root.Text() == used.Text() {
+		return false
+	}
+	s.held.CompareAndSwap(h, next)
+	return true
 }
 
 func schedule(root *token.Token, since, expires time.Time) *held {
@@ -257,7 +338,8 @@ func (s *Session) renewHeld(ctx context.Context) error {
 	if ok && p.Code == api.CodeSessionOver && now.Before(h.expires) {
 		wait.renew = h.expires
 	}
-	s.held.Store(&wait)
+	s.held.CompareAndSwap(h, &wait)
+	s.failed(err)
 	return nil
 }
 

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -64,11 +66,12 @@ func (l *link) RoundTrip(r *http.Request) (*http.Response, error) {
 type device struct {
 	*client.Session
 	*link
-	t     *testing.T
-	c     *client.Client
-	grant *api.Grant
-	file  string
-	ahead time.Duration
+	t      *testing.T
+	c      *client.Client
+	grant  *api.Grant
+	file   string
+	ahead  time.Duration
+	failed []error // what the session told
 }
 
 const life = 1000 * time.Second
@@ -92,7 +95,10 @@ func newDevice(t *testing.T, store func(client.RootStore) client.RootStore) *dev
 
 func (d *device) open(store client.RootStore) *client.Session {
 	d.t.Helper()
-	return must[*client.Session](d.t)(client.NewSession(d.t.Context(), d.c, store, func() time.Time { return time.Now().Add(d.ahead) }))
+	return must[*client.Session](d.t)(client.NewSession(d.t.Context(), d.c, store, client.SessionOptions{
+		Failed: func(err error) { d.failed = append(d.failed, err) },
+		Now:    func() time.Time { return time.Now().Add(d.ahead) },
+	}))
 }
 
 func (d *device) root() string {
@@ -244,10 +250,16 @@ func TestSessionUsesOnlyWhatIsKept(t *testing.T) {
 	first := d.grant.Token
 	d.ahead = life/2 + time.Second
 	d.wants(first, first, 1)
+	if len(d.failed) != 1 || !errors.Is(d.failed[0], b.err) {
+		t.Errorf("told %v", d.failed)
+	}
 	b.err = nil
 	d.ahead += 20 * time.Second
 	second := d.root()
 	d.wants(second, second, 2)
+	if len(d.failed) != 1 {
+		t.Errorf("told %v", d.failed)
+	}
 }
 
 // Another process has renewed: its successor is taken, and nothing asked.
@@ -290,6 +302,9 @@ func TestSessionsEnd(t *testing.T) {
 		if d.asked != asked {
 			t.Errorf("asked %d times more", d.asked-asked)
 		}
+		if d.failed != nil {
+			t.Errorf("told %v as well", d.failed)
+		}
 		d.ahead += 5 * time.Second
 		if _, err := d.Root(t.Context()); !errors.Is(err, client.ErrLoggedOut) || d.asked != asked+1 {
 			t.Errorf("%v; asked %d times more, want once", err, d.asked-asked)
@@ -320,7 +335,17 @@ func TestSessionsEnd(t *testing.T) {
 		}
 		d.ahead = life/2 + time.Second
 		d.root() // good still
-		if _, err := client.NewSession(t.Context(), d.c, rootfile.Open(d.file), nil); !errors.Is(err, os.ErrNotExist) {
+		if _, err := client.NewSession(t.Context(), d.c, rootfile.Open(d.file), client.SessionOptions{}); !errors.Is(err, os.ErrNotExist) {
+			t.Error(err)
+		}
+	})
+	t.Run("where nothing can be kept", func(t *testing.T) {
+		d := newDevice(t, nil)
+		os.Remove(d.file + ".lock")
+		if err := os.Mkdir(d.file+".lock", 0o700); err != nil { // root may write where nobody may
+			t.Fatal(err)
+		}
+		if _, err := client.NewSession(t.Context(), d.c, rootfile.Open(d.file), client.SessionOptions{}); err == nil || !strings.Contains(err.Error(), d.file) {
 			t.Error(err)
 		}
 	})
@@ -329,7 +354,7 @@ func TestSessionsEnd(t *testing.T) {
 		if err := os.Chmod(d.file, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := client.NewSession(t.Context(), d.c, rootfile.Open(d.file), nil); err == nil || !strings.Contains(err.Error(), "open to others") {
+		if _, err := client.NewSession(t.Context(), d.c, rootfile.Open(d.file), client.SessionOptions{}); err == nil || !strings.Contains(err.Error(), "open to others") {
 			t.Error(err)
 		}
 	})
@@ -365,6 +390,101 @@ func TestSessionTransport(t *testing.T) {
 	}
 	if begins[0] == begins[1] || begins[1] != must[*token.Token](t)(token.Parse(d.stored())).UnverifiedCaveats()[0] {
 		t.Errorf("narrowed from %q", begins)
+	}
+}
+
+// Somebody has logged in again, into the same file: 401 makes the session look
+// there, now and then, and the request is sent again from the new root.
+func TestSessionTakesANewLogin(t *testing.T) {
+	d := newDevice(t, nil)
+	mint := func(text string) string {
+		return strings.Join(must[*token.Token](t)(token.Parse(text)).UnverifiedCaveats()[:token.MintCaveats], "\n")
+	}
+	var good atomic.Value
+	good.Store("")
+	resource := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if text := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "); mint(text) != good.Load() || string(body) != "x" {
+			w.WriteHeader(http.StatusUnauthorized)
+		}
+	}))
+	defer resource.Close()
+	tr := must[*client.Transport](t)(d.Transport(client.TransportOptions{Origins: []string{resource.URL}, Narrowing: client.Narrowing{Audience: "photos"}}))
+	post := func(body io.Reader) (int, error) {
+		res, err := (&http.Client{Transport: tr}).Post(resource.URL, "text/plain", body)
+		if err != nil {
+			return 0, err
+		}
+		return res.StatusCode, res.Body.Close()
+	}
+	wants := func(want int) {
+		t.Helper()
+		if status, err := post(strings.NewReader("x")); err != nil || status != want {
+			t.Errorf("%d, %v, want %d", status, err, want)
+		}
+	}
+	wants(401) // it looks
+	login := func() {
+		t.Helper()
+		again := must[*api.Grant](t)(d.c.Login(t.Context(), api.LoginIn{Username: "root", Password: password}))
+		d.asked = 0
+		if err := rootfile.Replace(d.file, []byte(again.Token+"\n")); err != nil {
+			t.Fatal(err)
+		}
+		good.Store(mint(again.Token))
+	}
+	login()
+	wants(401) // a look each time would be too much
+	d.ahead = 6 * time.Second
+	var all sync.WaitGroup
+	for range 20 {
+		all.Go(func() { wants(200) })
+	}
+	all.Wait()
+	d.wants(d.stored(), d.stored(), 0)
+
+	login()
+	d.ahead += 6 * time.Second
+	if _, err := post(io.MultiReader(strings.NewReader("x"))); !errors.Is(err, client.ErrSendAgain) {
+		t.Errorf("a body that cannot be sent again: %v", err)
+	}
+	wants(200)
+}
+
+// A clock that is slow by more than the root lives: the file's time is of that
+// clock, and so the half would come after the end. Only what the origins' answers
+// say helps.
+func TestSessionOfASlowClock(t *testing.T) {
+	const slow = 2 * life
+	for _, told := range []bool{false, true} {
+		d := newDevice(t, nil)
+		d.ahead = -slow
+		if then := time.Now().Add(d.ahead); os.Chtimes(d.file, then, then) != nil {
+			t.Fatal("the file's time cannot be set")
+		}
+		d.Session = d.open(rootfile.Open(d.file))
+		resource := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			date := time.Now().Add(d.ahead)
+			if told {
+				date = date.Add(slow)
+			}
+			w.Header().Set("Date", date.UTC().Format(http.TimeFormat))
+		}))
+		defer resource.Close()
+		tr := must[*client.Transport](t)(d.Transport(client.TransportOptions{
+			Origins: []string{resource.URL}, Narrowing: client.Narrowing{Audience: "photos"}, Now: func() time.Time { return time.Now().Add(d.ahead) },
+		}))
+		for _, after := range []time.Duration{0, life/2 - 10*time.Second, life/2 + 10*time.Second} {
+			d.ahead = after - slow
+			res, err := (&http.Client{Transport: tr}).Get(resource.URL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			res.Body.Close()
+			if renewed := d.stored() != d.grant.Token; renewed != (told && after > life/2) {
+				t.Errorf("told the time: %v; after %v: renewed: %v", told, after, renewed)
+			}
+		}
 	}
 }
 

@@ -52,11 +52,11 @@ var ErrOrigin = errors.New("the request is for an origin that this transport has
 var ErrAuthorization = errors.New("the request has an Authorization header already")
 
 // ErrSendAgain means that a request was answered 401 because this machine's
-// clock is wrong, and that its body cannot be sent a second time. The clock is
-// corrected for by now: the same request, made anew, has a token that is in
-// time. A request with a GetBody, as [http.NewRequest] makes it for bytes and
+// clock is wrong, or because somebody has logged in again, and that its body
+// cannot be sent a second time. Both are known by now: the same request, made
+// anew, has a token that is in time, and from the new root. A request with a GetBody, as [http.NewRequest] makes it for bytes and
 // strings, is sent again without asking.
-var ErrSendAgain = errors.New("401: the token was out of time, and the body cannot be sent again; the clock is corrected now, send the request again")
+var ErrSendAgain = errors.New("401: the token was out of time, or from a former login, and the body cannot be sent again; the next one is right, send the request again")
 
 // Transport puts a fresh narrowed token on every request: window, audience, an
 // expiry a minute away, the rest (see [Narrow]). The token that it narrows never
@@ -71,30 +71,43 @@ var ErrSendAgain = errors.New("401: the token was out of time, and the body cann
 //
 // A clock that is wrong by up to a day is corrected for, origin by origin, by
 // the Date of its answers. A request that was refused with 401 while the clock
-// was found to be wrong is sent again, once: 401 says that it had no effect.
+// was found to be wrong is sent again, once: 401 says that it had no effect. So is
+// one of a [Session] whose store has another root by then.
 type Transport struct {
-	// A closure holds the token: of a pointer in a field, fmt prints what it
-	// points to when a verb does not fit, secrets and all.
-	tokenFor func(*http.Request, time.Time) (*token.Token, error)
-	base     http.RoundTripper
-	now      func() time.Time
-	key      *dpop.Key        // or nil
-	origins  map[string]*skew // never changed; by the origin's one spelling
+	from    roots
+	narrow  func(*token.Token, *http.Request, time.Time) (*token.Token, error)
+	base    http.RoundTripper
+	now     func() time.Time
+	key     *dpop.Key        // or nil
+	origins map[string]*skew // never changed; by the origin's one spelling
+}
+
+// roots is where a Transport has its token from. These are closures: of a pointer
+// in a field, fmt prints what it points to when a verb does not fit, secrets and
+// all.
+type roots struct {
+	root     func(context.Context) (*token.Token, error)
+	isAhead  func(time.Duration)                      // is told of origins' clocks
+	replaced func(context.Context, *token.Token) bool // after a 401: there is another one now
 }
 
 // NewTransport makes a Transport that narrows t, a root or what a delegation
 // left of one. The errors say which option is wrong, and are those of [Narrow].
 func NewTransport(t *token.Token, o TransportOptions) (*Transport, error) {
-	return transportOf(t, func(context.Context) (*token.Token, error) { return t, nil }, o)
+	return transportOf(t, roots{
+		root:     func(context.Context) (*token.Token, error) { return t, nil },
+		isAhead:  func(time.Duration) {},
+		replaced: func(context.Context, *token.Token) bool { return false },
+	}, o)
 }
 
 // Transport is a Transport that narrows the session's root, which is renewed on
-// the way.
+// the way. What it learns of its origins' clocks counts for when that is.
 func (s *Session) Transport(o TransportOptions) (*Transport, error) {
-	return transportOf(s.held.Load().root, s.Root, o)
+	return transportOf(s.held.Load().root, roots{s.Root, s.isAhead, s.replaced}, o)
 }
 
-func transportOf(t *token.Token, root func(context.Context) (*token.Token, error), o TransportOptions) (*Transport, error) {
+func transportOf(t *token.Token, from roots, o TransportOptions) (*Transport, error) {
 	n, err := o.Narrowing.PerRequest(t)
 	if err != nil {
 		return nil, err
@@ -106,12 +119,8 @@ func transportOf(t *token.Token, root func(context.Context) (*token.Token, error
 		// Not in place: the caller's own list may have room behind its end.
 		n.Extra = append(slices.Clip(n.Extra), "cnf "+o.Key.Thumbprint())
 	}
-	tr := &Transport{base: o.Base, now: o.Now, key: o.Key, origins: map[string]*skew{}}
-	tr.tokenFor = func(req *http.Request, now time.Time) (*token.Token, error) {
-		t, err := root(req.Context())
-		if err != nil {
-			return nil, err
-		}
+	tr := &Transport{from: from, base: o.Base, now: o.Now, key: o.Key, origins: map[string]*skew{}}
+	tr.narrow = func(t *token.Token, req *http.Request, now time.Time) (*token.Token, error) {
 		if !o.BindRequest {
 			return Narrow(t, n, now)
 		}
@@ -184,11 +193,16 @@ func (t *Transport) untimely(status int) bool {
 
 // send does req once with this body, which it closes, and a token of its own.
 // outdated reports that the answer, or another one meanwhile, showed that the
-// token was made for a wrong time.
+// token was made for a wrong time, or that there is another root to make it from.
 func (t *Transport) send(req *http.Request, body io.ReadCloser, clock *skew) (resp *http.Response, outdated bool, err error) {
 	ahead := clock.get()
 	sent := t.now().Round(0) // without the monotonic reading, which stands still while a machine sleeps
-	narrowed, err := t.tokenFor(req, sent.Add(ahead))
+	root, err := t.from.root(req.Context())
+	if err != nil {
+		closeBody(body)
+		return nil, false, err
+	}
+	narrowed, err := t.narrow(root, req, sent.Add(ahead))
 	if err != nil {
 		closeBody(body)
 		return nil, false, err
@@ -219,7 +233,11 @@ func (t *Transport) send(req *http.Request, body io.ReadCloser, clock *skew) (re
 		clock.learn(resp.Header, sent, t.now().Round(0))
 	}
 	resp.Request = req // and not the one with the token, which callers may log
-	return resp, clock.get() != ahead, nil
+	if clock.get() != ahead {
+		t.from.isAhead(clock.get())
+		return resp, true, nil
+	}
+	return resp, resp.StatusCode == http.StatusUnauthorized && t.from.replaced(req.Context(), root), nil
 }
 
 // boundTo is n for this request's method and path, as they will stand in the

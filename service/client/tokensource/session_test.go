@@ -29,7 +29,7 @@ func TestFromSession(t *testing.T) {
 		t.Fatal(err)
 	}
 	clock := now
-	session, err := client.NewSession(t.Context(), c, client.InMemory(first.Text()), func() time.Time { return clock })
+	session, err := client.NewSession(t.Context(), c, client.InMemory(first.Text()), client.SessionOptions{Now: func() time.Time { return clock }})
 	if err != nil {
 		t.Fatal(err)
 	}
