@@ -4,7 +4,8 @@
 // Why it can be trusted: the file is replaced whole and durably, by one process
 // at a time, before anybody uses what is in it. A process that dies in between
 // leaves the predecessor, which the authority renews to the same successor.
-// It is refused when others on the machine can read it.
+// It is refused when others on the machine can read it. A link to it is
+// another name of it, with the same lock.
 //
 // What it leaves to others: when to renew (client.Session), and hardware that
 // keeps secrets better than a file does.
@@ -12,8 +13,10 @@ package rootfile
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -43,7 +46,7 @@ func (f File) Load(context.Context) (client.Kept, error) {
 		return client.Kept{}, err
 	}
 	if mode := info.Mode().Perm(); runtime.GOOS != "windows" && mode&0o077 != 0 {
-		return client.Kept{}, fmt.Errorf("%s is open to others (mode %04o), who may have copied the root token in it", f.path, mode)
+		return client.Kept{}, fmt.Errorf("%s is open to others (mode %04o), who may have copied the root token in it: chmod 600 it, and log in again", f.path, mode)
 	}
 	b, err := io.ReadAll(io.LimitReader(file, maxFile+1))
 	if err == nil && len(b) > maxFile {
@@ -52,53 +55,123 @@ func (f File) Load(context.Context) (client.Kept, error) {
 	return client.Kept{Token: strings.TrimSpace(string(b)), Since: info.ModTime()}, err
 }
 
-// Update replaces the token while no other process does.
+// Update replaces the token while no other process does. That it can be replaced
+// is known before renew is called.
 func (f File) Update(ctx context.Context, renew func(client.Kept) (string, error)) error {
-	unlock, err := Lock(ctx, f.path+".lock")
+	return f.locked(ctx, func(f File) error {
+		kept, err := f.Load(ctx)
+		if err != nil {
+			return err
+		}
+		r, err := begin(f.path)
+		if err != nil {
+			return err
+		}
+		defer r.drop()
+		next, err := renew(kept)
+		if err != nil || next == kept.Token {
+			return err
+		}
+		return r.finish([]byte(next + "\n"))
+	})
+}
+
+// Keep writes the token of a new login, whatever is in the file and whether there
+// is one, while no other process renews what was there.
+func (f File) Keep(ctx context.Context, token string) error {
+	return f.locked(ctx, func(f File) error { return Replace(f.path, []byte(token+"\n")) })
+}
+
+// locked does what is to be done by one process at a time, with the file itself:
+// by whatever name a process knows it, the lock is the same.
+func (f File) locked(ctx context.Context, do func(File) error) error {
+	path, err := behind(f.path)
+	if err != nil {
+		return err
+	}
+	unlock, err := Lock(ctx, path+".lock")
 	if err != nil {
 		return fmt.Errorf("locking %s: %w", f.path, err)
 	}
 	defer unlock()
-	kept, err := f.Load(ctx)
-	if err != nil {
-		return err
-	}
-	next, err := renew(kept)
-	if err != nil || next == kept.Token {
-		return err
-	}
-	return Replace(f.path, []byte(next+"\n"))
+	return do(File{path})
 }
 
 // Replace writes a file that only its owner can read, durably, and then gives
-// it its name: whoever reads sees the old one or the new one.
-func Replace(path string, b []byte) (err error) {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, ".new-*") // mode 0600
+// it its name: whoever reads sees the old one or the new one. Of a link it is the
+// file behind it, and the link stays. The owner stays, too, or it is an error.
+func Replace(path string, b []byte) error {
+	path, err := behind(path)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			os.Remove(f.Name())
-		}
-	}()
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
+	r, err := begin(path)
+	if err != nil {
+		return err
 	}
-	if e := f.Close(); err == nil {
+	defer r.drop()
+	return r.finish(b)
+}
+
+// behind is the file that a name leads to, which need not be there, without links.
+func behind(path string) (string, error) {
+	file, err := filepath.EvalSymlinks(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return file, err
+	}
+	if _, err := os.Lstat(path); err == nil {
+		return "", fmt.Errorf("%s is a link that leads nowhere", path)
+	}
+	dir, err := filepath.EvalSymlinks(filepath.Dir(path))
+	return filepath.Join(dir, filepath.Base(path)), err
+}
+
+// replacement is a file that has no name yet but a temporary one.
+type replacement struct {
+	file *os.File
+	path string
+	done bool
+}
+
+func begin(path string) (*replacement, error) {
+	file, err := os.CreateTemp(filepath.Dir(path), ".new-*") // mode 0600
+	if err != nil {
+		return nil, err
+	}
+	r := &replacement{file: file, path: path}
+	if err := keepOwner(file, path); err != nil {
+		r.drop()
+		return nil, err
+	}
+	return r, nil
+}
+
+func (r *replacement) finish(b []byte) error {
+	_, err := r.file.Write(b)
+	if err == nil {
+		err = r.file.Sync()
+	}
+	if e := r.file.Close(); err == nil {
 		err = e
 	}
+	if err == nil {
+		err = os.Rename(r.file.Name(), r.path)
+	}
 	if err != nil {
 		return err
 	}
-	if err = os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	if d, e := os.Open(dir); e == nil { // not every system can sync a directory
+	r.done = true
+	if d, e := os.Open(filepath.Dir(r.path)); e == nil { // not every system can sync a directory
 		d.Sync()
 		d.Close()
 	}
 	return nil
+}
+
+// drop leaves nothing behind but what is finished.
+func (r *replacement) drop() {
+	if !r.done {
+		r.file.Close()
+		os.Remove(r.file.Name())
+	}
 }
