@@ -76,7 +76,11 @@ func normalize(s string, plainHTTP bool) (string, error) {
 	if err != nil {
 		return "", errors.New("the server's URL does not parse; want one such as https://auth.example")
 	}
-	host := strings.ToLower(u.Hostname())
+	host, zone, zoned := strings.Cut(u.Hostname(), "%") // of a link-local address (RFC 6874)
+	host = strings.ToLower(host)
+	if zoned {
+		host += "%" + zone // an interface's name, which may have capitals
+	}
 	switch {
 	case u.Scheme != "http" && u.Scheme != "https", host == "", u.Opaque != "":
 		return "", errors.New("the server's URL must be https://host or http://host")
@@ -94,6 +98,9 @@ func normalize(s string, plainHTTP bool) (string, error) {
 		host = net.JoinHostPort(host, port)
 	case strings.Contains(host, ":"):
 		host = "[" + host + "]"
+	}
+	if zoned {
+		host = strings.Replace(host, "%", "%25", 1)
 	}
 	return u.Scheme + "://" + host + strings.TrimRight(u.EscapedPath(), "/"), nil
 }
@@ -188,8 +195,8 @@ func (c *Client) request(ctx context.Context, x call) (*http.Request, error) {
 	if media != "" {
 		req.Header.Set("Content-Type", media)
 	}
-	if x.cred.header != "" {
-		req.Header.Set("Authorization", x.cred.header)
+	if header := x.cred.text(); header != "" {
+		req.Header.Set("Authorization", header)
 	}
 	return req, nil
 }

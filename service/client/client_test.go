@@ -24,6 +24,9 @@ func TestNewURL(t *testing.T) {
 		"http://localhost:80":            "http://localhost",
 		"http://[::1]:8420/":             "http://[::1]:8420",
 		"https://[2001:DB8::1]":          "https://[2001:db8::1]",
+		"https://[FE80::1%25Wlan0]:8420": "https://[fe80::1%25Wlan0]:8420",
+		"https://[fe80::1%25eth0]:443/":  "https://[fe80::1%25eth0]",
+		"http://[fe80::1%25eth0]":        "",
 		"http://auth.example":            "",
 		"http://192.0.2.1":               "",
 		"http://localhost.example":       "",
@@ -46,6 +49,10 @@ func TestNewURL(t *testing.T) {
 			t.Errorf("New(%q): the error repeats the password: %v", in, err)
 		case want != "" && (err != nil || c.URL() != want):
 			t.Errorf("New(%q) = %v, %v; want %s", in, c, err, want)
+		case want != "":
+			if _, err := c.request(t.Context(), call{path: "/version"}); err != nil {
+				t.Errorf("New(%q): nothing can be asked: %v", in, err)
+			}
 		}
 	}
 	if _, err := New("http://auth.example", Options{PlainHTTP: true}); err != nil {
@@ -324,9 +331,18 @@ func TestCredentialsDoNotPrint(t *testing.T) {
 	}
 	for _, cred := range []Credential{Bearer(secret), Basic("svc_A", secret)} {
 		logger.Info("x", "cred", cred, "pointer", &cred, "in", struct{ C Credential }{cred}, "slice", []Credential{cred}, "client", c)
-		fmt.Fprintf(&log, "%v %+v %#v %s %q %v\n", cred, cred, cred, cred, cred, struct{ C Credential }{cred})
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%d", "%x"} {
+			fmt.Fprintf(&log, verb+"\n", cred)
+			fmt.Fprintf(&log, verb+"\n", struct{ C Credential }{cred})
+			fmt.Fprintf(&log, verb+"\n", struct{ hidden Credential }{cred})
+			fmt.Fprintf(&log, verb+"\n", &struct{ hidden []Credential }{[]Credential{cred}})
+			fmt.Fprintf(&log, verb+"\n", &Follower{Credential: cred})
+		}
 	}
-	for _, leak := range []string{secret, "c3ZjX0E6"} { // the second is how Basic begins
+	if Bearer(secret) != Bearer(strings.Clone(secret)) || Bearer(secret) == Bearer("") || Bearer("") == (Credential{}) {
+		t.Error("equal ones are not equal, or others are")
+	}
+	for _, leak := range []string{secret, "c3ZjX0E6", fmt.Sprintf("%x", secret)} { // the second is how Basic begins
 		if strings.Contains(log.String(), leak) {
 			t.Errorf("%s is in %s", leak, log.String())
 		}

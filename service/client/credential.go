@@ -2,23 +2,38 @@ package client
 
 import (
 	"encoding/base64"
+	"fmt"
+	"io"
 	"log/slog"
+	"unique"
 )
 
 // Credential is what a request proves itself with: a token, a service
-// credential, or (the zero value) nothing. It does not print.
-type Credential struct{ header string }
+// credential, or (the zero value) nothing. It does not print: in somebody's
+// unexported field fmt calls no method, and finds an address here. Equal ones
+// are equal.
+type Credential struct{ header unique.Handle[string] }
 
 // Bearer is a token as the credential.
-func Bearer(token string) Credential { return Credential{"Bearer " + token} }
+func Bearer(token string) Credential { return credential("Bearer " + token) }
 
 // Basic is a service credential. An id has no colon (RFC 7617, section 2), and
 // neither part needs the form encoding of RFC 6749, section 2.3.1: both are
 // base64url.
 func Basic(id, secret string) Credential {
-	return Credential{"Basic " + base64.StdEncoding.EncodeToString([]byte(id+":"+secret))}
+	return credential("Basic " + base64.StdEncoding.EncodeToString([]byte(id+":"+secret)))
 }
 
-func (Credential) String() string       { return "[redacted]" }
-func (Credential) GoString() string     { return "[redacted]" }
-func (Credential) LogValue() slog.Value { return slog.StringValue("[redacted]") }
+func credential(header string) Credential { return Credential{unique.Make(header)} }
+
+// text is the header's value; "" for none.
+func (c Credential) text() string {
+	if c == (Credential{}) {
+		return ""
+	}
+	return c.header.Value()
+}
+
+func (Credential) String() string             { return "[redacted]" }
+func (Credential) Format(f fmt.State, _ rune) { io.WriteString(f, "[redacted]") }
+func (Credential) LogValue() slog.Value       { return slog.StringValue("[redacted]") }

@@ -46,8 +46,8 @@ type Follower struct {
 	Client     *Client
 	Credential Credential // a service's
 	Sink       Sink
-	Wait       time.Duration    // of a question that has no answer yet, in whole seconds up to [api.MaxFeedWait]; 0 is 10 s
-	Now        func() time.Time // the local clock
+	Wait       time.Duration    // of a question that has no answer yet, up to [api.MaxFeedWait], rounded up to whole seconds; 0 is 10 s
+	Now        func() time.Time // the local clock; nil is time.Now
 
 	at atomic.Pointer[api.FeedPosition]
 }
@@ -64,11 +64,14 @@ func (f *Follower) Position() api.FeedPosition {
 
 // Run follows until the context ends.
 func (f *Follower) Run(ctx context.Context) {
-	wait := min(f.Wait, api.MaxFeedWait)
+	wait := min((f.Wait + time.Second - 1).Truncate(time.Second), api.MaxFeedWait)
 	if wait <= 0 {
 		wait = feedWait
 	}
-	s := following{Follower: f}
+	s := following{Follower: f, now: f.Now}
+	if s.now == nil {
+		s.now = time.Now
+	}
 	for failed := 0; ctx.Err() == nil; {
 		begun := time.Now()
 		asked := s.at
@@ -112,7 +115,8 @@ func backoff(failed int, err error) time.Duration {
 // following is what a running follower knows.
 type following struct {
 	*Follower
-	at FeedQuestion // without wait
+	now func() time.Time
+	at  FeedQuestion // without wait
 }
 
 // ask puts one question. Whatever was handed on counts, whether the answer
@@ -136,7 +140,7 @@ func (s *following) ask(ctx context.Context, wait time.Duration) error {
 	case err == nil:
 		s.at.Generation, s.at.After = out.Generation, out.Next
 		s.Follower.at.Store(&api.FeedPosition{Generation: out.Generation, Sequence: out.Next, AsOf: api.Moment{Time: out.AsOf}})
-		s.Sink.AsOf(s.Now().Add(-out.Age))
+		s.Sink.AsOf(s.now().Add(-out.Age))
 	case errors.As(err, &p) && p.Code == api.CodeOtherGeneration,
 		errors.Is(err, ErrHistory), unknown:
 		s.at = FeedQuestion{}

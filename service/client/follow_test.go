@@ -352,6 +352,43 @@ func TestFollowThroughRestarts(t *testing.T) {
 	})
 }
 
+// asks tells how long each question of the feed was to wait.
+type asks chan string
+
+func (a asks) RoundTrip(r *http.Request) (*http.Response, error) {
+	if wait := r.URL.Query().Get("wait"); wait != "" {
+		select {
+		case a <- wait:
+		default:
+		}
+	}
+	return http.DefaultTransport.RoundTrip(r)
+}
+
+// A wait of less than a second is a second, and not none: the feed would be asked
+// a hundred times in it. The clock need not be named.
+func TestFollowWaits(t *testing.T) {
+	n := newNode(t)
+	for wait, want := range map[time.Duration]string{0: "10", time.Millisecond: "1", 1100 * time.Millisecond: "2", time.Hour: "30"} {
+		asked, s := make(asks, 1), newSink()
+		c := must[*client.Client](t)(client.New("http://"+n.addr, client.Options{Transport: asked}))
+		ctx, stop := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { (&client.Follower{Client: c, Credential: n.cred, Sink: s, Wait: wait}).Run(ctx) })
+		s.until(t, "as of now", func() bool { return time.Since(s.asOf) < time.Minute })
+		select {
+		case got := <-asked:
+			if got != want {
+				t.Errorf("%v: waits %s s, want %s", wait, got, want)
+			}
+		case <-time.After(10 * time.Second):
+			t.Errorf("%v: no question waits", wait)
+		}
+		stop()
+		wg.Wait()
+	}
+}
+
 // A restored backup is another history: everything is told anew.
 func TestFollowAnotherHistory(t *testing.T) {
 	n, s := newNode(t), newSink()

@@ -32,7 +32,8 @@ type Kept struct {
 	Since time.Time
 }
 
-// Format prints neither.
+// Format prints neither. In an unexported field fmt calls no method: keep none
+// there that may be printed.
 func (Kept) Format(f fmt.State, _ rune) { io.WriteString(f, "[redacted]") }
 
 // RootStore keeps a device's root token: a file (package rootfile), or an

@@ -225,6 +225,7 @@ func (t *Transport) send(req *http.Request, body io.ReadCloser, clock *skew) (re
 		r.Header.Set("DPoP", proof)
 	}
 	r.Body = body
+	r.Trailer = req.Trailer // not a copy: the caller fills it in while the body is read
 	resp, err = t.base.RoundTrip(r)
 	if err != nil {
 		return nil, false, err
@@ -279,16 +280,22 @@ func (t *Transport) origin(req *http.Request) (string, *skew) {
 	if req.URL == nil || req.URL.Opaque != "" {
 		return "", nil
 	}
-	origin, err := normalize(req.URL.Scheme+"://"+req.URL.Host, true)
+	origin, err := normalize(originURL(req.URL.Scheme, req.URL.Host), true)
 	if err != nil {
 		return "", nil
 	}
 	if req.Host != "" && req.Host != req.URL.Host {
-		if named, err := normalize(req.URL.Scheme+"://"+req.Host, true); err != nil || named != origin {
+		if named, err := normalize(originURL(req.URL.Scheme, req.Host), true); err != nil || named != origin {
 			return "", nil
 		}
 	}
 	return origin, t.origins[origin]
+}
+
+// originURL writes a host as it stands in a URL, where the % of an address's zone
+// is escaped.
+func originURL(scheme, host string) string {
+	return (&url.URL{Scheme: scheme, Host: host}).String()
 }
 
 // same reports an answer that is the asked origin's own, and not what a base
@@ -311,6 +318,14 @@ func (t *Transport) strayed(req *http.Request) bool {
 		}
 	}
 	return false
+}
+
+// CloseIdleConnections closes those of the base, if it knows how:
+// [http.Client.CloseIdleConnections] looks for it here.
+func (t *Transport) CloseIdleConnections() {
+	if base, ok := t.base.(interface{ CloseIdleConnections() }); ok {
+		base.CloseIdleConnections()
+	}
 }
 
 func closeBody(body io.ReadCloser) {

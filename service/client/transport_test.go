@@ -509,6 +509,61 @@ func TestTransportBelievesNobodyElse(t *testing.T) {
 	}
 }
 
+// A request's trailer is the caller's until the body has been read.
+func TestTransportSendsTrailers(t *testing.T) {
+	var sum string
+	s := newSite(t, func(_ http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		sum = r.Trailer.Get("X-Sum")
+	})
+	trailer := http.Header{"X-Sum": nil}
+	r := request(t, "POST", s.URL, io.MultiReader(strings.NewReader("x"), readerFunc(func([]byte) (int, error) {
+		trailer.Set("X-Sum", "42")
+		return 0, io.EOF
+	})))
+	r.Trailer = trailer
+	if _, err := done(newTransport(t, TransportOptions{Origins: []string{s.URL}}), r); err != nil || sum != "42" {
+		t.Errorf("%v; the trailer says %q", err, sum)
+	}
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+// idle counts how often its idle connections are closed.
+type idle struct {
+	roundTripper
+	closed int
+}
+
+func (i *idle) CloseIdleConnections() { i.closed++ }
+
+func TestTransportClosesIdleConnections(t *testing.T) {
+	base := &idle{}
+	for _, base := range []http.RoundTripper{base, base.roundTripper} { // one knows how
+		(&http.Client{Transport: newTransport(t, TransportOptions{Origins: []string{"https://photos.example"}, Base: base})}).CloseIdleConnections()
+	}
+	if base.closed != 1 {
+		t.Errorf("closed %d times", base.closed)
+	}
+}
+
+// An address with a zone is an origin as any other.
+func TestTransportZones(t *testing.T) {
+	var came []string
+	tr := newTransport(t, TransportOptions{Origins: []string{"https://[fe80::1%25eth0]:8420"}, Base: roundTripper(func(r *http.Request) (*http.Response, error) {
+		came = append(came, r.Host)
+		return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
+	})})
+	if _, err := done(tr, request(t, "GET", "https://[FE80::1%25eth0]:8420/a", nil)); err != nil || len(came) != 1 {
+		t.Errorf("%v, came %q", err, came)
+	}
+	if _, err := done(tr, request(t, "GET", "https://[fe80::1%25eth1]:8420/a", nil)); !errors.Is(err, ErrOrigin) {
+		t.Error(err)
+	}
+}
+
 // The base's error is the caller's, as it is; the caller's end is the base's.
 func TestTransportErrors(t *testing.T) {
 	closed := httptest.NewServer(nil)
