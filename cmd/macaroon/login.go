@@ -259,15 +259,15 @@ func (a *app) installID(ctx context.Context) (id string, err error) {
 const storePatience = 40 * time.Second
 
 func (a *app) keep(ctx context.Context, l loginFlags, c chosen, g *api.Grant) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storePatience)
+	defer cancel()
 	switch l.saveTo {
 	case "":
 	case "-":
 		return nil // granted prints it
 	default:
-		return saving(l.saveTo, rootfile.Replace(l.saveTo, []byte(g.Token+"\n")))
+		return saving(l.saveTo, rootfile.Open(l.saveTo).Keep(ctx, g.Token))
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storePatience)
-	defer cancel()
 	return a.update(ctx, func(in *contents) {
 		url := c.client.URL()
 		in.Servers[url] = login{
