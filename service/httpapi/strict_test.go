@@ -89,9 +89,9 @@ func TestGatewayQueryIsStrict(t *testing.T) {
 // its tokens kept, can still be ended, by its holder and by whoever finds it.
 func TestRevokeUnknownRoot(t *testing.T) {
 	a := start(t)
-	phone, laptop := a.user("alice"), api.Grant{}
+	phone := a.user("alice")
 	a.pass(time.Second)
-	laptop = a.login("alice", api.DeviceIn{Name: "laptop"})
+	laptop := a.login("alice", api.DeviceIn{Name: "laptop"})
 	db := must(sql.Open("sqlite", a.path))
 	for _, statement := range []string{`DELETE FROM devices`, `DELETE FROM root_keys`} {
 		must(db.Exec(statement))
