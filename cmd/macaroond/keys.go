@@ -29,11 +29,7 @@ func newKeys(e *env) *cobra.Command {
 		Use: "new", Short: "Print a new key-encryption key, for a key file of mode 0600", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			key := keyring.NewKeyText()
-			if flagBool(c.Flags(), "json") {
-				return writeJSON(e.Stdout, map[string]string{"key": key})
-			}
-			_, err := fmt.Fprintln(e.Stdout, key)
-			return err // a key file that is empty is no success
+			return e.print(c, map[string]string{"key": key}, func(w io.Writer) { fmt.Fprintln(w, key) })
 		},
 	}
 	list := &cobra.Command{

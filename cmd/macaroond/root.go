@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -81,12 +82,20 @@ type env struct{ process }
 // load reads the configuration for a command.
 func (e *env) load(c *cobra.Command) (*config, error) { return loadConfig(c.Flags(), e.Env) }
 
-// print writes v as JSON, or for people.
+// print writes v as JSON, or for people, in one piece. What cannot be written is
+// an error, for it may be a secret that is kept nowhere else.
 func (e *env) print(c *cobra.Command, v any, human func(w io.Writer)) error {
+	var out bytes.Buffer
 	if flagBool(c.Flags(), "json") {
-		return writeJSON(e.Stdout, v)
+		if err := writeJSON(&out, v); err != nil {
+			return err
+		}
+	} else {
+		human(&out)
 	}
-	human(e.Stdout)
+	if _, err := e.Stdout.Write(out.Bytes()); err != nil {
+		return fmt.Errorf("writing the output: %w", err)
+	}
 	return nil
 }
 

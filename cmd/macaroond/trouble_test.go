@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -72,6 +73,38 @@ func TestLocked(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// Output that cannot be written is no success: what is in it may be a secret
+// that is kept nowhere else.
+func TestUnwritableOutput(t *testing.T) {
+	s := newSite(t, nil)
+	s.serve()
+	s.addUser("alice")
+	s.must(nil, "", "service", "add", "photos")
+	for _, command := range []string{
+		"keys new", "keys list", "keys rotate", "config print", "config check", "doctor", "version",
+		"user list", "user recovery-codes alice", "device list alice",
+		"service add albums", "service secret add photos", "service list", "policy list", "audit tail", "audit verify",
+	} {
+		for _, form := range []string{"", " --json"} {
+			log := newRecord()
+			code := run(t.Context(), process{
+				Args: append(strings.Fields(command+form), "--config", s.file), Stdout: full{}, Stderr: log,
+			})
+			if command == "service add albums" {
+				s.must(nil, "", "service", "remove", "albums") // it was added, and whoever asked is told that something went wrong
+			}
+			if code != exitFailed || !strings.Contains(log.String(), "writing the output: "+syscall.ENOSPC.Error()) {
+				t.Errorf("%s%s: exit code %d: %s", command, form, code, log)
+			}
+		}
+	}
+}
+
+// full is a full disk.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
 
 // A database that cannot be read: no success, and within max_staleness every
 // token is refused as one of which nobody knows whether it is revoked.
