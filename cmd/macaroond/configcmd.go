@@ -103,6 +103,8 @@ func (c *config) unsafe() []string {
 	say(c.Issuer == "" && !c.dev, "issuer is empty: serve does not start")
 	say(issuer != nil && issuer.Scheme == "http" && !loopback(issuer.Host), "issuer is plain http: tokens would cross the network readable by anyone on the way")
 	out.addresses(c.Listen, c.TLSCertFile, c.MetricsListen, c.TrustedProxies)
+	say(issuer != nil && issuer.Scheme == "https" && c.TLSCertFile == "" && len(c.TrustedProxies) == 0,
+		"trusted_proxies is empty behind a gateway (issuer is https, and there is no tls_cert_file): all its clients are one, any of them can use up everybody's attempts to log in, and /authz refuses: give the gateway's address, such as 127.0.0.1/32")
 	say(c.Key != "", "key is given as a value, and can be read from the process's environment or the configuration file: use key_file")
 	for _, o := range c.CORSOrigins {
 		say(strings.HasPrefix(o, "http://") && !loopback(strings.TrimPrefix(o, "http://")), "cors_origins %s is plain http", o)

@@ -56,7 +56,18 @@ func prefixes(list []string) ([]netip.Prefix, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%q is not a CIDR such as 10.0.0.0/8", s)
 		}
+		if p.Addr().Is4In6() { // it would never match: a peer's IPv4 address is compared as one
+			return nil, fmt.Errorf("%q is IPv4 written as IPv6: write it as IPv4%s", s, unmapped(p))
+		}
 		out = append(out, p.Masked())
 	}
 	return out, nil
+}
+
+// unmapped tells the IPv4 form of an IPv4-mapped prefix, if it has one.
+func unmapped(p netip.Prefix) string {
+	if p.Bits() < 96 {
+		return ""
+	}
+	return ", " + netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96).String()
 }

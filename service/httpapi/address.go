@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
 )
 
 // peerAddr is who is at the other end of the connection. A Unix socket counts
@@ -34,22 +35,43 @@ func (s *server) trusted(a netip.Addr) bool {
 // client-ip caveat refuses instead of judging a proxy.
 func (s *server) clientAddr(r *http.Request) netip.Addr {
 	addr := peerAddr(r)
-	if !s.trusted(addr) {
+	if len(r.Header["X-Forwarded-For"]) == 0 {
 		return addr
 	}
-	if len(r.Header["X-Forwarded-For"]) == 0 {
+	if !s.trusted(addr) {
+		s.told.untrusted.Do(func() {
+			s.Log.Warn("X-Forwarded-For is ignored: its sender is not in trusted_proxies. If it is a gateway of yours, all its clients are one, and any of them can use up everybody's attempts to log in", "peer", addr.String())
+		})
 		return addr
 	}
 	hops := strings.Split(strings.Join(r.Header["X-Forwarded-For"], ","), ",")
 	for i := len(hops) - 1; i >= 0; i-- {
-		hop := strings.TrimSpace(hops[i])
-		a, err := netip.ParseAddr(hop)
-		if err != nil || a.Zone() != "" {
+		a, ok := hop(strings.TrimSpace(hops[i]))
+		if !ok {
+			s.told.unreadable.Do(func() {
+				s.Log.Warn("X-Forwarded-For from a trusted proxy cannot be read as addresses: the clients that it is about share one limit on attempts to log in, and client-ip caveats refuse them", "proxy", addr.String())
+			})
 			return netip.Addr{}
 		}
-		if addr = a.Unmap(); !s.trusted(addr) {
+		if addr = a; !s.trusted(addr) {
 			return addr
 		}
 	}
 	return addr
 }
+
+// hop reads an address of X-Forwarded-For, which some gateways write with the
+// client's port: 192.0.2.7:4711 or [2001:db8::7]:4711.
+func hop(text string) (netip.Addr, bool) {
+	a, err := netip.ParseAddr(text)
+	if err != nil {
+		var with netip.AddrPort
+		with, err = netip.ParseAddrPort(text)
+		a = with.Addr()
+	}
+	return a.Unmap(), err == nil && a.Zone() == ""
+}
+
+// told is what the log has been told once under a configuration: what a gateway
+// does wrong, it does with each request.
+type told struct{ untrusted, unreadable sync.Once }

@@ -188,6 +188,22 @@ func TestAddressAttempts(t *testing.T) {
 	a.post("/v1/recover", "", api.RecoverIn{Username: "alice", Code: "0000-0000-0000-0000", Device: api.DeviceIn{Name: "d"}}).want(429, "rate_limited")
 }
 
+// Behind a gateway that writes the client's port, too, each client is limited
+// for itself, whatever port it comes from.
+func TestAddressAttemptsWithPorts(t *testing.T) {
+	a := start(t, func(s *setup) {
+		s.trust(proxy)
+		s.service.Limits = service.DefaultLimits
+		s.service.Limits.Address = service.Rate{Burst: 5, Interval: time.Second}
+	})
+	a.user("alice")
+	for i := range 5 {
+		a.loginFrom(fmt.Sprintf("192.0.2.66:%d", 4000+i), fmt.Sprintf("user %d", i), "wrong guess").want(401, "bad_credentials")
+	}
+	a.loginFrom("192.0.2.66:5000", "alice", password("alice")).want(429, "rate_limited")
+	a.loginFrom("192.0.2.67:4000", "alice", password("alice")).want(200, "")
+}
+
 func TestSignupAttempts(t *testing.T) {
 	a := start(t, func(s *setup) { s.service.Limits = service.DefaultLimits; s.trust(proxy) })
 	signup := func(from, name string) *reply {

@@ -184,6 +184,11 @@ func TestForwardedFor(t *testing.T) {
 		{"a spoofed address on the left", []string{"1.1.1.1, 192.0.2.7"}, true},
 		{"garbage on the left", []string{"unknown, 192.0.2.7, 10.1.2.3"}, true},
 
+		{"a port", []string{"192.0.2.7:4711"}, true},
+		{"IPv6 and a port", []string{"[2001:db8::7]:4711"}, true},
+		{"a port, behind ours with one", []string{"192.0.2.7:4711, 10.1.2.3:80"}, true},
+		{"mapped, with a port", []string{"[::ffff:192.0.2.7]:4711"}, true},
+
 		{"none", nil, false},
 		{"an empty one", []string{""}, false},
 		{"another", []string{"192.0.2.8"}, false},
@@ -193,8 +198,15 @@ func TestForwardedFor(t *testing.T) {
 		{"spoofed as one of ours", []string{"192.0.2.7, 10.9.9.9, 192.0.2.8"}, false},
 		{"only ours", []string{"10.1.2.3"}, false},
 		{"an empty hop", []string{"192.0.2.7,"}, false},
-		{"a port", []string{"192.0.2.7:4711"}, false},
+		{"another's port", []string{"192.0.2.8:4711"}, false},
+		{"ports, spoofed", []string{"192.0.2.7:4711, 192.0.2.8:4711"}, false},
+		{"half a port", []string{"192.0.2.7:"}, false},
+		{"a port that is a word", []string{"192.0.2.7:http"}, false},
+		{"a port that is none", []string{"192.0.2.7:65536"}, false},
+		{"IPv6 and a port, ambiguous", []string{"::ffff:192.0.2.7:4711"}, false},
+		{"brackets around IPv4", []string{"[192.0.2.7]:4711"}, false},
 		{"a zone", []string{"2001:db8::7%eth0"}, false},
+		{"a zone and a port", []string{"[2001:db8::7%eth0]:4711"}, false},
 		{"a name", []string{"localhost"}, false},
 		{"garbage on the right", []string{"192.0.2.7, unknown"}, false},
 	} {
@@ -208,6 +220,31 @@ func TestForwardedFor(t *testing.T) {
 			status, code = 200, ""
 		}
 		a.do(ask{method: "GET", path: "/authz/request/x", auth: auth, header: header}).wantVerdict(row.name, status, code)
+	}
+}
+
+// A gateway that is not trusted, or that writes what is no address, is told of
+// in the log, once: to the limits its clients are one.
+func TestForwardedForIsTold(t *testing.T) {
+	for _, row := range []struct {
+		name    string
+		trusted []string
+		header  string
+		want    string // in the log; empty: nothing
+	}{
+		{"a trusted proxy", []string{proxy}, "192.0.2.7", ""},
+		{"a trusted proxy that writes ports", []string{proxy}, "192.0.2.7:4711", ""},
+		{"not trusted", nil, "192.0.2.7", "its sender is not in trusted_proxies"},
+		{"another is trusted", []string{"10.0.0.0/8"}, "192.0.2.7", "its sender is not in trusted_proxies"},
+		{"a trusted proxy that does not say", []string{proxy}, "unknown", "cannot be read as addresses"},
+	} {
+		a := start(t, func(s *setup) { s.trust(row.trusted...) })
+		for range 3 {
+			a.do(ask{method: "GET", path: "/v1/devices", header: []string{"X-Forwarded-For", row.header}}).want(401, "no_token")
+		}
+		if n := strings.Count(a.log.String(), `"level":"WARN"`); (n == 1) != (row.want != "") || n > 1 || !strings.Contains(a.log.String(), row.want) {
+			t.Errorf("%s: %d warnings, want %q:\n%s", row.name, n, row.want, a.log)
+		}
 	}
 }
 

@@ -47,6 +47,7 @@ type server struct {
 	Config
 	svc   *service.Service
 	judge Judge
+	told  told
 }
 
 // New makes the handler.
