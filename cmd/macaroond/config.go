@@ -111,6 +111,7 @@ func (c *config) check() error {
 	return allowed([]rule{
 		{"listen", !address(c.Listen), "HOST:PORT or unix:PATH"},
 		{"metrics_listen", c.MetricsListen != "" && !hostPort(c.MetricsListen), "HOST:PORT"},
+		{"metrics_listen", collide(c.Listen, c.MetricsListen), "another address than listen"},
 		{"data_dir", c.DataDir == "", "a directory"},
 		{"signup", !slices.Contains([]string{"off", "password", "device"}, c.Signup), "off, password or device"},
 		{"remote_user", c.RemoteUser != "id" && c.RemoteUser != "username", "id or username"},

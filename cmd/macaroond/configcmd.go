@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -26,7 +27,8 @@ func newConfig(e *env) *cobra.Command {
 	}
 	check := &cobra.Command{
 		Use: "check", Short: "Tell what is wrong or unsafe", Args: cobra.NoArgs,
-		Long: "Tell what is wrong (exit code 2) or unsafe (exit code 1) in the configuration.",
+		Long: `Tell what is wrong in the configuration (exit code 2), or what is unsafe, expired
+or missing in it and in the files that it names (exit code 1).`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, err := load(c)
 			if err != nil {
@@ -42,7 +44,7 @@ func newConfig(e *env) *cobra.Command {
 				}
 			})
 			if err == nil && len(found) > 0 {
-				err = fmt.Errorf("%d unsafe settings", len(found))
+				err = errors.New(count(len(found), "unsafe setting"))
 			}
 			return err
 		},
@@ -78,6 +80,13 @@ func newConfig(e *env) *cobra.Command {
 	return c
 }
 
+func count(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
+}
+
 // shown is a value as it may be printed.
 func shown(f reflect.StructField, v reflect.Value) any {
 	switch x := v.Interface().(type) {
@@ -95,7 +104,7 @@ func shown(f reflect.StructField, v reflect.Value) any {
 	}
 }
 
-// unsafe tells what works and is unwise.
+// unsafe tells what works and is unwise, and what keeps it from starting.
 func (c *config) unsafe() []string {
 	out := findings{}
 	say := out.say
@@ -105,6 +114,11 @@ func (c *config) unsafe() []string {
 	out.addresses(c.Listen, c.TLSCertFile, c.MetricsListen, c.TrustedProxies)
 	say(issuer != nil && issuer.Scheme == "https" && c.TLSCertFile == "" && len(c.TrustedProxies) == 0,
 		"trusted_proxies is empty behind a gateway (issuer is https, and there is no tls_cert_file): all its clients are one, any of them can use up everybody's attempts to log in, and /authz refuses: give the gateway's address, such as 127.0.0.1/32")
+	host := ""
+	if issuer != nil && len(c.TrustedProxies) == 0 { // else it is the gateway's certificate that clients see
+		host = issuer.Hostname()
+	}
+	out.certificate(c.TLSCertFile, c.TLSKeyFile, host, time.Now())
 	say(c.Key != "", "key is given as a value, and can be read from the process's environment or the configuration file: use key_file")
 	for _, o := range c.CORSOrigins {
 		say(strings.HasPrefix(o, "http://") && !loopback(strings.TrimPrefix(o, "http://")), "cors_origins %s is plain http", o)
@@ -142,6 +156,26 @@ func (f *findings) addresses(listen, cert, metrics string, trusted []string) {
 	for _, p := range trusted {
 		prefix, _ := netip.ParsePrefix(p)
 		f.say(prefix.Bits() == 0, "trusted_proxies %s trusts everybody to say who their client is", p)
+	}
+}
+
+// certificate looks at whether TLS can begin, and whether clients will go on:
+// host is what they call the server, empty when that is not known.
+func (f *findings) certificate(certFile, keyFile, host string, now time.Time) {
+	if certFile == "" {
+		return
+	}
+	cert, err := loadKeyPair(certFile, keyFile)
+	if err != nil {
+		f.say(true, "%v", err)
+		return
+	}
+	leaf := cert.Leaf
+	f.say(now.After(leaf.NotAfter), "tls_cert_file %s expired on %s", certFile, leaf.NotAfter.Format(time.DateTime))
+	f.say(now.Before(leaf.NotBefore), "tls_cert_file %s is good only from %s", certFile, leaf.NotBefore.Format(time.DateTime))
+	if host != "" {
+		err := leaf.VerifyHostname(host)
+		f.say(err != nil, "tls_cert_file %s is not for the issuer: %v", certFile, err)
 	}
 }
 

@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -135,28 +137,36 @@ func servesItself(services []storage.Service, own string) error {
 	return fmt.Errorf("%s: made to serve %q, which is the authority's own audience, and so is refused", strings.Join(names, ", "), own)
 }
 
-// askReady asks the running server's /readyz.
+// askReady asks the running server's /readyz, where this configuration says that
+// it listens, whoever answers at the issuer's URL; it is called by the issuer's
+// name, for that is what its certificate has.
 func askReady(ctx context.Context, cfg *config) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	url := "http://" + cfg.Listen + "/readyz"
+	network, addr := "tcp", cfg.Listen
 	if path, ok := strings.CutPrefix(cfg.Listen, "unix:"); ok {
-		url = "http://localhost/readyz"
-		client.Transport = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			var d net.Dialer
-			return d.DialContext(ctx, "unix", path)
-		}}
-	} else if cfg.TLSCertFile != "" {
-		url = strings.TrimSuffix(cfg.Issuer, "/") + "/readyz"
+		network, addr = "unix", path
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, addr)
+	}, DisableKeepAlives: true}}
+	target := url.URL{Scheme: "http", Host: "localhost", Path: "/readyz"}
+	if cfg.TLSCertFile != "" {
+		target.Scheme = "https"
+	}
+	if issuer, err := url.Parse(cfg.Issuer); err == nil && issuer.Host != "" {
+		target.Host = issuer.Host
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), nil)
 	if err != nil {
 		return err
 	}
 	resp, err := client.Do(req)
+	if e, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return fmt.Errorf("a server answers on %s, but its certificate is not good here: %w", cfg.Listen, e.Err)
+	}
 	if err != nil {
-		return fmt.Errorf("no server answers on %s: start it with macaroond serve, or give the configuration that it runs with", cfg.Listen)
+		return fmt.Errorf("no server answers on %s: start it with macaroond serve, or give the configuration that it runs with (%w)", cfg.Listen, errors.Unwrap(err))
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {

@@ -61,6 +61,7 @@ func (c *edgeConfig) check() error {
 	return allowed([]rule{
 		{"listen", !address(c.Listen), "HOST:PORT or unix:PATH"},
 		{"metrics_listen", c.MetricsListen != "" && !hostPort(c.MetricsListen), "HOST:PORT"},
+		{"metrics_listen", collide(c.Listen, c.MetricsListen), "another address than listen"},
 		{"audience", c.Audience != "" && !plainWord(c.Audience), "1 to 128 printable ASCII characters without space"},
 		{"authz_origin", !origin(c.AuthzOrigin), "scheme://host[:port]"},
 		{"credential", c.Credential != "" && c.CredentialFile != "", "not given together with credential_file"},
@@ -71,7 +72,7 @@ func (c *edgeConfig) check() error {
 	})
 }
 
-// unsafe tells what works and is unwise, and what is missing.
+// unsafe tells what works and is unwise, and what keeps it from starting.
 func (c *edgeConfig) unsafe() []string {
 	out := findings{}
 	out.say(c.Authority == "", "authority is empty: edge does not start")
@@ -82,6 +83,7 @@ func (c *edgeConfig) unsafe() []string {
 	out.say(c.Credential != "", "credential is given as a value, and can be read from the process's environment or the configuration file: use credential_file")
 	out.say(c.MaxStaleness > 10*time.Minute, "max_staleness %s is how long a revoked token may live on while the authority is away", c.MaxStaleness)
 	out.addresses(c.Listen, c.TLSCertFile, c.MetricsListen, c.TrustedProxies)
+	out.certificate(c.TLSCertFile, c.TLSKeyFile, "", time.Now())
 	path, source := c.credentialPath()
 	out.modes([2]string{source, path}, [2]string{"tls_key_file", c.TLSKeyFile})
 	return out

@@ -72,12 +72,20 @@ func (f *front) loadCertificate(certFile, keyFile string) error {
 	if certFile == "" {
 		return nil
 	}
-	cert, err := tls.LoadX509KeyPair(certFile, keyFile)
+	cert, err := loadKeyPair(certFile, keyFile)
 	if err != nil {
-		return fmt.Errorf("tls_cert_file: %w", err)
+		return err
 	}
 	f.cert.Store(&cert)
 	return nil
+}
+
+func loadKeyPair(certFile, keyFile string) (tls.Certificate, error) {
+	cert, err := tls.LoadX509KeyPair(certFile, keyFile)
+	if err != nil {
+		err = usagef("tls_cert_file with tls_key_file: %w", err)
+	}
+	return cert, err
 }
 
 func (f *front) reloaded(needsRestart []string) {

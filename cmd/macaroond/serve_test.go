@@ -17,6 +17,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -141,14 +142,17 @@ func TestReload(t *testing.T) {
 }
 
 // certificate writes a fresh self-signed one and gives it for a client to trust.
-func certificate(t *testing.T, certFile, keyFile string, serial int64) *x509.Certificate {
+func certificate(t *testing.T, certFile, keyFile string, serial int64, change ...func(*x509.Certificate)) *x509.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(t, err)
 	tmpl := &x509.Certificate{
 		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "auth.example"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+		DNSNames: []string{"auth.example"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+	}
+	for _, f := range change {
+		f(tmpl)
 	}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
 	must(t, err)
@@ -212,6 +216,75 @@ func TestReloadCertificate(t *testing.T) {
 	s.set(map[string]string{"tls_cert_file": "", "tls_key_file": ""})
 	hangup(t)
 	s.log.wait(t, `"needs_restart":\["tls_cert_file"\]`)
+}
+
+// config check and doctor look into the certificate's files; serve refuses what
+// it cannot use as a wrong configuration.
+func TestCertificateFindings(t *testing.T) {
+	dir := t.TempDir()
+	path := func(name string) string { return filepath.Join(dir, name) }
+	certificate(t, path("good"), path("good.key"), 1)
+	certificate(t, path("expired"), path("expired.key"), 2, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })
+	certificate(t, path("early"), path("early.key"), 3, func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Minute) })
+	certificate(t, path("other"), path("other.key"), 4, func(c *x509.Certificate) { c.DNSNames = []string{"other.example"} })
+	must(t, os.WriteFile(path("text"), []byte("no certificate"), 0o600))
+	for _, row := range []struct {
+		cert, key, proxies string
+		want               string // of the finding; empty: none
+		starts             bool
+	}{
+		{"good", "good.key", "", "", true},
+		{"none", "good.key", "", "no such file or directory", false},
+		{"good", "none", "", "no such file or directory", false},
+		{"text", "good.key", "", "failed to find any PEM data", false},
+		{"good", "other.key", "", "private key does not match public key", false},
+		{"expired", "expired.key", "", "expired on ", true},
+		{"early", "early.key", "", "is good only from ", true},
+		{"other", "other.key", "", "is not for the issuer: x509: certificate is valid for other.example, not auth.example", true},
+		{"other", "other.key", "10.0.0.0/8", "", true}, // the gateway's certificate is for clients
+	} {
+		s := newSite(t, map[string]string{"tls_cert_file": path(row.cert), "tls_key_file": path(row.key), "trusted_proxies": row.proxies})
+		out, code := s.run("", "config", "check")
+		if (code == exitOK) != (row.want == "") || !strings.Contains(out, row.want) {
+			t.Errorf("%v: config check: %d\n%s", row, code, out)
+		}
+		if out, _ := s.run("", "doctor"); !strings.Contains(out, row.want) {
+			t.Errorf("%v: doctor:\n%s", row, out)
+		}
+		if !row.starts {
+			if _, code := s.run("", "serve"); code != exitUsage {
+				t.Errorf("%v: serve: exit code %d", row, code)
+			}
+		}
+	}
+}
+
+// doctor asks the server at listen, whoever answers at the issuer, and a
+// certificate that is not good here is not a server that is not there.
+func TestDoctorAsksListen(t *testing.T) {
+	dir := t.TempDir()
+	certFile, keyFile := filepath.Join(dir, "cert"), filepath.Join(dir, "tlskey")
+	s := newSite(t, map[string]string{"tls_cert_file": certFile, "tls_key_file": keyFile})
+	pool := x509.NewCertPool()
+	s.tls = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+	pool.AddCert(certificate(t, certFile, keyFile, 1))
+	s.serve()
+	addr := strings.TrimPrefix(s.url, "https://")
+	for _, row := range []struct{ listen, issuer, want string }{
+		{addr, "https://auth.example/path", "BAD  server       a server answers on " + addr + ", but its certificate is not good here: x509: "},
+		{"127.0.0.1:1", s.url, "BAD  server       no server answers on 127.0.0.1:1: start it"},
+	} {
+		s.set(map[string]string{"listen": row.listen, "issuer": row.issuer})
+		if out, _ := s.run("", "doctor"); !strings.Contains(out, row.want) {
+			t.Errorf("listen %s, issuer %s:\n%s", row.listen, row.issuer, out)
+		}
+	}
+	s.set(map[string]string{"listen": addr, "issuer": "https://auth.example"})
+	trusting := exec.Command("macaroond", "doctor", "--config", s.file) // SSL_CERT_FILE is read once in a process
+	trusting.Env = append(os.Environ(), "SSL_CERT_FILE="+certFile)
+	if out, _ := trusting.Output(); !strings.Contains(string(out), "ok   server       answers on "+addr+" and is ready") {
+		t.Errorf("%s", out)
+	}
 }
 
 // SIGTERM lets a request in progress end, and takes no new one.
