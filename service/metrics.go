@@ -31,11 +31,19 @@ func newMetrics(s *Service) *Metrics {
 		seenVec:     prometheus.NewCounterVec(prometheus.CounterOpts{Name: "macaroond_tokens_seen_total", Help: "Tokens accepted, by their format and by whether the epoch that signs minted them or an earlier one."}, []string{"format", "epoch"}),
 		clockJumped: prometheus.NewGauge(prometheus.GaugeOpts{Name: "macaroond_clock_jumped", Help: "1 while the wall clock disagrees with the monotonic one, and nothing expires."}),
 	}
-	for _, code := range []string{
-		api.CodeOK, api.CodeMalformed, api.CodeTooLarge, api.CodeInvalid, api.CodeStale, api.CodeRevoked,
-		api.CodeUnknownCaveat, api.CodeExpired, api.CodeNotYetValid, api.CodeWrongAudience, api.CodeRefused, api.CodeReplayed,
-	} {
+	// A counter is there, at zero, before anything is counted: one that came with
+	// its first event would show no increase over that one.
+	for _, code := range api.DecisionCodes {
 		m.verdicts[code] = m.verdictsVec.WithLabelValues(code)
+	}
+	for vec, values := range map[*prometheus.CounterVec][]string{
+		m.logins:      {"ok", "refused", "limited", "signup", "recovery", "link", "service", "minted"},
+		m.renewals:    {"ok", "again", "theft", "limited", "refused"},
+		m.revocations: {"device", api.GrainBranch, api.GrainEpoch},
+	} {
+		for _, v := range values {
+			vec.WithLabelValues(v)
+		}
 	}
 	for f := range token.Format(token.Formats()) {
 		m.seen = append(m.seen, [2]prometheus.Counter{m.seenVec.WithLabelValues(f.String(), "signing"), m.seenVec.WithLabelValues(f.String(), "earlier")})

@@ -25,7 +25,7 @@ device known, and what is revoked is followed. It keeps nothing on disk.
 It starts without the authority and is not ready (/readyz) until it knows what is
 revoked. While the authority is away, known devices go on for max_staleness; then
 every token is refused with 503, never 401.`,
-		Example: `  macaroond service add photos --serves photos --json > photos.json   # at the authority
+		Example: `  (umask 077; macaroond service add photos --serves photos --json > photos.json)   # at the authority
   macaroond edge --authority https://auth.example.com --credential-file photos.json --audience photos`,
 		RunE: func(c *cobra.Command, _ []string) error { return e.edge(c) },
 	}
@@ -73,6 +73,11 @@ func (e *env) edge(c *cobra.Command) error {
 	d.verdicts = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "macaroond_edge_verdicts_total", Help: "Verdicts of the sidecar, by code and by where the knowledge came from.",
 	}, []string{"code", "how"})
+	for _, code := range api.DecisionCodes { // at zero, so that the first of a kind is an increase
+		for _, how := range [...]string{guard.Local, guard.Introspected, guard.Online} {
+			d.verdicts.WithLabelValues(code, how)
+		}
+	}
 	for _, finding := range cfg.unsafe() {
 		d.log.Warn("unsafe: " + finding)
 	}

@@ -116,6 +116,7 @@ func TestEdge(t *testing.T) {
 		`macaroond_edge_verdicts_total{code="ok",how="introspected"} 1`,
 		`macaroond_edge_verdicts_total{code="ok",how="local"} 2`,
 		`macaroond_edge_verdicts_total{code="refused",how="local"} 3`,
+		`macaroond_edge_verdicts_total{code="stale",how="online"} 0`, // there before it happens
 		`macaroond_edge_revocations_age_bound_seconds 45`,
 		`macaroond_edge_revocations_live 0`,
 		`macaroond_edge_prefixes 1`,

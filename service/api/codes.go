@@ -17,6 +17,12 @@ const (
 	CodeReplayed      = "replayed"
 )
 
+// DecisionCodes are all of them.
+var DecisionCodes = [...]string{
+	CodeOK, CodeMalformed, CodeTooLarge, CodeInvalid, CodeStale, CodeRevoked,
+	CodeUnknownCaveat, CodeExpired, CodeNotYetValid, CodeWrongAudience, CodeRefused, CodeReplayed,
+}
+
 // Codes of problems that are not about a token.
 const (
 	CodeBadRequest       = "bad_request"        // 400, with field
