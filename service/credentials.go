@@ -6,6 +6,8 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
+	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -94,8 +96,10 @@ func (s *Service) serves(svc storage.Service, audience string) bool {
 	return audience != s.Settings().Audience && slices.Contains(svc.Serves, audience)
 }
 
-// rights that a service credential can have.
-var knownRights = []string{RightMint}
+var (
+	errOwnAudience = errors.New("the authority's own audience is nobody else's to serve")
+	errNoRight     = fmt.Errorf("the only right is %q", RightMint)
+)
 
 // AddService makes a service credential; its secret is in the answer and
 // nowhere else.
@@ -123,22 +127,36 @@ func newCredential(in api.ServiceIn, ownAudience string, now time.Time) (api.Ser
 	if err != nil {
 		return fail(err)
 	}
+	if err := likeNoID("/name", nameKey(name)); err != nil {
+		return fail(err)
+	}
+	audience := func(a string) error { _, err := caveats.Audience(a); return err }
 	for _, list := range []struct {
 		field string
 		names []string
-		check func(string) bool
+		check func(string) error
 	}{
-		{"/serves", in.Serves, func(a string) bool { _, err := caveats.Audience(a); return err == nil && a != ownAudience }},
-		{"/calls", in.Calls, func(a string) bool { _, err := caveats.Audience(a); return err == nil }},
-		{"/actions", in.Actions, func(a string) bool { _, err := caveats.Allow(a); return err == nil }},
-		{"/rights", in.Rights, func(r string) bool { return slices.Contains(knownRights, r) }},
+		{"/serves", in.Serves, func(a string) error {
+			if a == ownAudience {
+				return errOwnAudience
+			}
+			return audience(a)
+		}},
+		{"/calls", in.Calls, audience},
+		{"/actions", in.Actions, func(a string) error { _, err := caveats.Allow(a); return err }},
+		{"/rights", in.Rights, func(r string) error {
+			if r != RightMint {
+				return errNoRight
+			}
+			return nil
+		}},
 	} {
 		if len(list.names) > 100 {
 			return fail(badField(list.field, "at most 100"))
 		}
 		for i, n := range list.names {
-			if !list.check(n) {
-				return fail(badField(list.field, "number %d of the list cannot be given", i+1))
+			if err := list.check(n); err != nil {
+				return fail(badField(list.field, "number %d: %s", i+1, err))
 			}
 		}
 	}

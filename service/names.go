@@ -41,15 +41,24 @@ func userName(field, in string, self bool) (name, key string, err error) {
 	case name == "-", key == "", len(key) > 64*maxName:
 		return "", "", badField(field, "not a name")
 	}
-	for _, p := range []string{token.UserPrefix, token.ServicePrefix, token.DevicePrefix} {
-		if strings.HasPrefix(key, p) {
-			return "", "", badField(field, "a name does not begin like an id")
-		}
+	if err := likeNoID(field, key); err != nil {
+		return "", "", err
 	}
 	if self && reserved[key] {
 		return "", "", badField(field, "the name is reserved")
 	}
 	return name, key, nil
+}
+
+// likeNoID refuses a name that begins like an id of ours: where either may
+// stand, it could be given for somebody else's.
+func likeNoID(field, key string) error {
+	for _, p := range []string{token.UserPrefix, token.ServicePrefix, token.DevicePrefix} {
+		if strings.HasPrefix(key, p) {
+			return badField(field, "a name does not begin like an id")
+		}
+	}
+	return nil
 }
 
 // newName is userName for somebody who comes now, and so finds the name taken

@@ -33,8 +33,7 @@ func (e *env) userDelete() *cobra.Command {
 	return &cobra.Command{
 		Use: "delete NAME", Short: "Delete a user and everything of theirs; the audit keeps opaque ids", Args: cobra.ExactArgs(1),
 		Long: `Delete a user: every token is dead at once, and nothing is left that says who it
-was but for backups and, in entries of the audit from before this release, addresses.
-The name is free again.`,
+was but for backups. The name is free again.`,
 		RunE: e.onUser(func(c *cobra.Command, s *service.Service, u api.User, _ []string) error {
 			if err := s.DeleteUser(c.Context(), u.ID, service.ActorOperator, service.Source{}); err != nil {
 				return err

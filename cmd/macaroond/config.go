@@ -134,7 +134,7 @@ func (c *config) check() error {
 		{"hash_pool", c.HashPool < 1 || c.HashPool > 1024, "1 to 1024"},
 		{"hash_queue", c.HashQueue < 0 || c.HashQueue > 100_000, "0 to 100000"},
 		{"tls_key_file", (c.TLSCertFile == "") != (c.TLSKeyFile == ""), "given together with tls_cert_file"},
-		{"key", c.Key != "" && c.KeyFile != "", "not given together with key_file"},
+		{"key", c.Key != "" && c.KeyFile != "", "left out when key_file is given"},
 		{"audience", !plainWord(c.Audience), "1 to 128 printable ASCII characters without space"},
 		{"authz_audience", c.AuthzAudience != "" && !plainWord(c.AuthzAudience), "1 to 128 printable ASCII characters without space"},
 	})

@@ -64,7 +64,7 @@ func (c *edgeConfig) check() error {
 		{"metrics_listen", collide(c.Listen, c.MetricsListen), "another address than listen"},
 		{"audience", c.Audience != "" && !plainWord(c.Audience), "1 to 128 printable ASCII characters without space"},
 		{"authz_origin", !origin(c.AuthzOrigin), "scheme://host[:port]"},
-		{"credential", c.Credential != "" && c.CredentialFile != "", "not given together with credential_file"},
+		{"credential", c.Credential != "" && c.CredentialFile != "", "left out when credential_file is given"},
 		{"tls_key_file", (c.TLSCertFile == "") != (c.TLSKeyFile == ""), "given together with tls_cert_file"},
 		{"remote_user", c.RemoteUser != "id" && c.RemoteUser != "username", "id or username"},
 		{"max_staleness", c.MaxStaleness < leastStaleness, "at least 3s"},

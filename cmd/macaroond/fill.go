@@ -4,13 +4,17 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"os"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
+	"go.yaml.in/yaml/v3"
 )
 
 // fields walks the keys of a configuration, which is a pointer to a struct with
@@ -73,22 +77,25 @@ func fill(c any, flags *pflag.FlagSet, environ []string, defaults map[string]str
 	return err
 }
 
-// readFile reads YAML strictly: no key that is not known.
+// readFile reads YAML strictly: no key that is not known, as it is written, for
+// viper takes Listen and listen for one and lets either win.
 func readFile(v *viper.Viper, path string, known map[string]reflect.StructField) error {
-	file := viper.New()
-	file.SetConfigFile(path)
-	file.SetConfigType("yaml")
-	if err := file.ReadInConfig(); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return usagef("configuration file %s does not exist", path)
-		}
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return usagef("configuration file %s does not exist", path)
+	}
+	var file map[string]any
+	if err == nil {
+		err = yaml.Unmarshal(text, &file)
+	}
+	if err != nil {
 		return usagef("configuration file %s: %w", path, err)
 	}
-	for _, key := range file.AllKeys() {
+	for _, key := range slices.Sorted(maps.Keys(file)) {
 		if _, ok := known[key]; !ok {
 			return usagef("configuration file %s: there is no key %q (see macaroond config print)", path, key)
 		}
-		v.Set(key, file.Get(key))
+		v.Set(key, file[key])
 	}
 	return nil
 }

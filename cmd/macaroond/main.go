@@ -82,8 +82,9 @@ func complain(w io.Writer, err error, code int, asJSON bool) {
 	_ = writeJSON(w, out) // nobody is left to tell
 }
 
-// said is an error as it is printed: a service's detail without its code, and
-// with the cause, for whoever runs commands on the server may read it.
+// said is an error as it is printed: a service's detail without its code, with
+// the flag that it is about, and with the cause, for whoever runs commands on
+// the server may read it.
 func said(err error) string {
 	e := service.AsError(err)
 	switch {
@@ -91,6 +92,15 @@ func said(err error) string {
 		return err.Error()
 	case e.Code == api.CodeUnavailable && e.Err != nil:
 		return fmt.Sprintf("%s (%v)", e.Detail, e.Err)
+	case flagOf[e.Field] != "":
+		return flagOf[e.Field] + ": " + e.Detail
 	}
 	return e.Detail
+}
+
+// flagOf is the flag that a member of a request's body comes from.
+var flagOf = map[string]string{
+	"/role":   "--role",
+	"/serves": "--serves", "/calls": "--calls", "/actions": "--allow", "/rights": "--right",
+	"/target/user": "--user", "/target/device": "--device", "/caveats": "--caveat", "/reason": "--reason", "/ttl": "--for",
 }

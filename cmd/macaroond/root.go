@@ -43,9 +43,28 @@ Exit codes:     0 done, 1 did not work, 2 wrong command or configuration`,
 		newServe(e), newEdge(e), newUser(e), newService(e), newDevice(e), newRevoke(e), newPolicy(e), newKeys(e),
 		newBackup(e), newRestore(e), newAudit(e), newConfig(e), newDoctor(e), newVersion(e),
 	)
+	root.InitDefaultHelpCmd()
 	root.Args = cobra.ArbitraryArgs // else cobra refuses an unknown command itself, as any other error
 	mistakes(root)
+	help(root)
 	return root
+}
+
+// help makes help on a command that is not there the mistake that the command
+// would be.
+func help(root *cobra.Command) {
+	c, _, _ := root.Find([]string{"help"})
+	c.Run = nil
+	c.RunE = func(_ *cobra.Command, args []string) error {
+		of, rest, err := root.Find(args)
+		if err != nil {
+			return usageError{err}
+		}
+		if of.HasSubCommands() {
+			return of.RunE(of, rest)
+		}
+		return of.Help()
+	}
 }
 
 // mistakes makes wrong arguments a usage error all the way down.
