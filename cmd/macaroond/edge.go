@@ -78,9 +78,7 @@ func (e *env) edge(c *cobra.Command) error {
 			d.verdicts.WithLabelValues(code, how)
 		}
 	}
-	for _, finding := range cfg.unsafe() {
-		d.log.Warn("unsafe: " + finding)
-	}
+	d.warn(cfg.unsafe())
 	if err := d.listen(cfg.Listen); err != nil {
 		return err
 	}

@@ -68,6 +68,13 @@ func newFront(stderr io.Writer, level string) front {
 // setLevel takes a level that was checked with the configuration.
 func (f *front) setLevel(level string) { _ = f.level.UnmarshalText([]byte(level)) }
 
+// warn logs what config check would find.
+func (f *front) warn(unsafe []string) {
+	for _, finding := range unsafe {
+		f.log.Warn("unsafe: " + finding)
+	}
+}
+
 func (f *front) loadCertificate(certFile, keyFile string) error {
 	if certFile == "" {
 		return nil

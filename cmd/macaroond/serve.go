@@ -71,6 +71,7 @@ func (e *env) serve(c *cobra.Command) (err error) {
 	if err != nil {
 		return err
 	}
+	front.warn(cfg.unsafe())
 	if err := front.listen(cfg.Listen); err != nil {
 		return err
 	}

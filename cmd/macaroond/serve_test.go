@@ -287,6 +287,22 @@ func TestDoctorAsksListen(t *testing.T) {
 	}
 }
 
+// What config check finds unsafe, serve logs at its start.
+func TestServeLogsUnsafe(t *testing.T) {
+	s := newSite(t, map[string]string{"issuer": "http://auth.example", "trusted_proxies": "127.0.0.1/32"})
+	must(t, os.Chmod(s.settings["key_file"], 0o644))
+	s.serve()
+	s.end()
+	for _, want := range []string{`"level":"WARN","msg":"unsafe: issuer is plain http`, `"level":"WARN","msg":"unsafe: key_file `} {
+		if !strings.Contains(s.log.String(), want) {
+			t.Errorf("no %s in\n%s", want, s.log)
+		}
+	}
+	if n := strings.Count(s.log.String(), `"unsafe: `); n != 2 {
+		t.Errorf("%d findings:\n%s", n, s.log)
+	}
+}
+
 // SIGTERM lets a request in progress end, and takes no new one.
 func TestGracefulShutdown(t *testing.T) {
 	s := newSite(t, nil)
