@@ -3,10 +3,11 @@ package main
 import (
 	"database/sql"
 	"encoding/json"
-	"io"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -134,19 +135,62 @@ func TestDamaged(t *testing.T) {
 	if got != api.CodeStale {
 		t.Errorf("%s, want %s", got, api.CodeStale)
 	}
-	resp, err := http.Get(s.url + "/readyz")
-	must(t, err)
-	defer resp.Body.Close()
-	var health api.Health
-	b, err := io.ReadAll(resp.Body)
-	must(t, err)
-	must(t, json.Unmarshal(b, &health))
-	if resp.StatusCode != http.StatusServiceUnavailable || health.Checks["revocations"] == "" || health.Checks["database"] == "" {
-		t.Errorf("readyz: %d %s", resp.StatusCode, b)
-	}
-	if resp, err = http.Get(s.url + "/livez"); err != nil || resp.StatusCode != http.StatusOK {
+	s.unready("database", "revocations")
+	resp, err := http.Get(s.url + "/livez")
+	if err != nil || resp.StatusCode != http.StatusOK {
 		t.Error("livez is not about the database")
 	}
 	resp.Body.Close()
 	s.end()
+}
+
+// unready holds that /readyz is 503 with exactly these checks, and gives what it
+// says of them.
+func (s *site) unready(checks ...string) map[string]string {
+	s.t.Helper()
+	resp, err := http.Get(s.url + "/readyz")
+	must(s.t, err)
+	defer resp.Body.Close()
+	var health api.Health
+	must(s.t, json.NewDecoder(resp.Body).Decode(&health))
+	if got := slices.Sorted(maps.Keys(health.Checks)); resp.StatusCode != http.StatusServiceUnavailable || !slices.Equal(got, checks) {
+		s.t.Errorf("readyz: %d %v, want %v", resp.StatusCode, health.Checks, checks)
+	}
+	return health.Checks
+}
+
+// A backup is put in the place of the database by hand, under the running server:
+// no change is answered as done, and before long every token is refused, for the
+// commands beside it revoke in the other file.
+func TestReplaced(t *testing.T) {
+	s := newSite(t, map[string]string{"max_staleness": "1s"})
+	s.serve()
+	s.set(map[string]string{"listen": strings.TrimPrefix(s.url, "http://")}) // for doctor
+	s.addUser("alice")
+	root := s.login("alice").Token
+	backup, path := filepath.Join(t.TempDir(), "backup"), filepath.Join(s.dir, "macaroond.db")
+	s.must(nil, "", "backup", backup)
+	must(t, os.Rename(backup, path))
+	for _, suffix := range sidecars {
+		must(t, os.Remove(path+suffix))
+	}
+	s.refuseAll(root)
+	if said := s.unready("database")["database"]; !strings.Contains(said, "replaced") {
+		t.Errorf("readyz says %q", said)
+	}
+	s.must(nil, "", "revoke", "--all")
+	for deadline := time.Now().Add(patience); s.answer(root) != api.CodeStale; {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s, want %s", s.answer(root), api.CodeStale)
+		}
+	}
+	if said, code := s.run("", "doctor"); code != exitFailed || !strings.Contains(said, "replaced") {
+		t.Errorf("doctor: %d\n%s", code, said)
+	}
+	s.end()
+	s.serve() // from the file that is there
+	if got := s.answer(root); got != api.CodeRevoked && got != api.CodeInvalid {
+		t.Errorf("after a restart: %s", got)
+	}
+	s.login("alice")
 }

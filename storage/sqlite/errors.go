@@ -21,6 +21,7 @@ const (
 	reasonDisk     = "disk does not read or write as it should: check the disk and its file system"
 	reasonDamaged  = "database is damaged: restore a backup"
 	reasonNotOurs  = "file is not a database of this service: check the data directory, or restore a backup"
+	reasonMoved    = "database file was replaced, moved or removed while it was in use: put it back, or restart the server"
 	reasonNoOpen   = "database cannot be opened: check that the data directory exists, its owner and its mode"
 	reasonMemory   = "not enough memory for the database: give the process more"
 	reasonBackup   = "backup file exists already: name one that does not"

@@ -44,7 +44,7 @@ type Options struct {
 // Store is a [storage.Store] on one SQLite file. Several processes may have the
 // same file open.
 type Store struct {
-	path string
+	file
 	opt  Options
 	read *sql.DB // query_only
 	w    *writer
@@ -72,7 +72,11 @@ func Open(ctx context.Context, path string, opt Options) (*Store, error) {
 	if err := createFile(path); err != nil {
 		return nil, fileFault(err)
 	}
-	s := &Store{path: path, opt: opt}
+	info, err := os.Stat(path) // before the first connection: none is to another file unseen
+	if err != nil {
+		return nil, fileFault(err)
+	}
+	s := &Store{file: file{path, info}, opt: opt}
 	if s.read, err = sql.Open("sqlite", s.dsn("rw", readPragmas)); err != nil {
 		return nil, err
 	}
@@ -82,7 +86,7 @@ func Open(ctx context.Context, path string, opt Options) (*Store, error) {
 		return nil, errors.Join(err, s.read.Close())
 	}
 	ctx = context.WithoutCancel(ctx)
-	s.w = newWriter(ctx, func() (*conn, error) { return connect(ctx, s.read.Driver(), s.dsn("rw", writePragmas)) })
+	s.w = newWriter(ctx, s.file, func() (*conn, error) { return connect(ctx, s.read.Driver(), s.dsn("rw", writePragmas)) })
 	if err := s.begin(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}

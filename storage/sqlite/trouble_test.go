@@ -286,18 +286,91 @@ func TestEmptied(t *testing.T) {
 	}
 }
 
-// A backup that somebody puts in the place of the file under a running process
-// has no write-ahead log: nothing is acknowledged that a power failure could take
-// back.
-func TestReplaced(t *testing.T) {
+// The file goes away under a running process, and perhaps another one comes in
+// its place: nothing is acknowledged that a later start does not find, and nobody
+// goes on reading what others cannot change.
+func TestMoved(t *testing.T) {
+	for name, swap := range map[string]struct {
+		away, back func(path, backup string) error
+	}{
+		"its directory is moved": {
+			func(path, _ string) error { return os.Rename(filepath.Dir(path), filepath.Dir(path)+".moved") },
+			func(path, _ string) error { return os.Rename(filepath.Dir(path)+".moved", filepath.Dir(path)) },
+		},
+		"it is moved": {
+			func(path, _ string) error { return os.Rename(path, path+".moved") },
+			func(path, _ string) error { return os.Rename(path+".moved", path) },
+		},
+		"a backup takes its place": {
+			func(path, backup string) error {
+				return errors.Join(os.Rename(path, path+".moved"), os.Rename(backup, path))
+			},
+			func(path, _ string) error { return os.Rename(path+".moved", path) },
+		},
+		"a backup takes its place, and its log is removed": {away: func(path, backup string) error {
+			return errors.Join(os.Rename(backup, path), os.Remove(path+"-wal"), os.Remove(path+"-shm"))
+		}},
+		"all is removed": {away: func(path, _ string) error {
+			return errors.Join(os.Remove(path), os.Remove(path+"-wal"), os.Remove(path+"-shm"))
+		}},
+	} {
+		setup := func(t *testing.T) (s *Store, path, backup string) {
+			dir := filepath.Join(t.TempDir(), "data")
+			must(t, os.Mkdir(dir, 0o700))
+			path, backup = filepath.Join(dir, "db"), filepath.Join(t.TempDir(), "backup")
+			s = openTest(t, path, Options{})
+			_, err := revoke(t.Context(), s, 1)
+			must(t, err)
+			must(t, s.Backup(t.Context(), backup))
+			return s, path, backup
+		}
+		refused := func(t *testing.T, s *Store) {
+			t.Helper()
+			_, err := revoke(t.Context(), s, 2)
+			wantUnavailable(t, err, reasonMoved)
+			_, err = s.State(t.Context())
+			wantUnavailable(t, err, reasonMoved)
+		}
+		t.Run(name, func(t *testing.T) {
+			s, path, backup := setup(t)
+			err := s.w.do(t.Context(), func(tx *tx) error { return errors.Join(appending("lost")(tx), swap.away(path, backup)) })
+			wantUnavailable(t, err, reasonMoved) // committed, where nobody finds it
+			refused(t, s)
+			if swap.back == nil {
+				return
+			}
+			must(t, swap.back(path, backup))
+			wantSequence(t, s, 1)
+			_, err = revoke(t.Context(), s, 3)
+			must(t, err)
+			must(t, s.Close())
+			wantSequence(t, openTest(t, path, Options{}), 2)
+		})
+		t.Run(name+", and the next connection would be to another file", func(t *testing.T) {
+			s, path, backup := setup(t)
+			trouble := errors.New("trouble")
+			err := s.w.doPlain(t.Context(), func(*tx) error { return errors.Join(trouble, swap.away(path, backup)) }, func(error) bool { return false })
+			if !errors.Is(err, trouble) {
+				t.Fatal(err)
+			}
+			refused(t, s)
+		})
+	}
+}
+
+// A backup that somebody writes over the file under a running process has no
+// write-ahead log: nothing is acknowledged that a power failure could take back.
+func TestOverwritten(t *testing.T) {
 	path, copied := filepath.Join(t.TempDir(), "db"), filepath.Join(t.TempDir(), "backup")
 	s := openTest(t, path, Options{})
 	must(t, s.Backup(t.Context(), copied))
-	must(t, os.Rename(copied, path))
+	backup, err := os.ReadFile(copied)
+	must(t, err)
+	must(t, os.WriteFile(path, backup, 0o600))
 	must(t, os.Remove(path+"-wal"))
 	must(t, os.Remove(path+"-shm"))
 	trouble := errors.New("trouble")
-	err := s.w.doPlain(t.Context(), func(*tx) error { return trouble }, func(error) bool { return false })
+	err = s.w.doPlain(t.Context(), func(*tx) error { return trouble }, func(error) bool { return false })
 	if !errors.Is(err, trouble) {
 		t.Fatal(err)
 	}

@@ -140,8 +140,12 @@ func (t *tx) saveState(before state) error {
 	return err
 }
 
-// State implements [storage.Store].
+// State implements [storage.Store]. Who follows the table asks it each time, so
+// that nobody follows a file that others do not see.
 func (s *Store) State(ctx context.Context) (storage.State, error) {
+	if err := s.file.same(); err != nil {
+		return storage.State{}, err
+	}
 	return one(s.reader(ctx), func(r scanner) (st storage.State, err error) {
 		return st, r.Scan(&st.Generation, &st.Sequence, &st.Audit, &st.Revision)
 	}, `SELECT generation, sequence, audit_seq, revision FROM state WHERE id = 1`)

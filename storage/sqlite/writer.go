@@ -26,6 +26,7 @@ var (
 // answered before the COMMIT.
 type writer struct {
 	ctx   context.Context // never ends: a change that has begun is finished
+	file  file
 	open  func() (*conn, error)
 	queue chan *job
 	ended chan struct{}
@@ -64,8 +65,8 @@ func (c *job) answer(err error) {
 	close(c.done)
 }
 
-func newWriter(ctx context.Context, open func() (*conn, error)) *writer {
-	w := &writer{ctx: ctx, open: open, queue: make(chan *job, queueLength), ended: make(chan struct{})}
+func newWriter(ctx context.Context, file file, open func() (*conn, error)) *writer {
+	w := &writer{ctx: ctx, file: file, open: open, queue: make(chan *job, queueLength), ended: make(chan struct{})}
 	go w.loop()
 	return w
 }
@@ -204,6 +205,8 @@ func (w *writer) commit(first *job, limit int) (again []*job) {
 	}
 	if err != nil {
 		w.abort()
+	} else {
+		err = w.file.same() // only what a later start finds is answered as done
 	}
 	for i, c := range ran {
 		if err != nil {
@@ -264,6 +267,9 @@ func (c *job) call(t *tx) (err error) {
 // begin opens a transaction, and a connection if there is none, and reads the
 // state row.
 func (w *writer) begin() (*tx, error) {
+	if err := w.file.same(); err != nil {
+		return nil, err
+	}
 	if w.conn == nil {
 		conn, err := w.open()
 		if err != nil {
