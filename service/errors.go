@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"macaroond/service/api"
+	"macaroond/service/keyring"
 	"macaroond/storage"
 )
 
@@ -54,6 +55,9 @@ func AsError(err error) *Error {
 	}
 	if errors.Is(err, storage.ErrRenewalLimit) {
 		return &Error{Code: api.CodeRateLimited, Detail: "this device was renewed too often just now", RetryAfter: 10 * time.Second}
+	}
+	if errors.Is(err, keyring.ErrCannotOpen) {
+		return &Error{Code: api.CodeUnavailable, Detail: err.Error(), RetryAfter: time.Second}
 	}
 	for _, row := range storageErrors {
 		if errors.Is(err, row.err) {

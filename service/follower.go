@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"macaroond/service/keyring"
 	"macaroond/storage"
 )
 
@@ -151,14 +152,35 @@ func (s *Service) Run(ctx context.Context) {
 // Ready says what keeps the authority from answering, by name; empty is ready.
 func (s *Service) Ready(ctx context.Context) map[string]string {
 	trouble := map[string]string{}
-	if _, err := s.store.State(ctx); err != nil {
+	_, err := s.store.State(ctx)
+	if err == nil {
+		err = s.store.Writable(ctx)
+	}
+	if err != nil {
 		trouble["database"] = AsError(err).Detail
 	}
 	if age := s.now().Sub(s.list.AsOf()); age > s.Settings().MaxStaleness {
 		trouble["revocations"] = "the list is older than max_staleness"
 	}
-	if s.keyring.Signing() == 0 {
+	if err := s.signs(ctx); errors.Is(err, keyring.ErrCannotOpen) {
+		trouble["keys"] = AsError(err).Detail
+	} else if s.keyring.Signing() == 0 {
 		trouble["keys"] = "there is no signing epoch"
 	}
 	return trouble
+}
+
+// signs is an error when the epoch that signs is not on the ring and cannot be
+// brought there, which is what a login would meet.
+func (s *Service) signs(ctx context.Context) error {
+	epochs, err := s.store.Epochs(ctx)
+	if err != nil {
+		return err
+	}
+	for _, e := range epochs {
+		if e.State == storage.EpochSigning && e.Number == s.keyring.Signing() {
+			return nil
+		}
+	}
+	return s.CatchUp(ctx) // another process may have begun it just now
 }

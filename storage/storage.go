@@ -270,6 +270,11 @@ type Store interface {
 	// by this process or another one.
 	State(ctx context.Context) (State, error)
 
+	// Writable is nil while changes can be made. When one could not, it is that
+	// one's UnavailableError until the store has found, by trying by itself, that
+	// they can be again. It waits for nothing.
+	Writable(ctx context.Context) error
+
 	// CreateUser stores a new user with the hashes of recovery codes and, when
 	// first is not nil, its first device as IssueDevice does, all or nothing.
 	// The returned device is zero without first.

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -143,4 +145,32 @@ func TestKeys(t *testing.T) {
 	if c := s.answer(s.minted(4).Token); c != api.CodeOK {
 		t.Errorf("a new login: %s", c)
 	}
+}
+
+// An epoch that is sealed under a key which the server has not read yet, for the
+// key file was changed and then the keys rotated: no token can be minted, and
+// /readyz and every login say why. A restart is all that it takes.
+func TestRotatedBeforeTheRestart(t *testing.T) {
+	s := newSite(t, nil)
+	s.serve()
+	s.addUser("alice")
+	path := s.settings["key_file"]
+	old, err := os.ReadFile(path)
+	must(t, err)
+	s.write(path, keyring.NewKeyText()+"\n"+string(old))
+	s.must(nil, "", "keys", "reseal") // of epochs that the server has open: it goes on
+	s.login("alice")
+	s.ready()
+	s.must(nil, "", "keys", "rotate")
+	if said := s.unready("keys")["keys"]; !strings.Contains(said, "restarted") {
+		t.Errorf("readyz says %q", said)
+	}
+	_, err = s.client.Login(t.Context(), api.LoginIn{Username: "alice", Password: password, Device: api.DeviceIn{Name: "d"}})
+	if p, ok := errors.AsType[*api.Problem](err); !ok || p.Code != api.CodeUnavailable || !strings.Contains(p.Detail, "restarted") {
+		t.Errorf("a login: %v", err)
+	}
+	s.end()
+	s.serve()
+	s.login("alice")
+	s.ready()
 }

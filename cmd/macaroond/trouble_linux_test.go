@@ -40,7 +40,9 @@ func TestNoRoom(t *testing.T) {
 		if got := s.answer(root); got != api.CodeOK {
 			t.Errorf("a verdict: %s", got)
 		}
+		s.unready("database")
 		s.limitFiles(0)
+		s.ready() // also when nobody asks for anything
 		// What was refused did not happen, neither now nor after a restart.
 		if got := s.changes(root)["login"](); got != api.CodeOK {
 			t.Errorf("with room again: %s\n%s", got, s.log)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"database/sql"
-	"encoding/json"
 	"maps"
 	"net/http"
 	"os"
@@ -63,10 +62,14 @@ func TestLocked(t *testing.T) {
 	if got := s.answer(root); got != api.CodeOK {
 		t.Errorf("a verdict: %s", got)
 	}
+	if said := s.unready("database")["database"]; !strings.Contains(said, "end the one that holds it") {
+		t.Errorf("readyz says %q", said)
+	}
 	if !strings.Contains(s.log.String(), "database is locked by another process: end the one that holds it") {
 		t.Errorf("no word for the operator:\n%s", s.log)
 	}
 	must(t, lock.Rollback())
+	s.ready() // also when nobody asks for anything
 	if got := s.changes(root)["logout"](); got != api.CodeOK {
 		t.Errorf("afterwards: %s", got)
 	}
@@ -144,19 +147,31 @@ func TestDamaged(t *testing.T) {
 	s.end()
 }
 
-// unready holds that /readyz is 503 with exactly these checks, and gives what it
-// says of them.
+// ready waits until /readyz is 200.
+func (s *site) ready() {
+	s.t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		h, err := s.client.Ready(s.t.Context())
+		must(s.t, err)
+		if h.Status == "ok" {
+			return
+		}
+		if time.Now().After(deadline) {
+			s.t.Fatalf("not ready: %v", h.Checks)
+		}
+	}
+}
+
+// unready holds that /readyz is not 200, and fails exactly these checks; it gives
+// what is said of them.
 func (s *site) unready(checks ...string) map[string]string {
 	s.t.Helper()
-	resp, err := http.Get(s.url + "/readyz")
+	h, err := s.client.Ready(s.t.Context())
 	must(s.t, err)
-	defer resp.Body.Close()
-	var health api.Health
-	must(s.t, json.NewDecoder(resp.Body).Decode(&health))
-	if got := slices.Sorted(maps.Keys(health.Checks)); resp.StatusCode != http.StatusServiceUnavailable || !slices.Equal(got, checks) {
-		s.t.Errorf("readyz: %d %v, want %v", resp.StatusCode, health.Checks, checks)
+	if got := slices.Sorted(maps.Keys(h.Checks)); h.Status == "ok" || !slices.Equal(got, checks) {
+		s.t.Errorf("readyz: %v, want %v", h.Checks, checks)
 	}
-	return health.Checks
+	return h.Checks
 }
 
 // A backup is put in the place of the database by hand, under the running server:

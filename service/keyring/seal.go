@@ -131,7 +131,7 @@ func (s *SealingKeys) Reseal(epoch uint32, sealed []byte) ([]byte, error) {
 
 // ErrCannotOpen says that no key of the file opens an epoch's secret. The
 // database and the key file do not belong together, or one was altered.
-var ErrCannotOpen = errors.New("no key in the key file opens the stored epoch secret: give the key file that this database was created with")
+var ErrCannotOpen = errors.New("no key in the key file opens the stored epoch secret: give the key file that has its key (a running server reads it when it is restarted)")
 
 func (s *SealingKeys) open(epoch uint32, sealed []byte) (secret [32]byte, err error) {
 	const head = 1 + 8

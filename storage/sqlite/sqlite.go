@@ -103,6 +103,17 @@ func (s *Store) Close() error {
 	return s.err
 }
 
+// Writable implements [storage.Store].
+func (s *Store) Writable(ctx context.Context) error {
+	if err := s.w.takes(ctx); err != nil {
+		return err
+	}
+	if down := s.w.down.Load(); down != nil {
+		return down
+	}
+	return nil
+}
+
 // What every connection has, set by the driver when it opens one, so that none
 // of a pool can be without.
 var (
@@ -177,7 +188,7 @@ func createFile(path string) error {
 // one.
 func (s *Store) begin(ctx context.Context) error {
 	return s.w.do(ctx, func(t *tx) error {
-		if _, err := t.exec(`UPDATE state SET id = 1 WHERE id = 1`); err != nil {
+		if err := touch(t); err != nil {
 			return err
 		}
 		if t.st.generation == "" {

@@ -377,3 +377,53 @@ func TestOverwritten(t *testing.T) {
 	_, err = revoke(t.Context(), s, 1)
 	wantUnavailable(t, err, reasonNotOurs)
 }
+
+// A change that could not be made is remembered until the store has found that
+// one can be; what is damaged stays so.
+func TestWritable(t *testing.T) {
+	wait := func(t *testing.T, s *Store) {
+		t.Helper()
+		for deadline := time.Now().Add(10 * probeInterval); s.Writable(t.Context()) != nil; time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal(s.Writable(t.Context()))
+			}
+		}
+	}
+	t.Run("locked", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "db")
+		s := openTest(t, path, Options{BusyTimeout: 20 * time.Millisecond})
+		other, err := sql.Open("sqlite", path+"?_txlock=immediate")
+		must(t, err)
+		defer other.Close()
+		lock, err := other.Begin()
+		must(t, err)
+		must(t, s.Writable(t.Context())) // nobody has tried
+		_, err = revoke(t.Context(), s, 1)
+		wantUnavailable(t, err, reasonLocked)
+		for end := time.Now().Add(2 * probeInterval); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+			wantUnavailable(t, s.Writable(t.Context()), reasonLocked)
+		}
+		must(t, lock.Rollback())
+		wait(t, s)
+	})
+	t.Run("moved", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "db")
+		s := openTest(t, path, Options{})
+		must(t, os.Rename(path, path+".moved"))
+		_, err := revoke(t.Context(), s, 1)
+		wantUnavailable(t, err, reasonMoved)
+		wantUnavailable(t, s.Writable(t.Context()), reasonMoved)
+		must(t, os.Rename(path+".moved", path))
+		wait(t, s)
+	})
+	t.Run("damaged", func(t *testing.T) {
+		s := openTest(t, filepath.Join(t.TempDir(), "db"), Options{})
+		damage := unavailable(reasonDamaged, nil)
+		if err := s.w.do(t.Context(), func(*tx) error { return damage }); !errors.Is(err, damage) {
+			t.Fatal(err)
+		}
+		appendOne(t, s) // in a page that is sound
+		s.w.probe()
+		wantUnavailable(t, s.Writable(t.Context()), reasonDamaged)
+	})
+}

@@ -8,11 +8,16 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"time"
+
+	"macaroond/storage"
 )
 
 const (
 	queueLength = 256 // changes that wait; the next caller waits for room
 	groupLength = 128 // changes that share one COMMIT at most
+
+	probeInterval = time.Second // while a change could not be made
 )
 
 var (
@@ -36,6 +41,8 @@ type writer struct {
 
 	conn   *conn // nil after trouble: the next group opens a new one
 	wasWAL bool
+
+	down atomic.Pointer[storage.UnavailableError] // why a change could not be made, until probe has made one
 }
 
 // job is one queued change. run may be called twice, when a neighbour
@@ -60,7 +67,11 @@ func (c *job) start() bool {
 	return c.phase.CompareAndSwap(queued, started) || c.phase.Load() == started
 }
 
-func (c *job) answer(err error) {
+func (w *writer) answer(c *job, err error) {
+	err = w.file.explain(err)
+	if down, ok := errors.AsType[*storage.UnavailableError](err); ok && !w.damaged() {
+		w.down.Store(down)
+	}
 	c.err = err
 	close(c.done)
 }
@@ -143,11 +154,49 @@ func (w *writer) close() {
 func (w *writer) loop() {
 	defer close(w.ended)
 	defer w.abort()
-	for c := range w.queue {
-		for _, c := range w.commit(c, groupLength) {
-			w.commit(c, 1)
+	var again <-chan time.Time // nil while all is well
+	for {
+		select {
+		case c, ok := <-w.queue:
+			if !ok {
+				return
+			}
+			for _, c := range w.commit(c, groupLength) {
+				w.commit(c, 1)
+			}
+		case <-again:
+			again = nil
+			w.probe()
+		}
+		if again == nil && w.down.Load() != nil {
+			again = time.After(probeInterval)
 		}
 	}
+}
+
+// probe sees whether changes can be made again. One that succeeds by itself is
+// no sign of it: on a full disk the smallest may still fit into the log.
+func (w *writer) probe() {
+	if w.damaged() || w.down.Load().Reason == reasonFull && w.file.diskFull() {
+		return
+	}
+	c := &job{run: touch, done: make(chan struct{})}
+	w.commit(c, 1)
+	if c.err == nil {
+		w.down.Store(nil)
+	}
+}
+
+// damaged tells that a damaged page was met. Writing another one heals nothing.
+func (w *writer) damaged() bool {
+	down := w.down.Load()
+	return down != nil && down.Reason == reasonDamaged
+}
+
+// touch is a change that changes nothing, and is written and synced as any.
+func touch(t *tx) error {
+	_, err := t.exec(`UPDATE state SET id = 1 WHERE id = 1`)
+	return err
 }
 
 // gather adds what has queued up to a group. It lets the callers that were just
@@ -176,7 +225,7 @@ func (w *writer) commit(first *job, limit int) (again []*job) {
 	t, err := w.begin()
 	if err != nil {
 		for _, c := range w.gather(group, limit) {
-			c.answer(err)
+			w.answer(c, err)
 		}
 		return nil
 	}
@@ -189,7 +238,7 @@ func (w *writer) commit(first *job, limit int) (again []*job) {
 			err := w.savepoint(t, c)
 			if errors.Is(err, errLost) {
 				w.abort()
-				c.answer(errors.Unwrap(err))
+				w.answer(c, errors.Unwrap(err))
 				return append(ran, group[i+1:]...)
 			}
 			ran = append(ran, c)
@@ -210,9 +259,9 @@ func (w *writer) commit(first *job, limit int) (again []*job) {
 	}
 	for i, c := range ran {
 		if err != nil {
-			c.answer(err) // also those that failed: they may have seen what did not come to be
+			w.answer(c, err) // also those that failed: they may have seen what did not come to be
 		} else {
-			c.answer(errs[i])
+			w.answer(c, errs[i])
 		}
 	}
 	return nil

@@ -67,6 +67,7 @@ func calls(k *kit, ctx context.Context) map[string]func() error {
 		"SuspendSubject":      func() error { _, err := k.s.SuspendSubject(ctx, "svc_nobody", "1", ev); return err },
 		"ResumeSubject":       func() error { return k.s.ResumeSubject(ctx, "svc_nobody", "1", ev) },
 		"AppendAudit":         func() error { return k.s.AppendAudit(ctx, ev) },
+		"Writable":            func() error { return k.s.Writable(ctx) },
 		"Audit":               func() error { _, err := k.s.Audit(ctx, 0, 1); return err },
 		"Expire":              func() error { _, err := k.s.Expire(ctx, storage.Expire{Now: T0, Limit: 1}); return err },
 		"Backup":              func() error { return k.s.Backup(ctx, filepath.Join(k.TempDir(), "backup")) },
@@ -90,6 +91,14 @@ var store = []clause{
 				}
 			}
 		})
+	}},
+	{"a change that is refused, whatever for, does not say that none can be made", func(k *kit) {
+		for name, call := range calls(k, k.Context()) {
+			_ = call() // most are of what is not there
+			if err := k.s.Writable(k.Context()); err != nil {
+				k.Fatalf("after %s: %v", name, err)
+			}
+		}
 	}},
 	{"after Close everything is unavailable, and Close again is fine", func(k *kit) {
 		k.must(k.s.Close())
