@@ -20,6 +20,7 @@ import (
 
 	"macaroond/service/keyring"
 	"macaroond/storage"
+	"macaroond/storage/sqlite"
 )
 
 // finding is one line of doctor's report.
@@ -86,15 +87,26 @@ func (e *env) diagnose(ctx context.Context, cfg *config) []finding {
 	add("disk", err, "%d MiB free", free>>20)
 
 	st, done, err := e.store(ctx, cfg)
-	add("database", err, "%s opens", cfg.databasePath())
-	if err == nil {
+	if err != nil {
+		add("database", err, "")
+	} else {
 		defer done()
+		add("database", writes(ctx, cfg), "%s opens, and can be written", cfg.databasePath())
 		e.diagnoseStore(ctx, cfg, st, add)
 	}
 	add("server", askReady(ctx, cfg), "answers on %s and is ready", cfg.Listen)
 	add("leak scanner", nil, "tokens match %s", leakPattern(cfg.Issuer))
 	add("leak scanner", nil, "service secrets match mds_[A-Za-z0-9_-]{43}")
 	return out
+}
+
+// writes opens the database as a server does, which must be able to write it.
+func writes(ctx context.Context, cfg *config) error {
+	st, err := sqlite.Open(ctx, cfg.databasePath(), sqlite.Options{})
+	if err != nil {
+		return err
+	}
+	return st.Close()
 }
 
 func (e *env) diagnoseStore(ctx context.Context, cfg *config, st storage.Store, add func(string, error, string, ...any)) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -31,8 +32,11 @@ func (e *env) opened(c *cobra.Command) (storage.Store, func(), error) {
 // store opens the database of a command, under a shared lock so that nobody
 // restores a backup meanwhile.
 func (e *env) store(ctx context.Context, cfg *config) (storage.Store, func(), error) {
-	if _, err := os.Stat(cfg.databasePath()); err != nil {
+	switch _, err := os.Stat(cfg.databasePath()); {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil, usagef("there is no database in %s: start the server once, or give --data-dir", cfg.DataDir)
+	case err != nil:
+		return nil, nil, fmt.Errorf("the data directory cannot be used: %w", err)
 	}
 	return e.open(ctx, cfg)
 }
@@ -40,12 +44,13 @@ func (e *env) store(ctx context.Context, cfg *config) (storage.Store, func(), er
 // makeStore is store for a command that may come before the first serve: it
 // makes the database, and says so, for --data-dir may be mistyped.
 func (e *env) makeStore(c *cobra.Command, cfg *config) (storage.Store, func(), error) {
-	_, missing := os.Stat(cfg.databasePath())
+	_, err := os.Stat(cfg.databasePath())
+	missing := errors.Is(err, fs.ErrNotExist)
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return nil, nil, usagef("there is no database in %s, and none can be made: %w", cfg.DataDir, err)
 	}
 	st, done, err := e.open(c.Context(), cfg)
-	if err == nil && missing != nil && !flagBool(c.Flags(), "json") {
+	if err == nil && missing && !flagBool(c.Flags(), "json") {
 		fmt.Fprintf(e.Stderr, "macaroond: there was no database in %s: made one\n", cfg.DataDir)
 	}
 	return st, done, err
@@ -56,7 +61,8 @@ func (e *env) open(ctx context.Context, cfg *config) (storage.Store, func(), err
 	if err != nil {
 		return nil, nil, err
 	}
-	st, err := sqlite.Open(ctx, cfg.databasePath(), sqlite.Options{})
+	// Many commands only read, and are needed above all when nothing can be written.
+	st, err := sqlite.Open(ctx, cfg.databasePath(), sqlite.Options{AllowReadOnly: true})
 	if err != nil {
 		unlock()
 		return nil, nil, err

@@ -62,6 +62,9 @@ func TestLocked(t *testing.T) {
 	if got := s.answer(root); got != api.CodeOK {
 		t.Errorf("a verdict: %s", got)
 	}
+	for _, reads := range [][]string{{"user", "list"}, {"audit", "verify"}, {"backup", filepath.Join(t.TempDir(), "backup")}} {
+		s.must(nil, "", reads...)
+	}
 	if said := s.unready("database")["database"]; !strings.Contains(said, "end the one that holds it") {
 		t.Errorf("readyz says %q", said)
 	}

@@ -78,6 +78,13 @@ func fault(ctx context.Context, err error) error {
 	return fmt.Errorf("storage/sqlite: %w", err)
 }
 
+// noIndex tells that no room could be had for the index of the log (-shm), which
+// reading needs, too.
+func noIndex(err error) bool {
+	se, ok := errors.AsType[*sqlite.Error](err)
+	return ok && (se.Code() == lib.SQLITE_IOERR_SHMSIZE || se.Code() == lib.SQLITE_IOERR_SHMMAP)
+}
+
 // badRow is for a row that does not hold what the schema says.
 func badRow(ctx context.Context, err error) error {
 	if ctx.Err() != nil {

@@ -30,7 +30,7 @@ const (
 )
 
 func TestMain(m *testing.M) {
-	roles := map[string]func(*Store) error{"writer": childWriter, "pair": childPair, "state": childState, "limit": childLimit, "taker": childTaker}
+	roles := map[string]func(*Store) error{"writer": childWriter, "pair": childPair, "state": childState, "limit": childLimit, "taker": childTaker, "full": childFull}
 	name := os.Getenv(childRole)
 	if name == "" {
 		os.Exit(m.Run())
@@ -329,4 +329,41 @@ func TestDiskThatFailsToWrite(t *testing.T) {
 	}
 	must(t, cmd.Wait())
 	wantSequence(t, openTest(t, path, Options{}), 1)
+}
+
+// childFull stops well, and starts again when there is no room left; the disk is
+// what the store's directory is on.
+func childFull(s *Store) error {
+	ctx := context.Background()
+	if _, err := revoke(ctx, s, 1); err != nil {
+		return err
+	}
+	if err := s.Close(); err != nil {
+		return err
+	}
+	signal.Ignore(syscall.SIGXFSZ)
+	dir := filepath.Dir(s.path)
+	if filepath.Base(dir) == "mounted" {
+		if err := os.WriteFile(filepath.Join(dir, "fill"), make([]byte, 4<<20), 0o600); err == nil {
+			return errors.New("there is no end to the disk")
+		}
+	} else if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: 1024, Max: 1024}); err != nil {
+		return err
+	}
+	_, err := Open(ctx, s.path, Options{})
+	fmt.Println(err)
+	again, err := Open(ctx, s.path, Options{AllowReadOnly: true})
+	if err != nil {
+		return err
+	}
+	st, err := again.State(ctx)
+	fmt.Println(st.Sequence, err)
+	_, err = revoke(ctx, again, 2)
+	fmt.Println(err != nil)
+	if filepath.Base(dir) == "mounted" {
+		if err := again.Backup(ctx, filepath.Join(filepath.Dir(dir), "backup")); err != nil {
+			return err
+		}
+	}
+	return again.Close()
 }

@@ -38,6 +38,10 @@ type Options struct {
 	BusyTimeout time.Duration // how long to wait for another process's lock; 0 is 5 s
 	Readers     int           // connections for reading; 0 is 8
 
+	// AllowReadOnly opens also what can only be read, because the disk is full or
+	// another process holds the lock: each change then says so itself.
+	AllowReadOnly bool
+
 	uri url.Values // more parameters of the driver, for tests
 }
 
@@ -45,9 +49,10 @@ type Options struct {
 // same file open.
 type Store struct {
 	file
-	opt  Options
-	read *sql.DB // query_only
-	w    *writer
+	opt   Options
+	alone bool    // no other process has it open: see dsn
+	read  *sql.DB // query_only
+	w     *writer
 
 	closing sync.Once
 	err     error // of closing
@@ -77,20 +82,37 @@ func Open(ctx context.Context, path string, opt Options) (*Store, error) {
 		return nil, fileFault(err)
 	}
 	s := &Store{file: file{path, info}, opt: opt}
-	if s.read, err = sql.Open("sqlite", s.dsn("rw", readPragmas)); err != nil {
+	err = s.file.explain(s.open(ctx))
+	if opt.AllowReadOnly && noIndex(err) {
+		s = &Store{file: s.file, opt: opt, alone: true}
+		err = s.file.explain(s.open(ctx))
+	}
+	if err != nil {
 		return nil, err
 	}
-	s.read.SetMaxOpenConns(opt.Readers)
-	s.read.SetMaxIdleConns(opt.Readers)
+	return s, nil
+}
+
+func (s *Store) open(ctx context.Context) (err error) {
+	if s.read, err = sql.Open("sqlite", s.dsn("rw", readPragmas)); err != nil {
+		return err
+	}
+	s.read.SetMaxOpenConns(s.opt.Readers)
+	s.read.SetMaxIdleConns(s.opt.Readers)
 	if err := s.migrate(ctx); err != nil {
-		return nil, errors.Join(err, s.read.Close())
+		return errors.Join(err, s.read.Close())
 	}
 	ctx = context.WithoutCancel(ctx)
 	s.w = newWriter(ctx, s.file, func() (*conn, error) { return connect(ctx, s.read.Driver(), s.dsn("rw", writePragmas)) })
-	if err := s.begin(ctx); err != nil {
-		return nil, errors.Join(err, s.Close())
+	if s.opt.AllowReadOnly {
+		if st, err := s.State(ctx); err == nil && st.Generation != "" {
+			return nil
+		}
 	}
-	return s, nil
+	if err := s.begin(ctx); err != nil {
+		return errors.Join(err, s.Close())
+	}
+	return nil
 }
 
 // Close waits until every change that was accepted is answered, then for the
@@ -136,6 +158,10 @@ func (s *Store) dsn(mode string, pragmas []string) string {
 		"_defensive": {"1"},
 		"_error_rc":  {"1"},
 		"_pragma":    append([]string{"busy_timeout(" + strconv.FormatInt(s.opt.BusyTimeout.Milliseconds(), 10) + ")"}, pragmas...),
+	}
+	if s.alone { // the log's index is in memory, which needs no room on the disk and a lock that keeps others out
+		q.Set("vfs", "unix-excl")
+		q.Set("mode", "rw") // a connection that cannot write takes no such lock
 	}
 	for k, v := range s.opt.uri {
 		if k == "mode" {
