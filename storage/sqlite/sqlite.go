@@ -159,7 +159,7 @@ func (s *Store) dsn(mode string, pragmas []string) string {
 		"_error_rc":  {"1"},
 		"_pragma":    append([]string{"busy_timeout(" + strconv.FormatInt(s.opt.BusyTimeout.Milliseconds(), 10) + ")"}, pragmas...),
 	}
-	if s.alone { // the log's index is in memory, which needs no room on the disk and a lock that keeps others out
+	if s.alone { // the log's index is in memory then, not in a file, and SQLite's own lock keeps other processes out
 		q.Set("vfs", "unix-excl")
 		q.Set("mode", "rw") // a connection that cannot write takes no such lock
 	}
