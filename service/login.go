@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"crypto/rand"
+	"encoding/base64"
 	"errors"
 	"strings"
 	"time"
@@ -47,11 +48,17 @@ func (s *Service) Login(ctx context.Context, in api.LoginIn, src Source) (api.Gr
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return api.Grant{}, err
 	}
-	ok, current, err := s.hasher.verify(ctx, in.Password, user.PasswordHash)
+	known := user.PasswordHash
+	if known == "" {
+		if known, err = s.decoy(ctx, key); err != nil {
+			return api.Grant{}, err
+		}
+	}
+	ok, current, err := s.hasher.verify(ctx, in.Password, known)
 	if err != nil {
 		return api.Grant{}, err
 	}
-	if !ok {
+	if !ok || user.PasswordHash == "" {
 		attempt.fail()
 		s.metrics.logins.WithLabelValues("refused").Inc()
 		ev := s.event(EventLoginFailed, "", src)
@@ -99,6 +106,18 @@ func checkAudience(audience string) error {
 		return badField("/audience", "an audience is 1 to 128 printable ASCII characters without space")
 	}
 	return nil
+}
+
+// decoy is verified for a name that has no password, be it nobody's. It is as
+// costly as that of some user, the same one each time: while hashes of different
+// costs are stored, names without one are of each kind as often as names with one.
+func (s *Service) decoy(ctx context.Context, nameKey string) (string, error) {
+	point := token.UserPrefix + base64.RawURLEncoding.EncodeToString(s.sealing.StandIn(nameKey))
+	phc, err := s.store.PasswordFrom(ctx, point)
+	if errors.Is(err, storage.ErrNotFound) {
+		return "", nil
+	}
+	return s.hasher.like(phc), err
 }
 
 // rehash keeps a password that was just right under the costs that are

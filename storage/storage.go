@@ -283,6 +283,10 @@ type Store interface {
 	User(ctx context.Context, id string) (User, error)                     // ErrNotFound
 	UserByNameKey(ctx context.Context, key string) (User, error)           // ErrNotFound
 	Users(ctx context.Context, afterKey string, limit int) ([]User, error) // ordered by NameKey
+	// PasswordFrom gives the password hash of the first user from an id on, in the
+	// order of ids, who has one; after the last comes the first.
+	// Error: ErrNotFound when nobody has one.
+	PasswordFrom(ctx context.Context, id string) (string, error)
 	// SetPassword replaces the hash; with Revoke all the user's devices are
 	// revoked (reason "password changed") in the same transaction.
 	// Errors: ErrNotFound, ErrPasswordChanged, ErrOwned (a user with an Owner has none).

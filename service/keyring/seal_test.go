@@ -45,3 +45,21 @@ func TestLinkCode(t *testing.T) {
 		}
 	}
 }
+
+func TestStandIn(t *testing.T) {
+	first, second := NewKeyText(), NewKeyText()
+	point := func(file, name string) string {
+		k, err := ParseSealingKeys(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(k.StandIn(name))
+	}
+	want := point(first, "ann")
+	if len(want) != 12 || point(first+"\n"+second, "ann") != want {
+		t.Error("not the same twice")
+	}
+	if point(first, "anne") == want || point(second, "ann") == want {
+		t.Error("another name or key: the same")
+	}
+}

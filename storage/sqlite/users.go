@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 
 	"macaroond/storage"
 )
@@ -65,6 +66,18 @@ func (s *Store) UserByNameKey(ctx context.Context, key string) (storage.User, er
 // Users implements [storage.Store].
 func (s *Store) Users(ctx context.Context, afterKey string, limit int) ([]storage.User, error) {
 	return list(s.reader(ctx), scanUser, `SELECT `+userColumns+` FROM users WHERE name_key > ? ORDER BY name_key LIMIT ?`, afterKey, max(limit, 0))
+}
+
+// PasswordFrom implements [storage.Store].
+func (s *Store) PasswordFrom(ctx context.Context, id string) (hash string, err error) {
+	for _, from := range [...]string{id, ""} {
+		hash, err = one(s.reader(ctx), func(r scanner) (h string, err error) { return h, r.Scan(&h) },
+			`SELECT password_hash FROM users WHERE password_hash <> '' AND id >= ? ORDER BY id LIMIT 1`, from)
+		if !errors.Is(err, storage.ErrNotFound) {
+			break
+		}
+	}
+	return hash, err
 }
 
 // SetPassword implements [storage.Store].

@@ -42,6 +42,28 @@ var users = []clause{
 			k.wantErr(k.s.ResumeUser(k.Context(), "usr_nobody", event("resumed", T0)), storage.ErrNotFound)
 		})
 	}},
+	{"from an id on there is somebody with a password, if anybody has one", func(k *kit) {
+		_, err := k.s.PasswordFrom(k.Context(), "usr_A")
+		k.wantErr(err, storage.ErrNotFound)
+		add := func(id, hash string) {
+			u := k.newUser(id)
+			u.ID, u.PasswordHash = id, hash
+			_, err := k.s.CreateUser(k.Context(), u, nil, nil, event("signup", T0))
+			k.must(err)
+		}
+		add("usr_BAAAAAAAAAAAAAAA", "")
+		_, err = k.s.PasswordFrom(k.Context(), "usr_A")
+		k.wantErr(err, storage.ErrNotFound)
+		add("usr_CAAAAAAAAAAAAAAA", "c")
+		add("usr_EAAAAAAAAAAAAAAA", "e")
+		for _, row := range [][2]string{
+			{"", "c"}, {"usr_B", "c"}, {"usr_CAAAAAAAAAAAAAAA", "c"}, {"usr_CAAAAAAAAAAAAAAB", "e"}, {"usr_D", "e"}, {"usr_F", "c"},
+		} {
+			got, err := k.s.PasswordFrom(k.Context(), row[0])
+			k.must(err)
+			k.equal("from "+row[0], got, row[1])
+		}
+	}},
 	{"a name key is taken once", func(k *kit) {
 		u := k.user("a")
 		other := k.newUser("A")
