@@ -40,8 +40,9 @@ var DefaultLimits = Limits{
 // bucket knows when it is full again: each token that is taken puts that off by
 // an interval.
 type bucket struct {
-	rate Rate
-	full time.Time
+	rate   Rate
+	full   time.Time
+	judged int // tokens that attempts hold which may give them back
 }
 
 // wait is how long there is no token to take, if none is given back before. A
@@ -53,9 +54,23 @@ func (b *bucket) wait(now time.Time) time.Duration {
 	return missing - (all - b.rate.Interval)
 }
 
-func (b *bucket) take() { b.full = b.full.Add(b.rate.Interval) }
+// crowded reports that there is a token as soon as the attempts that are being
+// judged have come to nothing.
+func (b *bucket) crowded(wait time.Duration) bool {
+	return wait <= time.Duration(b.judged)*b.rate.Interval
+}
 
-func (b *bucket) giveBack() { b.full = b.full.Add(-b.rate.Interval) }
+func (b *bucket) take() {
+	b.judged++
+	b.full = b.full.Add(b.rate.Interval)
+}
+
+func (b *bucket) settle(failed bool) {
+	b.judged--
+	if !failed {
+		b.full = b.full.Add(-b.rate.Interval)
+	}
+}
 
 // attempts keeps the buckets: bounded in number, the least used forgotten
 // first.
@@ -73,12 +88,13 @@ func newAttempts(l Limits, now func() time.Time) *attempts {
 // attempt is one that is being judged. It took its tokens when it began, so that
 // as many are judged at once as may fail, and no more.
 type attempt struct {
-	of    *attempts
-	holds []*bucket
+	of     *attempts
+	holds  []*bucket
+	failed bool
 }
 
 // fail keeps the tokens: the attempt counts.
-func (t *attempt) fail() { t.holds = nil }
+func (t *attempt) fail() { t.failed = true }
 
 // end gives the tokens back, unless the attempt failed: it succeeded, or nobody
 // judged it. One that never ends counts as failed.
@@ -86,7 +102,7 @@ func (t *attempt) end() {
 	t.of.mu.Lock()
 	defer t.of.mu.Unlock()
 	for _, b := range t.holds {
-		b.giveBack()
+		b.settle(t.failed)
 	}
 	t.holds = nil
 }
@@ -102,8 +118,10 @@ func limitOf(r Rate, names ...string) limit {
 	return limit{sha256.Sum256([]byte(strings.Join(names, "\x00"))), r}
 }
 
-// begin takes a token of each bucket, or says how long one of them has none.
-// Those after it are not even made: an address that is refused forgets nobody's.
+// begin takes a token of each bucket, or says how long one of them has none: that
+// there were too many (429), or that there are too many at this moment (503).
+// Buckets after that one are not even made: an address that is refused forgets
+// nobody's.
 func (a *attempts) begin(what string, limits ...limit) (*attempt, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -112,6 +130,9 @@ func (a *attempts) begin(what string, limits ...limit) (*attempt, error) {
 	for _, l := range limits {
 		b, _ := a.buckets.ComputeIfAbsent(l.key, func() (*bucket, bool) { return &bucket{rate: l.rate, full: now}, false })
 		if wait := b.wait(now); wait > 0 {
+			if b.crowded(wait) {
+				return nil, &Error{Code: api.CodeBusy, Detail: "too many attempts at once", RetryAfter: time.Second}
+			}
 			return nil, &Error{Code: api.CodeRateLimited, Detail: "too many " + what, RetryAfter: wait}
 		}
 		t.holds = append(t.holds, b)
@@ -132,7 +153,7 @@ func network(ip string) string {
 	return p.String()
 }
 
-const failures = "attempts that failed or are being judged"
+const failures = "failed attempts"
 
 // try begins an attempt at what can be guessed.
 func (a *attempts) try(account, ip string) (*attempt, error) {
@@ -169,13 +190,21 @@ func (a *attempts) net(ip string) limit { return limitOf(a.limits.Address, "addr
 
 // signup counts one sign-up.
 func (a *attempts) signup(ip string) error {
-	_, err := a.begin("sign-ups from this address", limitOf(a.limits.Signup, "signup", network(ip)))
-	return err
+	return a.count("sign-ups from this address", limitOf(a.limits.Signup, "signup", network(ip)))
 }
 
 // admin counts one refusal of somebody who is no administrator.
 func (a *attempts) admin(user string) error {
-	_, err := a.begin("refusals", limitOf(a.limits.AccountAddress, "admin", user))
+	return a.count("refusals", limitOf(a.limits.AccountAddress, "admin", user))
+}
+
+// count is for what takes a token whatever comes of it.
+func (a *attempts) count(what string, l limit) error {
+	t, err := a.begin(what, l)
+	if err == nil {
+		t.fail()
+		t.end()
+	}
 	return err
 }
 

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"macaroond/service/api"
 )
 
 var limits = Limits{
@@ -151,33 +153,49 @@ func TestAttemptsAreTakenTogether(t *testing.T) {
 	}
 }
 
-// Retry-After is when the bucket has a token whatever becomes of those that are
-// being judged, and a clock that was set back makes nobody wait longer.
+// While those that are being judged may give a token back, one too many is told
+// to come back soon, and else when there is one. A clock that was set back makes
+// nobody wait longer.
 func TestAttemptsSayWhen(t *testing.T) {
 	a, clock := attemptsAt()
-	again := func(want time.Duration) {
+	again := func(code string, want time.Duration) {
 		t.Helper()
 		_, err := a.near("alice", "192.0.2.1")
 		if err == nil {
 			t.Fatal("allowed")
 		}
-		if got := AsError(err).RetryAfter; got != want {
-			t.Errorf("again after %v, want %v", got, want)
+		if e := AsError(err); e.Code != code || e.RetryAfter != want {
+			t.Errorf("%s, again after %v, want %s, %v", e.Code, e.RetryAfter, code, want)
 		}
 	}
+	var air []*attempt
 	for range 3 {
-		if _, err := a.near("alice", "192.0.2.1"); err != nil {
+		try, err := a.near("alice", "192.0.2.1")
+		if err != nil {
 			t.Fatal(err)
 		}
+		air = append(air, try)
 	}
-	again(10 * time.Second)
+	again(api.CodeBusy, time.Second)
+	for _, try := range air {
+		again(api.CodeBusy, time.Second)
+		try.fail()
+		try.end()
+	}
+	again(api.CodeRateLimited, 10*time.Second)
 	clock.pass(9*time.Second + time.Millisecond)
-	again(999 * time.Millisecond)
+	again(api.CodeRateLimited, 999*time.Millisecond)
 	clock.pass(-24 * time.Hour)
-	again(time.Second) // the address's
+	again(api.CodeRateLimited, time.Second) // the address's
 	clock.pass(time.Second)
-	again(10 * time.Second)
+	again(api.CodeRateLimited, 10*time.Second)
 	clock.pass(10 * time.Second)
+	try, err := a.near("alice", "192.0.2.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	again(api.CodeBusy, time.Second)
+	try.end()
 	if _, err := a.near("alice", "192.0.2.1"); err != nil {
 		t.Error(err)
 	}

@@ -61,6 +61,7 @@ func (s *Service) authenticate(ctx context.Context, id, secret string, src Sourc
 	ev.UserID = svc.ID
 	if attempt, err := s.attempts.try("service "+id, src.address()); err == nil {
 		attempt.fail()
+		attempt.end()
 		s.note(ctx, ev) // the audit of a flood is bounded by the limiter
 	}
 	return storage.Service{}, storage.ServiceSecret{}, errWrongSecret()
