@@ -349,7 +349,7 @@ func TestLentTokensUseUpNoProofsOfTheOwner(t *testing.T) {
 		return narrow(alice.Token, "audience macaroond", "allow devices:revoke", "note "+note)
 	}
 	got := a.atOnce(100, func(i int) *reply { return remove(lent(fmt.Sprint(i)), "wrong guess") })
-	if got[403] != 10 || got[429] != 90 {
+	if got[403] != 10 || got[429]+got[503] != 90 {
 		t.Errorf("guesses with lent tokens: %v, want 10 of 100 judged", got)
 	}
 	remove(lent("another"), password("alice")).want(429, "rate_limited")
