@@ -70,10 +70,11 @@ func (g *Guard) learn(ctx context.Context, h *history, text string, t *token.Tok
 
 // fly puts a question or joins one that is on its way, which costs nothing. led
 // is that it was put.
-func (g *Guard) fly(ctx context.Context, h *history, text string, t *token.Token, digest [32]byte, from netip.Addr) (p *prefix, led bool, refusal *api.Refusal) {
+func (g *Guard) fly(ctx context.Context, h *history, text string, t *token.Token, digest [32]byte, from netip.Addr) (_ *prefix, led bool, _ *api.Refusal) {
 	id := t.UnverifiedIdentifier().RootKeyID
+	put := false // read when the flight has landed
 	flight := h.flights.DoChan(string(digest[:]), func() (any, error) {
-		led = true
+		put = true
 		if refusal := g.limits.allow(from, g.o.Now()); refusal != nil {
 			return nil, refusal
 		}
@@ -86,12 +87,12 @@ func (g *Guard) fly(ctx context.Context, h *history, text string, t *token.Token
 		return nil, true, cannotKnow()
 	case result := <-flight:
 		if result.Err == nil {
-			return result.Val.(*prefix), led, nil
+			return result.Val.(*prefix), put, nil
 		}
 		if refusal, ok := errors.AsType[*api.Refusal](result.Err); ok {
-			return nil, led, refusal
+			return nil, put, refusal
 		}
-		return nil, led, cannotKnow()
+		return nil, put, cannotKnow()
 	}
 }
 
