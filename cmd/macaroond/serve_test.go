@@ -165,15 +165,21 @@ func certificate(t *testing.T, certFile, keyFile string, serial int64, change ..
 	return cert
 }
 
-// A reload takes the new certificate; a bad one keeps the old.
-func TestReloadCertificate(t *testing.T) {
+// tlsSite serves with a certificate of its own, which is in the pool.
+func tlsSite(t *testing.T) (s *site, pool *x509.CertPool, certFile, keyFile string) {
+	t.Helper()
 	dir := t.TempDir()
-	certFile, keyFile := filepath.Join(dir, "cert"), filepath.Join(dir, "tlskey")
-	s := newSite(t, map[string]string{"tls_cert_file": certFile, "tls_key_file": keyFile})
-	pool := x509.NewCertPool()
+	certFile, keyFile = filepath.Join(dir, "cert"), filepath.Join(dir, "tlskey")
+	s, pool = newSite(t, map[string]string{"tls_cert_file": certFile, "tls_key_file": keyFile}), x509.NewCertPool()
 	s.tls = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 	pool.AddCert(certificate(t, certFile, keyFile, 1))
 	s.serve()
+	return s, pool, certFile, keyFile
+}
+
+// A reload takes the new certificate; a bad one keeps the old.
+func TestReloadCertificate(t *testing.T) {
+	s, pool, certFile, keyFile := tlsSite(t)
 	if !strings.HasPrefix(s.url, "https://") {
 		t.Fatal(s.url)
 	}
@@ -262,13 +268,7 @@ func TestCertificateFindings(t *testing.T) {
 // doctor asks the server at listen, whoever answers at the issuer, and a
 // certificate that is not good here is not a server that is not there.
 func TestDoctorAsksListen(t *testing.T) {
-	dir := t.TempDir()
-	certFile, keyFile := filepath.Join(dir, "cert"), filepath.Join(dir, "tlskey")
-	s := newSite(t, map[string]string{"tls_cert_file": certFile, "tls_key_file": keyFile})
-	pool := x509.NewCertPool()
-	s.tls = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
-	pool.AddCert(certificate(t, certFile, keyFile, 1))
-	s.serve()
+	s, _, certFile, _ := tlsSite(t)
 	addr := strings.TrimPrefix(s.url, "https://")
 	for _, row := range []struct{ listen, issuer, want string }{
 		{addr, "https://auth.example/path", "BAD  server       a server answers on " + addr + ", but its certificate is not good here: x509: "},

@@ -107,7 +107,7 @@ func (g *Guard) judge(ctx context.Context, text string, v *verify.Verdict, facts
 // prefix is where the token's chain goes on from: what is known of it while the
 // list of revocations is fresh, else what the authority says.
 func (g *Guard) prefix(ctx context.Context, h *history, text string, t *token.Token, facts *caveats.Request, r *http.Request) (p *prefix, how string, refusal *api.Refusal) {
-	stale := facts.Time.Sub(h.list.AsOf()) > g.o.MaxStaleness
+	stale := !g.fresh(h, facts.Time)
 	if !stale {
 		if p = g.memory.find(t, h, facts.Time); p != nil {
 			return p, Local, nil

@@ -58,7 +58,7 @@ func (g *Guard) learn(ctx context.Context, h *history, text string, t *token.Tok
 	if limited(refusal) && !led {
 		p, _, refusal = g.fly(ctx, h, text, t, digest, from) // it was another client's limit
 	}
-	if limited(refusal) && g.fresh(h) && !g.silence.away.Load() {
+	if limited(refusal) && g.fresh(h, g.o.Now()) && !g.silence.away.Load() {
 		// A device's requests come in crowds, and the first's answer is good for all.
 		h.asking.wait(ctx, t.UnverifiedIdentifier().RootKeyID)
 		if known := g.known(h, t); known != nil {
@@ -146,13 +146,14 @@ func (a *asking) wait(ctx context.Context, id token.RootKeyID) {
 // known is what memory has of a token while the list is fresh; a stale one makes
 // each ask for itself.
 func (g *Guard) known(h *history, t *token.Token) *prefix {
-	if !g.fresh(h) {
+	now := g.o.Now()
+	if !g.fresh(h, now) {
 		return nil
 	}
-	return g.memory.find(t, h, g.o.Now())
+	return g.memory.find(t, h, now)
 }
 
-func (g *Guard) fresh(h *history) bool { return g.o.Now().Sub(h.list.AsOf()) <= g.o.MaxStaleness }
+func (g *Guard) fresh(h *history, now time.Time) bool { return now.Sub(h.list.AsOf()) <= g.o.MaxStaleness }
 
 // names reports whether some caveat names the audience.
 func names(t *token.Token, audience string) bool {

@@ -17,14 +17,20 @@ import (
 	"macaroond/storage/storagetest"
 )
 
-func TestLocked(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "db")
-	s := openTest(t, path, Options{BusyTimeout: 20 * time.Millisecond})
+// lockTest has another process, as it were, in the middle of a change.
+func lockTest(t *testing.T, path string) *sql.Tx {
+	t.Helper()
 	other, err := sql.Open("sqlite", path+"?_txlock=immediate")
 	must(t, err)
-	defer other.Close()
+	t.Cleanup(func() { other.Close() })
 	lock, err := other.Begin()
 	must(t, err)
+	return lock
+}
+
+func TestLocked(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "db")
+	s, lock := openTest(t, path, Options{BusyTimeout: 20 * time.Millisecond}), lockTest(t, path)
 
 	var wg sync.WaitGroup
 	for n := range uint64(4) {
@@ -35,7 +41,7 @@ func TestLocked(t *testing.T) {
 	}
 	wg.Wait()
 	wantSequence(t, s, 0) // reading goes on
-	_, err = Open(t.Context(), path, Options{BusyTimeout: 20 * time.Millisecond})
+	_, err := Open(t.Context(), path, Options{BusyTimeout: 20 * time.Millisecond})
 	wantUnavailable(t, err, reasonLocked)
 
 	must(t, lock.Rollback())
@@ -391,14 +397,9 @@ func TestWritable(t *testing.T) {
 	}
 	t.Run("locked", func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "db")
-		s := openTest(t, path, Options{BusyTimeout: 20 * time.Millisecond})
-		other, err := sql.Open("sqlite", path+"?_txlock=immediate")
-		must(t, err)
-		defer other.Close()
-		lock, err := other.Begin()
-		must(t, err)
+		s, lock := openTest(t, path, Options{BusyTimeout: 20 * time.Millisecond}), lockTest(t, path)
 		must(t, s.Writable(t.Context())) // nobody has tried
-		_, err = revoke(t.Context(), s, 1)
+		_, err := revoke(t.Context(), s, 1)
 		wantUnavailable(t, err, reasonLocked)
 		for end := time.Now().Add(2 * probeInterval); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 			wantUnavailable(t, s.Writable(t.Context()), reasonLocked)
