@@ -153,7 +153,9 @@ func (g *Guard) known(h *history, t *token.Token) *prefix {
 	return g.memory.find(t, h, now)
 }
 
-func (g *Guard) fresh(h *history, now time.Time) bool { return now.Sub(h.list.AsOf()) <= g.o.MaxStaleness }
+func (g *Guard) fresh(h *history, now time.Time) bool {
+	return now.Sub(h.list.AsOf()) <= g.o.MaxStaleness
+}
 
 // names reports whether some caveat names the audience.
 func names(t *token.Token, audience string) bool {
