@@ -47,6 +47,7 @@ a service, with the credential that macaroond service add printed.`,
 	f.StringArrayVar(&req.Actions, "action", nil, "an `ACTION` that the request is about; repeat for more")
 	f.StringVar(&req.BodySHA256, "body-sha256", "", "the SHA-256 of the request's body, in `HEX`")
 	f.StringToStringVar(&req.Extra, "extra", nil, "a fact for a resource server's own caveats, as `NAME=VALUE`")
+	f.Lookup("extra").DefValue = "" // or the help shows "[]"
 	cmd.RunE = a.does(func(cmd *cobra.Command, _ []string) error {
 		ctx := cmd.Context()
 		if credentialFile == "-" && !t.any() {

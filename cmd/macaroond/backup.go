@@ -25,6 +25,9 @@ func newBackup(e *env) *cobra.Command {
 		Long: `Write a consistent copy of the database to a new file, while the server runs.
 The copy holds no key-encryption key: keep a copy of the key file somewhere else.`,
 		RunE: func(c *cobra.Command, args []string) error {
+			if args[0] == "-" { // elsewhere it is standard input
+				return usagef("a backup is a file: give its name")
+			}
 			st, done, err := e.opened(c)
 			if err != nil {
 				return err
@@ -91,12 +94,15 @@ func (e *env) restore(c *cobra.Command, file string, keep bool) error {
 		state, err = newHistory(c.Context(), fresh, keys, keep, now)
 		return err
 	})
+	if down, ok := errors.AsType[*storage.UnavailableError](err); ok && down.Err != nil { // its advice is about the data directory
+		err = down.Err
+	}
 	if err != nil {
-		return err
+		return fmt.Errorf("%s cannot be restored: %w", file, err)
 	}
 	former := ""
 	if _, err := os.Stat(cfg.databasePath()); err == nil {
-		former = cfg.databasePath() + ".before-restore-" + now.UTC().Format("20060102T150405Z")
+		former = cfg.databasePath() + ".before-restore-" + now.UTC().Format("20060102T150405.000Z")
 		if err := setAside(c.Context(), cfg.databasePath(), former); err != nil {
 			return err
 		}
@@ -189,12 +195,15 @@ func setAside(ctx context.Context, path, former string) error {
 			return err
 		}
 	}
+	if err := os.Link(path, former); err != nil {
+		return err
+	}
 	for _, suffix := range sidecars {
 		if err := os.Rename(path+suffix, former+suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
-	return os.Link(path, former)
+	return nil
 }
 
 // replace puts the fresh database in place with one rename: at every moment

@@ -5,26 +5,26 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
+
+	"macaroond/storage"
 )
 
 // Backup implements [storage.Store]. The copy is made beside path and takes its
 // name when it is whole and synced, so a file that is not empty is a backup.
+// What is wrong with path is told as the system says it: the advice of an
+// UnavailableError is about the database.
 func (s *Store) Backup(ctx context.Context, path string) (err error) {
 	if err := s.w.takes(ctx); err != nil {
 		return err
 	}
 	if path, err = filepath.Abs(path); err != nil { // never read as a URI then
-		return fileFault(err)
+		return err
 	}
 	place, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		return unavailable(reasonBackup, err)
-	}
 	if err != nil {
-		return fileFault(err)
+		return err
 	}
 	defer func() {
 		if err != nil {
@@ -32,11 +32,11 @@ func (s *Store) Backup(ctx context.Context, path string) (err error) {
 		}
 	}()
 	if err := place.Close(); err != nil {
-		return fileFault(err)
+		return err
 	}
 	part, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.part") // mode 0600
 	if err != nil {
-		return fileFault(err)
+		return err
 	}
 	defer os.Remove(part.Name())
 	defer part.Close()
@@ -45,10 +45,10 @@ func (s *Store) Backup(ctx context.Context, path string) (err error) {
 		return err
 	}
 	if err := part.Sync(); err != nil {
-		return fileFault(err)
+		return err
 	}
 	if err := os.Rename(part.Name(), path); err != nil {
-		return fileFault(err)
+		return err
 	}
 	return syncDir(filepath.Dir(path))
 }
@@ -62,16 +62,19 @@ func (s *Store) vacuumInto(ctx context.Context, path string) (err error) {
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	_, err = db.ExecContext(ctx, `VACUUM INTO ?`, path)
-	return fault(ctx, err)
+	err = fault(ctx, err)
+	if down, ok := errors.AsType[*storage.UnavailableError](err); ok && down.Reason == reasonFull {
+		return fmt.Errorf("no room for %s: %w", path, down.Err)
+	}
+	return err
 }
 
 func syncDir(path string) error {
 	dir, err := os.Open(path)
 	if err != nil {
-		return fileFault(err)
+		return err
 	}
-	defer dir.Close()
-	return fileFault(dir.Sync())
+	return errors.Join(dir.Sync(), dir.Close())
 }
 
 // Check implements [storage.Store].

@@ -24,7 +24,6 @@ const (
 	reasonMoved    = "database file was replaced, moved or removed while it was in use: put it back, or restart the server"
 	reasonNoOpen   = "database cannot be opened: check that the data directory exists, its owner and its mode"
 	reasonMemory   = "not enough memory for the database: give the process more"
-	reasonBackup   = "backup file exists already: name one that does not"
 	reasonNoWAL    = "database cannot keep a write-ahead log: put the data directory on a local file system"
 	reasonClosed   = "database is closed: the process is ending"
 	reasonNumbers  = "epoch numbers are used up: begin a new database"
