@@ -230,13 +230,14 @@ func TestForwardedForIsTold(t *testing.T) {
 		name    string
 		trusted []string
 		header  string
+		client  string // of each request, in the log
 		want    string // in the log; empty: nothing
 	}{
-		{"a trusted proxy", []string{proxy}, "192.0.2.7", ""},
-		{"a trusted proxy that writes ports", []string{proxy}, "192.0.2.7:4711", ""},
-		{"not trusted", nil, "192.0.2.7", "its sender is not in trusted_proxies"},
-		{"another is trusted", []string{"10.0.0.0/8"}, "192.0.2.7", "its sender is not in trusted_proxies"},
-		{"a trusted proxy that does not say", []string{proxy}, "unknown", "cannot be read as addresses"},
+		{"a trusted proxy", []string{proxy}, "192.0.2.7", "192.0.2.7", ""},
+		{"a trusted proxy that writes ports", []string{proxy}, "192.0.2.7:4711", "192.0.2.7", ""},
+		{"not trusted", nil, "192.0.2.7", "127.0.0.1", "its sender is not in trusted_proxies"},
+		{"another is trusted", []string{"10.0.0.0/8"}, "192.0.2.7", "127.0.0.1", "its sender is not in trusted_proxies"},
+		{"a trusted proxy that does not say", []string{proxy}, "unknown", "", "cannot be read as addresses"},
 	} {
 		a := start(t, func(s *setup) { s.trust(row.trusted...) })
 		for range 3 {
@@ -244,6 +245,9 @@ func TestForwardedForIsTold(t *testing.T) {
 		}
 		if n := strings.Count(a.log.String(), `"level":"WARN"`); (n == 1) != (row.want != "") || n > 1 || !strings.Contains(a.log.String(), row.want) {
 			t.Errorf("%s: %d warnings, want %q:\n%s", row.name, n, row.want, a.log)
+		}
+		if n := strings.Count(a.log.String(), `"client_ip":"`+row.client+`"`); n != 3 {
+			t.Errorf("%s: %d of 3 requests are from %q:\n%s", row.name, n, row.client, a.log)
 		}
 	}
 }

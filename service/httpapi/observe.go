@@ -64,7 +64,7 @@ func (s *server) log(c *gin.Context, id string, took time.Duration) {
 	s.Log.LogAttrs(ctx, level, "request",
 		slog.String("method", method(c.Request.Method)), slog.String("route", route), slog.Int("status", status),
 		slog.String("code", c.GetString(codeKey)), slog.Float64("took_ms", float64(took.Microseconds())/1000),
-		slog.String("client_ip", s.clientAddr(c.Request).String()), slog.String("request_id", id))
+		slog.Any("client_ip", s.clientAddr(c.Request)), slog.String("request_id", id))
 }
 
 func verdicts(route string) bool { return route == "/v1/verify" || strings.HasPrefix(route, "/authz/") }
