@@ -82,6 +82,25 @@ func TestEveryKeyIsTagged(t *testing.T) {
 	}
 }
 
+// docs/alerts.yml asks for metrics that there are: docs/operations.md, which is
+// compared with what is served, has each.
+func TestAlerts(t *testing.T) {
+	rules, err := os.ReadFile("../../docs/alerts.yml")
+	must(t, err)
+	page, err := os.ReadFile("../../docs/operations.md")
+	must(t, err)
+	names := regexp.MustCompile(`macaroond_[a-z_]+`).FindAllString(string(rules), -1)
+	if len(names) < 10 {
+		t.Fatalf("found %d metrics", len(names))
+	}
+	for _, name := range names {
+		name = strings.TrimSuffix(name, "_count")
+		if !regexp.MustCompile("(?m)^\\| .*`" + name + "[`{]").Match(page) {
+			t.Errorf("%s is in no table of docs/operations.md", name)
+		}
+	}
+}
+
 // docs/api.md has every code that the service answers and every route that it
 // serves, and names no route that is not there.
 func TestAPIPage(t *testing.T) {
