@@ -95,7 +95,7 @@ func TestClientsPage(t *testing.T) {
 			u := a.user(t)
 			dir := r.lay(t)
 			env := []string{
-				"MACAROON_SERVER=" + a.url, "USERNAME=" + u.Username, "PASSWORD=" + u.Password, "INSTALL_ID=" + t.Name(),
+				"MACAROON_SERVER=" + a.url, "MACAROON_USER=" + u.Username, "MACAROON_PASSWORD=" + u.Password, "INSTALL_ID=" + t.Name(),
 				"PYTHONIOENCODING=utf-8", "PYTHONDONTWRITEBYTECODE=1",
 			}
 			for range 2 { // with install_id a second login is the same device
