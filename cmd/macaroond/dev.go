@@ -30,11 +30,11 @@ func (a *authority) announce() {
   user demo, password %[3]s
 
 Next, in another terminal:
-  echo %[3]s | %[4]s login --server %[1]s --password-file - demo
+  %[4]s login --server %[1]s --password-file %[5]s demo
   %[4]s attenuate --for 5m --audience photos --method GET --path '/photos/**' | %[4]s inspect
   %[4]s devices
 
-`, url, a.cfg.DataDir, a.demo, holderCommand())
+`, url, a.cfg.DataDir, a.demo, holderCommand(), filepath.Join(a.cfg.DataDir, "demo-password"))
 }
 
 // demoUser makes the try-out user with a password of its own: no two

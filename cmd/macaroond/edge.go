@@ -35,8 +35,18 @@ every token is refused with 503, never 401.`,
 	f.String("credential-file", "", "`file` with the service credential: ID:SECRET, or service add's JSON")
 	f.String("audience", "", "the `audience` that tokens must name")
 	f.Bool("plain-http", false, "permit http:// to an authority on another machine")
+	show := c.HelpFunc()
+	c.SetHelpFunc(func(c *cobra.Command, args []string) {
+		for _, name := range authoritysFlags {
+			c.Flag(name).Hidden = true
+		}
+		show(c, args)
+	})
 	return c
 }
+
+// authoritysFlags are every other command's: an edge refuses them.
+var authoritysFlags = []string{"data-dir", "dev"}
 
 // edge is a running sidecar.
 type edge struct {
@@ -53,7 +63,7 @@ func (e *env) edge(c *cobra.Command) error {
 	ctx := c.Context()
 	hup, end := beginServing()
 	defer end()
-	for _, name := range []string{"data-dir", "dev"} {
+	for _, name := range authoritysFlags {
 		if c.Flags().Changed(name) {
 			return usagef("--%s is the authority's: an edge has nothing on disk", name)
 		}

@@ -20,7 +20,7 @@ func newService(e *env) *cobra.Command {
 	var in api.ServiceIn
 	add := &cobra.Command{
 		Use: "add NAME", Short: "Add a service credential; its secret is printed once", Args: cobra.ExactArgs(1),
-		Example: "  macaroond service add photos --serves photos --json",
+		Example: "  (umask 077; macaroond service add photos --serves photos --json > photos.json)",
 		RunE: e.onService(needs{create: true}, func(c *cobra.Command, s *service.Service, args []string) error {
 			in.Name = args[0]
 			svc, err := s.AddService(c.Context(), in, service.ActorOperator, service.Source{})
@@ -34,9 +34,9 @@ func newService(e *env) *cobra.Command {
 		}),
 	}
 	f := add.Flags()
-	f.StringSliceVar(&in.Serves, "serves", nil, "`audience` that it may verify and introspect for")
-	f.StringSliceVar(&in.Calls, "calls", nil, "`audience` that its own tokens may name")
-	f.StringSliceVar(&in.Actions, "allow", nil, "`action` that its own tokens may allow")
+	f.StringSliceVar(&in.Serves, "serves", nil, "`audience` that it may verify and introspect for; repeatable")
+	f.StringSliceVar(&in.Calls, "calls", nil, "`audience` that its own tokens may name; repeatable")
+	f.StringSliceVar(&in.Actions, "allow", nil, "`action` that its own tokens may allow; repeatable")
 	f.StringSliceVar(&in.Rights, "right", nil, "`right`: mint")
 
 	list := &cobra.Command{

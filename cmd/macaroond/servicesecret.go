@@ -19,7 +19,7 @@ func newServiceSecret(e *env) *cobra.Command {
 
 	add := &cobra.Command{
 		Use: "add NAME|ID", Short: "Give a service another secret, which is printed once", Args: cobra.ExactArgs(1),
-		Example: "  macaroond service secret add photos --json",
+		Example: "  (umask 077; macaroond service secret add photos --json > new.json)",
 		RunE: e.onCredential(func(c *cobra.Command, s *service.Service, svc api.Service, _ []string) error {
 			made, err := s.AddServiceSecret(c.Context(), svc.ID, service.ActorOperator, service.Source{})
 			if err != nil {
