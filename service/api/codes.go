@@ -47,6 +47,6 @@ const (
 	CodeUnsupportedMedia = "unsupported_media"  // 415
 	CodeRateLimited      = "rate_limited"       // 429, Retry-After
 	CodeInternal         = "internal"           // 500
-	CodeBusy             = "busy"               // 503, Retry-After: the hashing pool is full
+	CodeBusy             = "busy"               // 503, Retry-After: too many at once, or nobody can know whether a DPoP proof was used
 	CodeUnavailable      = "unavailable"        // 503: the database
 )
