@@ -7,6 +7,38 @@ import (
 	"testing"
 )
 
+// docs/decisions.md says of each direct dependency why it is one, with the
+// version that go.mod has.
+func TestDependencies(t *testing.T) {
+	page, err := os.ReadFile(absolute(t, "docs", "decisions.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, ok := strings.Cut(string(page), "\n## 22 ")
+	table, _, ok2 := strings.Cut(rest, "\n## ")
+	if !ok || !ok2 {
+		t.Fatal("docs/decisions.md has no decision 22")
+	}
+	out, err := tool(t, "", nil, "go", "list", "-m", "-f", "{{if not (or .Main .Indirect)}}{{.Path}} {{.Version}}{{end}}", "all")
+	if err != nil {
+		t.Fatal(err)
+	}
+	direct := strings.Fields(string(out))
+	for i := 0; i < len(direct); i += 2 {
+		version, _, pseudo := strings.Cut(strings.TrimPrefix(direct[i+1], "v"), "-")
+		row := "\n| `" + direct[i] + "` | "
+		if !pseudo {
+			row += version + ", "
+		}
+		if !strings.Contains(table, row) {
+			t.Errorf("decision 22 has no row for %s %s", direct[i], direct[i+1])
+		}
+	}
+	if rows := strings.Count(table, "\n| `"); rows != len(direct)/2 {
+		t.Errorf("decision 22 has %d rows, and go.mod %d direct dependencies", rows, len(direct)/2)
+	}
+}
+
 // TestImports holds the packages to the import rules in docs/design.md, as
 // go/build/deps_test.go does for Go: the page and the code say the same, both
 // ways, and third-party libraries that belong to one room stay in it.
