@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"macaroond/cmd/internal/terminal"
 	"macaroond/service/api"
 	"macaroond/service/client"
 )
@@ -43,7 +44,7 @@ func (a *app) proving(ctx context.Context, p proofFlags, c chosen, do func(api.P
 	if !needsProof(err) || proof != (api.Proof{}) {
 		return err
 	}
-	if _, there := terminal(a.in); !there {
+	if _, there := terminal.Of(a.in); !there {
 		return err
 	}
 	text, asked := a.secret(ctx, "", "--password-file or --code-file", "your password, or a recovery code (nothing to wait): ")
@@ -167,7 +168,7 @@ waits a day.`,
 		if err != nil {
 			return err
 		}
-		if _, there := terminal(a.in); !there && !yes {
+		if _, there := terminal.Of(a.in); !there && !yes {
 			return usagef("there is no terminal to ask at: give --approve-first to approve whoever gives the code first")
 		}
 		var open *api.LinkCode

@@ -11,8 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-	"golang.org/x/term"
 
+	"macaroond/cmd/internal/terminal"
 	"macaroond/service/token"
 )
 
@@ -166,7 +166,7 @@ func (a *app) readAll(ctx context.Context, r io.Reader) (string, error) {
 // secret is a password or a code: from the file, or else asked for without
 // echo. The file's one line end is not part of it.
 func (a *app) secret(ctx context.Context, file, flag, prompt string) (string, error) {
-	if file == "" {
+	if a.asks(file) {
 		return a.ask(ctx, prompt, flag, false)
 	}
 	text, err := a.readFile(ctx, file)
@@ -183,65 +183,27 @@ func (a *app) secret(ctx context.Context, file, flag, prompt string) (string, er
 	return text, nil
 }
 
-// ask asks at the terminal. flag is what to give where there is none.
-func (a *app) ask(ctx context.Context, prompt, flag string, echo bool) (string, error) {
-	fd, ok := terminal(a.in)
-	if !ok {
-		return "", usagef("there is no terminal to ask at: give %s", flag)
-	}
-	before, err := term.GetState(fd)
-	if err != nil {
-		return "", fmt.Errorf("the terminal: %w", err)
-	}
-	fmt.Fprint(a.err, prompt)
-	type result struct {
-		text string
-		err  error
-	}
-	done := make(chan result, 1)
-	go func() {
-		var got result
-		if echo {
-			got.text, got.err = readLine(a.in)
-		} else {
-			var b []byte
-			b, got.err = term.ReadPassword(fd)
-			got.text = string(b)
-		}
-		done <- got
-	}()
-	select {
-	case <-ctx.Done(): // leave no terminal behind that does not echo
-		term.Restore(fd, before)
-		fmt.Fprintln(a.err)
-		return "", context.Cause(ctx)
-	case got := <-done:
-		if !echo {
-			fmt.Fprintln(a.err)
-		}
-		if got.err != nil && !errors.Is(got.err, io.EOF) {
-			return "", fmt.Errorf("reading from the terminal: %w", got.err)
-		}
-		if got.text == "" {
-			return "", usagef("nothing was entered")
-		}
-		return got.text, nil
-	}
+// asks reports whether a secret is asked for, and not read from the file.
+func (a *app) asks(file string) bool {
+	_, there := terminal.Of(a.in)
+	return file == "" || file == "-" && there
 }
 
-// readLine reads byte by byte, so that what follows is left to the next reader.
-func readLine(r io.Reader) (string, error) {
-	var line []byte
-	var b [1]byte
-	for len(line) < maxInput {
-		n, err := r.Read(b[:])
-		if n == 1 && b[0] == '\n' {
-			break
-		}
-		line = append(line, b[:n]...)
-		if err != nil {
-			return string(line), err
-		}
+// ask asks at the terminal. flag is what to give where there is none.
+func (a *app) ask(ctx context.Context, prompt, flag string, echo bool) (text string, err error) {
+	at := terminal.Asker{In: a.in, Err: a.err}
+	if echo {
+		text, err = at.Line(ctx, prompt)
+	} else {
+		text, err = at.Secret(ctx, prompt)
 	}
-	return strings.TrimSuffix(string(line), "\r"), nil
+	switch {
+	case errors.Is(err, terminal.ErrNone):
+		return "", usagef("%w: give %s", err, flag)
+	case err != nil:
+		return "", err
+	case text == "":
+		return "", usagef("nothing was entered")
+	}
+	return text, nil
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -13,7 +12,7 @@ import (
 	"unicode"
 	"unicode/utf16"
 
-	"golang.org/x/term"
+	"macaroond/cmd/internal/terminal"
 )
 
 // Whatever comes from a token or a server was written by somebody else: a
@@ -125,19 +124,10 @@ func until(t, now time.Time) string {
 	return "expired " + span(now.Sub(t)) + " ago"
 }
 
-// terminal gives the descriptor of a stream that is a terminal.
-func terminal(stream any) (fd int, ok bool) {
-	f, is := stream.(*os.File)
-	if !is {
-		return 0, false
-	}
-	return int(f.Fd()), term.IsTerminal(int(f.Fd()))
-}
-
 // waiting does something that may take seconds, and from the second one on
 // says so on stderr, if somebody is looking.
 func (a *app) waiting(what string, do func() error) error {
-	if _, ok := terminal(a.err); !ok {
+	if _, ok := terminal.Of(a.err); !ok {
 		return do()
 	}
 	done, gone := make(chan struct{}), make(chan struct{})

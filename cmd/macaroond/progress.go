@@ -1,11 +1,11 @@
 package main
 
 import (
-	"os"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
-	"golang.org/x/term"
+
+	"macaroond/cmd/internal/terminal"
 )
 
 // working shows on a terminal that something longer is going on, once it has
@@ -13,8 +13,7 @@ import (
 func (e *env) working(what string, f func() error) error {
 	done := make(chan error, 1)
 	go func() { done <- f() }()
-	out, ok := e.Stderr.(*os.File)
-	if !ok || !term.IsTerminal(int(out.Fd())) {
+	if _, ok := terminal.Of(e.Stderr); !ok {
 		return <-done
 	}
 	select {
@@ -22,7 +21,7 @@ func (e *env) working(what string, f func() error) error {
 		return err
 	case <-time.After(time.Second):
 	}
-	bar := progressbar.NewOptions(-1, progressbar.OptionSetWriter(out), progressbar.OptionSetDescription(what),
+	bar := progressbar.NewOptions(-1, progressbar.OptionSetWriter(e.Stderr), progressbar.OptionSetDescription(what),
 		progressbar.OptionSpinnerType(14), progressbar.OptionSetElapsedTime(true), progressbar.OptionClearOnFinish())
 	defer bar.Finish()
 	tick := time.NewTicker(100 * time.Millisecond)

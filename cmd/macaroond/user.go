@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
+	"macaroond/cmd/internal/terminal"
 	"macaroond/service"
 	"macaroond/service/api"
 )
@@ -17,7 +19,7 @@ func newUser(e *env) *cobra.Command {
 
 	var role, file string
 	add := &cobra.Command{
-		Use: "add NAME --password-file F", Short: "Add a user; F is a file, or - for stdin", Args: cobra.ExactArgs(1),
+		Use: "add NAME", Short: "Add a user", Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			password, err := e.password(c.Context(), file)
 			if err != nil {
@@ -36,7 +38,7 @@ func newUser(e *env) *cobra.Command {
 		},
 	}
 	add.Flags().StringVar(&role, "role", "", "a `role`: admin")
-	add.Flags().StringVar(&file, "password-file", "", "`file` with the password; - is stdin")
+	add.Flags().StringVar(&file, "password-file", "", "`file` with the password; - is stdin, and without it you are asked")
 
 	list := &cobra.Command{
 		Use: "list", Short: "List users", Args: cobra.NoArgs,
@@ -93,18 +95,31 @@ func newUser(e *env) *cobra.Command {
 		}
 		return "password set, all devices revoked", s.SetPassword(c.Context(), u.ID, password, service.ActorOperator, service.Source{})
 	})
-	passwd.Use += " --password-file F"
-	passwd.Flags().StringVar(&newFile, "password-file", "", "`file` with the password; - is stdin")
+	passwd.Flags().StringVar(&newFile, "password-file", "", "`file` with the password; - is stdin, and without it you are asked")
 
 	c.AddCommand(add, list, suspend, resume, passwd, e.userRole(), e.userDelete(), e.userRecoveryCodes())
 	return c
 }
 
+// password is a new user's, or a user's new one: from the file, or else asked for,
+// twice, for nobody sees a mistyped one.
 func (e *env) password(ctx context.Context, file string) (string, error) {
-	if file == "" {
+	if _, there := terminal.Of(e.Stdin); file != "" && (file != "-" || !there) {
+		return e.secret(ctx, file)
+	}
+	at := terminal.Asker{In: e.Stdin, Err: e.Stderr}
+	password, err := at.Secret(ctx, "new password: ")
+	if errors.Is(err, terminal.ErrNone) {
 		return "", usagef("give --password-file F (a file, or - for stdin): a password on the command line could be read by every process here")
 	}
-	return e.secret(ctx, file)
+	if err != nil {
+		return "", err
+	}
+	again, err := at.Secret(ctx, "the same again: ")
+	if err == nil && again != password {
+		err = usagef("the two are not the same")
+	}
+	return password, err
 }
 
 func findUser(c *cobra.Command, s *service.Service, who string) (api.User, error) {

@@ -1,0 +1,105 @@
+// Package terminal asks people: both commands do so where no file was given.
+package terminal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"golang.org/x/term"
+)
+
+// ErrNone: there is nobody to ask.
+var ErrNone = errors.New("there is no terminal to ask at")
+
+// maxLine bounds what is entered, in bytes.
+const maxLine = 64 << 10
+
+// Of gives the descriptor of a stream that is a terminal.
+func Of(stream any) (fd int, ok bool) {
+	f, is := stream.(*os.File)
+	if !is {
+		return 0, false
+	}
+	return int(f.Fd()), term.IsTerminal(int(f.Fd()))
+}
+
+// Asker asks at a terminal; what it says goes to Err.
+type Asker struct {
+	In  io.Reader
+	Err io.Writer
+}
+
+// Line asks for one line, which is shown while it is typed.
+func (a Asker) Line(ctx context.Context, prompt string) (string, error) {
+	return a.ask(ctx, prompt, true)
+}
+
+// Secret asks for one line without echo.
+func (a Asker) Secret(ctx context.Context, prompt string) (string, error) {
+	return a.ask(ctx, prompt, false)
+}
+
+// ask is [ErrNone] without a terminal. It ends with ctx; the read then ends with
+// the process, which follows at once.
+func (a Asker) ask(ctx context.Context, prompt string, echo bool) (string, error) {
+	fd, ok := Of(a.In)
+	if !ok {
+		return "", ErrNone
+	}
+	before, err := term.GetState(fd)
+	if err != nil {
+		return "", fmt.Errorf("the terminal: %w", err)
+	}
+	fmt.Fprint(a.Err, prompt)
+	type result struct {
+		text string
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() {
+		var got result
+		if echo {
+			got.text, got.err = readLine(a.In)
+		} else {
+			var b []byte
+			b, got.err = term.ReadPassword(fd)
+			got.text = string(b)
+		}
+		done <- got
+	}()
+	select {
+	case <-ctx.Done(): // leave no terminal behind that does not echo
+		term.Restore(fd, before)
+		fmt.Fprintln(a.Err)
+		return "", context.Cause(ctx)
+	case got := <-done:
+		if !echo {
+			fmt.Fprintln(a.Err)
+		}
+		if got.err != nil && !errors.Is(got.err, io.EOF) {
+			return "", fmt.Errorf("reading from the terminal: %w", got.err)
+		}
+		return got.text, nil
+	}
+}
+
+// readLine reads byte by byte, so that what follows is left to the next reader.
+func readLine(r io.Reader) (string, error) {
+	var line []byte
+	var b [1]byte
+	for len(line) < maxLine {
+		n, err := r.Read(b[:])
+		if n == 1 && b[0] == '\n' {
+			break
+		}
+		line = append(line, b[:n]...)
+		if err != nil {
+			return string(line), err
+		}
+	}
+	return strings.TrimSuffix(string(line), "\r"), nil
+}
