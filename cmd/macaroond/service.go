@@ -34,10 +34,10 @@ func newService(e *env) *cobra.Command {
 		}),
 	}
 	f := add.Flags()
-	f.StringSliceVar(&in.Serves, "serves", nil, "`audience` that it may verify and introspect for; repeatable")
-	f.StringSliceVar(&in.Calls, "calls", nil, "`audience` that its own tokens may name; repeatable")
-	f.StringSliceVar(&in.Actions, "allow", nil, "`action` that its own tokens may allow; repeatable")
-	f.StringSliceVar(&in.Rights, "right", nil, "`right`: mint")
+	f.StringArrayVar(&in.Serves, "serves", nil, "`audience` that it may verify and introspect for; repeatable")
+	f.StringArrayVar(&in.Calls, "calls", nil, "`audience` that its own tokens may name; repeatable")
+	f.StringArrayVar(&in.Actions, "allow", nil, "`action` that its own tokens may allow; repeatable")
+	f.StringArrayVar(&in.Rights, "right", nil, "`right`: mint")
 
 	list := &cobra.Command{
 		Use: "list", Short: "List service credentials", Args: cobra.NoArgs,
