@@ -124,8 +124,12 @@ const (
 )
 
 // RevokeDevice drops one device of the caller's: the one that asks at once,
-// another one with a proof, or in a day.
+// another one with a proof, or in a day. What is no device's id must not come to
+// be one of the other targets.
 func (s *Service) RevokeDevice(ctx context.Context, c *Caller, id string, p api.Proof, src Source) (*api.Delayed, error) {
+	if !token.IsID(id, token.DevicePrefix) {
+		return nil, storage.ErrNotFound
+	}
 	return s.remove(ctx, c, storage.RevokeDevices{UserID: c.User, DeviceID: id, Reason: ReasonOwner}, id, p, src)
 }
 
@@ -143,9 +147,6 @@ func (s *Service) RevokeAllDevices(ctx context.Context, c *Caller, butThis bool,
 func (s *Service) remove(ctx context.Context, c *Caller, in storage.RevokeDevices, target string, p api.Proof, src Source) (*api.Delayed, error) {
 	if target == c.Device {
 		p = api.Proof{} // none is needed to go oneself
-	}
-	if len(target) > maxTarget {
-		return nil, storage.ErrNotFound
 	}
 	later, err := s.removeKnown(ctx, c, in, target, p, src)
 	switch {
@@ -168,9 +169,6 @@ func (s *Service) removeKnown(ctx context.Context, c *Caller, in storage.RevokeD
 	entries, later, err := s.store.RemoveDevices(ctx, in, act, ev)
 	return later, settle(s.ended(ctx, entries, err))
 }
-
-// maxTarget is longer than any device's id.
-const maxTarget = 64
 
 // Logout drops the caller's own device.
 func (s *Service) Logout(ctx context.Context, c *Caller, src Source) error {

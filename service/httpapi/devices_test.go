@@ -45,10 +45,11 @@ func TestDevices(t *testing.T) {
 	}
 
 	// Somebody else's is not there, and stays as it is.
-	for _, id := range []string{bob.Device.ID, "dev_0123456789abcdef", "dev_x", "usr_0123456789abcdef", "%2e%2e", "current"} {
+	for _, id := range []string{bob.Device.ID, "dev_0123456789abcdef", "dev_x", "usr_0123456789abcdef", "%2e%2e", "current", "all", "others", strings.Repeat("a", 1000)} {
 		a.do(ask{method: "PATCH", path: "/v1/devices/" + id, auth: bearer(laptop.Token), body: `{"name":"mine"}`}).want(404, "not_found")
 		a.do(ask{method: "DELETE", path: "/v1/devices/" + id, auth: bearer(laptop.Token)}).want(404, "not_found")
 	}
+	a.do(ask{method: "GET", path: "/v1/devices", auth: bearer(laptop.Token)}).want(200, "")
 	if d := a.devices(bob); d[0].Name != "phone" || d[0].RevokedAt != nil {
 		t.Errorf("%+v", d)
 	}
