@@ -143,6 +143,18 @@ func TestLinkRefusals(t *testing.T) {
 	a.approve(alice, code.ID).want(204, "")
 	a.do(ask{method: "POST", path: "/v1/logout", auth: bearer(alice.Token)}).want(204, "")
 	a.trade(claim).want(401, "bad_credentials")
+	// What logs all others out keeps out whoever is let in a moment later.
+	for _, end := range []ask{
+		{method: "DELETE", path: "/v1/devices?except=current", body: `{"password":"` + password("alice") + `"}`},
+		{method: "POST", path: "/v1/password", body: `{"password":"` + password("alice") + `","current":"` + password("alice") + `"}`},
+	} {
+		code = a.openLink(laptop, api.Proof{Password: password("alice")})
+		claim = into[api.LinkPending](a.giveCode("alice", code.Code), 202).Claim
+		a.approve(laptop, code.ID).want(204, "")
+		end.auth = bearer(laptop.Token)
+		a.do(end).want(204, "")
+		a.trade(claim).want(401, "bad_credentials")
+	}
 	code = a.openLink(laptop, api.Proof{Password: password("alice")})
 	claim = into[api.LinkPending](a.giveCode("alice", code.Code), 202).Claim
 	a.approve(laptop, code.ID).want(204, "")

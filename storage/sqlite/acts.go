@@ -146,7 +146,7 @@ func (s *Store) RemoveDevices(ctx context.Context, in storage.RevokeDevices, act
 				break
 			}
 		}
-		out.revoked, err = t.revokeSelected(chosen, in.Reason, ev)
+		out.revoked, err = t.revokeSelected(in, chosen, ev)
 		return out, err
 	})
 	return out.revoked, out.delayed, err

@@ -31,7 +31,7 @@ func (s *Store) OpenLink(ctx context.Context, l storage.Link, act storage.Act, e
 		if d, err := t.prove(act, ev.Time); err != nil || d != nil {
 			return d, err
 		}
-		if _, err := t.exec(`DELETE FROM links WHERE user_id = ?`, l.UserID); err != nil {
+		if err := t.forgetLinks(l.UserID); err != nil {
 			return nil, err
 		}
 		if _, err := t.exec(`INSERT INTO links (id, user_id, device_id, code, tries, created_at, expires_at, claim, claim_name, claim_install, claim_ip, approved_at)
@@ -118,6 +118,12 @@ func (s *Store) CloseLink(ctx context.Context, userID, id string, ev storage.Eve
 		}
 		return t.audit(ev)
 	})
+}
+
+// forgetLinks refuses whoever is on the way in, approved or not.
+func (t *tx) forgetLinks(userID string) error {
+	_, err := t.exec(`DELETE FROM links WHERE user_id = ?`, userID)
+	return err
 }
 
 // consumeLink trades an approved link for the right to a device, once.

@@ -84,7 +84,8 @@ func (t *tx) revokeAll(userID, reason string, now time.Time) ([]storage.Revocati
 	return t.revokeAllBut(userID, "", reason, now)
 }
 
-// revokeAllBut is revokeAll, but for one live device and its root key.
+// revokeAllBut is revokeAll, but for one live device and its root key. What that
+// one let in goes with the others.
 func (t *tx) revokeAllBut(userID, keep, reason string, now time.Time) ([]storage.Revocation, error) {
 	live, err := liveDevices(t, userID)
 	if err != nil {
@@ -97,6 +98,9 @@ func (t *tx) revokeAllBut(userID, keep, reason string, now time.Time) ([]storage
 	}
 	out, err := t.revokeDevices(nil, live, reason, now)
 	if err != nil {
+		return nil, err
+	}
+	if err := t.forgetLinks(userID); err != nil {
 		return nil, err
 	}
 	keys, err := list(t, scanKeyID, `SELECT id FROM root_keys k WHERE user_id = ? AND `+keyUntil+` >= ? ORDER BY id`,
@@ -131,7 +135,7 @@ func (s *Store) RevokeDevices(ctx context.Context, in storage.RevokeDevices, ev 
 		if err != nil {
 			return nil, err
 		}
-		return t.revokeSelected(chosen, in.Reason, ev)
+		return t.revokeSelected(in, chosen, ev)
 	})
 }
 
@@ -156,9 +160,14 @@ func (t *tx) selected(in storage.RevokeDevices) (out []storage.Device, err error
 	return out, err
 }
 
-func (t *tx) revokeSelected(chosen []storage.Device, reason string, ev storage.Event) (revoked []storage.Revocation, err error) {
+func (t *tx) revokeSelected(in storage.RevokeDevices, chosen []storage.Device, ev storage.Event) (revoked []storage.Revocation, err error) {
+	if in.DeviceID == "" && in.RootKeyID == nil {
+		if err := t.forgetLinks(in.UserID); err != nil {
+			return nil, err
+		}
+	}
 	for _, d := range chosen {
-		if revoked, err = t.revokeDevices(revoked, []storage.Device{d}, reason, ev.Time); err != nil {
+		if revoked, err = t.revokeDevices(revoked, []storage.Device{d}, in.Reason, ev.Time); err != nil {
 			return nil, err
 		}
 		ev.DeviceID, ev.RootKeyID = d.ID, &d.RootKeyID

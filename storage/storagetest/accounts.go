@@ -1,6 +1,7 @@
 package storagetest
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -289,6 +290,43 @@ var links = []clause{
 		_, err = k.s.SuspendUser(k.Context(), u.ID, event("suspended", T0))
 		k.must(err)
 		gone(T0)
+	}},
+	{"whoever is on the way in goes with all others, and stays when one goes", func(k *kit) {
+		e, u := k.epoch(), k.user("a")
+		d, other := k.device(u, e.Number, T0), k.device(u, e.Number, T0)
+		act := k.act(d, "", "", T0)
+		act.PasswordHash = &u.PasswordHash
+		others := storage.RevokeDevices{UserID: u.ID, Except: d.ID, Reason: "owner"}
+		for _, row := range []struct {
+			end  string
+			gone bool
+			do   func() error
+		}{
+			{"one device", false, func() error { _, _, err := k.remove(act, other.ID, T0); return err }},
+			{"a password that keeps devices", false, func() error {
+				_, _, err := k.s.ChangePassword(k.Context(), storage.ChangePassword{Hash: u.PasswordHash, KeepDevices: true}, act, event("password", T0))
+				return err
+			}},
+			{"a password", true, func() error {
+				_, _, err := k.s.ChangePassword(k.Context(), storage.ChangePassword{Hash: u.PasswordHash}, act, event("password", T0))
+				return err
+			}},
+			{"all others", true, func() error { _, _, err := k.s.RemoveDevices(k.Context(), others, act, event("removed", T0)); return err }},
+			{"all others, by an operator", true, func() error { _, err := k.s.RevokeDevices(k.Context(), others, event("revoked", T0)); return err }},
+		} {
+			l := k.openLink(d, T0)
+			k.equal("claimed", k.claim(l, l.Code, T0), true)
+			k.must(k.s.ApproveLink(k.Context(), u.ID, d.ID, l.ID, event("approved", T0)))
+			k.must(row.do())
+			_, err := k.s.LinkByID(k.Context(), l.ID, T0)
+			k.equal(row.end, errors.Is(err, storage.ErrNotFound), row.gone)
+			in := k.asking(u, e.Number, "", T0)
+			in.LinkID = l.ID
+			if row.gone {
+				_, _, err = k.s.IssueDevice(k.Context(), in, event("login", T0))
+				k.wantErr(err, storage.ErrNotFound)
+			}
+		}
 	}},
 }
 
