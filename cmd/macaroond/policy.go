@@ -40,7 +40,7 @@ the policies say.`,
 				}
 				in.Target.User = u.ID
 			}
-			if lasts < 0 || lasts%time.Second != 0 {
+			if lasts < 0 || lasts%time.Second != 0 || lasts == 0 && c.Flags().Changed("for") {
 				return usagef("--for is whole seconds, such as 90s or 24h")
 			}
 			in.TTL = int64(lasts / time.Second)

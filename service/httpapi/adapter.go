@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/gin-gonic/gin"
@@ -149,7 +150,7 @@ func (x *call) decode(in any) error {
 	if err := json.Unmarshal(x.body, in, json.RejectUnknownMembers(true)); err != nil {
 		return badJSON(err)
 	}
-	if bytes.Contains(x.body, []byte("null")) || bytes.Contains(x.body, []byte(`""`)) {
+	if bytes.Contains(x.body, []byte("null")) || bytes.Contains(x.body, []byte(`""`)) || bytes.IndexByte(x.body, '0') >= 0 {
 		return saysNothing(x.body, in)
 	}
 	return nil
@@ -170,9 +171,10 @@ func mayBeEmpty(in any, member jsontext.Pointer) bool {
 	return member == "/role" || member == "/device/name"
 }
 
-// saysNothing refuses null, and "" for a member, which everything behind it takes
-// as "left out": a password that is null, or a form's empty field, is a mistake
-// and not a wish for an account without one.
+// saysNothing refuses null, and "" and 0 for a member, which everything behind it
+// takes as "left out": a password that is null, or a form's empty field, is a
+// mistake and not a wish for an account without one, and a time of which nothing
+// is left is none for the longest there is.
 func saysNothing(body []byte, in any) error {
 	dec := jsontext.NewDecoder(bytes.NewReader(body))
 	for {
@@ -190,6 +192,8 @@ func saysNothing(body []byte, in any) error {
 			return &service.Error{Code: api.CodeBadRequest, Field: pointer(at), Detail: "the value is null: leave it out"}
 		case value && t.Kind() == '"' && t.String() == "" && !mayBeEmpty(in, at):
 			return &service.Error{Code: api.CodeBadRequest, Field: pointer(at), Detail: "the value is empty: leave it out"}
+		case value && t.Kind() == '0' && strings.TrimPrefix(t.String(), "-") == "0":
+			return &service.Error{Code: api.CodeBadRequest, Field: pointer(at), Detail: "the value is 0: leave it out"}
 		}
 	}
 }

@@ -62,6 +62,18 @@ func TestEmptyIsRefused(t *testing.T) {
 			t.Errorf("%s %s: field %q, want %q", row.route, row.body, p.Field, row.field)
 		}
 	}
+	// Nor is a time of which nothing is left a wish for the longest.
+	for _, row := range []struct{ path, auth, body string }{
+		{"/v1/login", basic("chief", password("chief")), `{"ttl":0` + device + "}"},
+		{"/v1/login", basic("chief", password("chief")), `{"\u0074tl": -0` + device + "}"},
+		{"/v1/mint", shop, `{"subject":"42","ttl":0` + device + "}"},
+		{"/v1/admin/policies", "", `{"target":{"everyone":true},"caveats":["method GET"],"reason":"r","ttl":0}`},
+	} {
+		p := a.do(ask{method: "POST", path: row.path, auth: cmp.Or(row.auth, bearer(chief.Token)), body: row.body}).want(400, api.CodeBadRequest)
+		if p.Field != "/ttl" {
+			t.Errorf("%s %s: field %q", row.path, row.body, p.Field)
+		}
+	}
 	// Where it says something, it is taken.
 	a.post("/v1/recover", "", map[string]any{"username": "chief", "code": "", "device": map[string]string{"name": ""}}).want(401, api.CodeBadCredentials)
 	a.do(ask{method: "POST", path: "/v1/admin/users", auth: bearer(chief.Token), body: `{"username":"bob","password":"several loud magpies","role":""}`}).want(201, "")

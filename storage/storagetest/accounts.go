@@ -311,7 +311,10 @@ var links = []clause{
 				_, _, err := k.s.ChangePassword(k.Context(), storage.ChangePassword{Hash: u.PasswordHash}, act, event("password", T0))
 				return err
 			}},
-			{"all others", true, func() error { _, _, err := k.s.RemoveDevices(k.Context(), others, act, event("removed", T0)); return err }},
+			{"all others", true, func() error {
+				_, _, err := k.s.RemoveDevices(k.Context(), others, act, event("removed", T0))
+				return err
+			}},
 			{"all others, by an operator", true, func() error { _, err := k.s.RevokeDevices(k.Context(), others, event("revoked", T0)); return err }},
 		} {
 			l := k.openLink(d, T0)
