@@ -44,29 +44,28 @@ func (s *Service) Login(ctx context.Context, in api.LoginIn, src Source) (api.Gr
 	if s.hasher.full() {
 		return api.Grant{}, errBusy() // whoever comes too many is not even looked up
 	}
-	user, err := s.store.UserByNameKey(ctx, key)
-	if err != nil && !errors.Is(err, storage.ErrNotFound) {
-		return api.Grant{}, err
-	}
-	known := user.PasswordHash
-	if known == "" {
-		if known, err = s.decoy(ctx, key); err != nil {
+	var user storage.User
+	var grant api.Grant
+	var ok, current bool
+	for again := false; ; again = true {
+		user, ok, current, err = s.checkLogin(ctx, key, in.Password)
+		if err != nil {
 			return api.Grant{}, err
 		}
+		if !ok {
+			attempt.fail()
+			s.metrics.logins.WithLabelValues("refused").Inc()
+			ev := s.event(EventLoginFailed, "", src)
+			ev.UserID = user.ID
+			s.note(ctx, ev)
+			return api.Grant{}, errBadCredentials()
+		}
+		grant, err = s.issue(ctx, user, storage.IssueDevice{Device: device, PasswordHash: &user.PasswordHash}, ttl, s.eventOf(EventLogin, user.ID, src))
+		// Changed while it was judged; or hashed anew by another login, and the same.
+		if again || !errors.Is(err, storage.ErrPasswordChanged) {
+			break
+		}
 	}
-	ok, current, err := s.hasher.verify(ctx, in.Password, known)
-	if err != nil {
-		return api.Grant{}, err
-	}
-	if !ok || user.PasswordHash == "" {
-		attempt.fail()
-		s.metrics.logins.WithLabelValues("refused").Inc()
-		ev := s.event(EventLoginFailed, "", src)
-		ev.UserID = user.ID
-		s.note(ctx, ev)
-		return api.Grant{}, errBadCredentials()
-	}
-	grant, err := s.issue(ctx, user, storage.IssueDevice{Device: device, PasswordHash: &user.PasswordHash}, ttl, s.eventOf(EventLogin, user.ID, src))
 	if err == nil && in.Mode == modeCookie {
 		err = s.intoCookie(&grant)
 	}
@@ -87,6 +86,23 @@ func (s *Service) Login(ctx context.Context, in api.LoginIn, src Source) (api.Gr
 	}
 	s.metrics.logins.WithLabelValues("ok").Inc()
 	return grant, nil
+}
+
+// checkLogin reports whether a password is the one of the user of that name, at the
+// same price for a name that is nobody's; current as [hasher.verify] has it.
+func (s *Service) checkLogin(ctx context.Context, key, password string) (user storage.User, ok, current bool, err error) {
+	user, err = s.store.UserByNameKey(ctx, key)
+	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+		return user, false, false, err
+	}
+	known := user.PasswordHash
+	if known == "" {
+		if known, err = s.decoy(ctx, key); err != nil {
+			return user, false, false, err
+		}
+	}
+	ok, current, err = s.hasher.verify(ctx, password, known)
+	return user, ok && user.PasswordHash != "", current, err
 }
 
 // ttl is the lifetime that is asked for; 0 is root_ttl.

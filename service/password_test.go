@@ -3,12 +3,15 @@ package service
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"macaroond/service/api"
+	"macaroond/storage"
 )
 
 func TestHasher(t *testing.T) {
@@ -73,5 +76,58 @@ func TestHashingPool(t *testing.T) {
 	waiting.Wait()
 	if len(h.queue) != 2 {
 		t.Errorf("%d in the queue", len(h.queue))
+	}
+}
+
+// meanwhileStore has something happen right after a user was read.
+type meanwhileStore struct {
+	storage.Store
+	happens func(storage.User)
+}
+
+func (s meanwhileStore) UserByNameKey(ctx context.Context, key string) (storage.User, error) {
+	u, err := s.Store.UserByNameKey(ctx, key)
+	if err == nil {
+		s.happens(u)
+	}
+	return u, err
+}
+
+// A password that was changed while it was judged is wrong. One that another
+// login has just hashed anew is not.
+func TestPasswordSetDuringLogin(t *testing.T) {
+	const right, other = "correct horse battery", "three quiet otters"
+	for _, row := range []struct {
+		name  string
+		sets  []string // one each time that the user is read
+		admit bool
+	}{
+		{"hashed anew", []string{right}, true},
+		{"changed", []string{other}, false},
+		{"changed and back", []string{other, right}, false},
+	} {
+		k := newFeedKit(t, filepath.Join(t.TempDir(), "db"))
+		k.SetSettings(Settings{Issuer: "https://auth.example", Audience: "macaroond", RootTTL: time.Hour, MaxStaleness: time.Minute, MaxDevices: 10})
+		if _, err := k.AddUser(t.Context(), api.UserIn{Username: "alice", Password: right}, "", Source{}); err != nil {
+			t.Fatal(err)
+		}
+		read := 0
+		k.Service.store = meanwhileStore{k.store, func(u storage.User) {
+			if read++; read > len(row.sets) {
+				return
+			}
+			phc, err := k.hasher.hash(t.Context(), row.sets[read-1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			ev := storage.Event{Time: time.Now(), Type: EventPasswordSet}
+			if _, err := k.store.SetPassword(t.Context(), storage.SetPassword{UserID: u.ID, Hash: phc}, ev); err != nil {
+				t.Fatal(err)
+			}
+		}}
+		_, err := k.Login(t.Context(), api.LoginIn{Username: "alice", Password: right}, Source{})
+		if row.admit && err != nil || !row.admit && AsError(err).Code != api.CodeBadCredentials {
+			t.Errorf("%s: %v", row.name, err)
+		}
 	}
 }
