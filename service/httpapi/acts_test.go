@@ -157,6 +157,17 @@ func TestFreshLogin(t *testing.T) {
 	}
 }
 
+// So is having signed up with one. But no account is deleted for that.
+func TestFreshSignup(t *testing.T) {
+	a := start(t)
+	g := into[api.Grant](a.post("/v1/signup", "", api.SignupIn{Username: "alice", Password: password("alice"), Device: api.DeviceIn{Name: "phone"}}), 201)
+	a.openLink(g, api.Proof{})
+	a.drop("/v1/user", g, api.Proof{}).want(403, "proof_required")
+	a.pass(10*time.Minute + time.Second)
+	later(a.post("/v1/links", bearer(g.Token), api.Proof{}))
+	a.drop("/v1/user", g, api.Proof{Password: password("alice")}).want(204, "")
+}
+
 // Going oneself needs nothing, and neither does what removes nobody.
 func TestOwnDeviceNeedsNoProof(t *testing.T) {
 	a := start(t)

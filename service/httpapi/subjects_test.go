@@ -128,7 +128,10 @@ func TestTakeoverIsImpossible(t *testing.T) {
 			t.Errorf("signed up as %q", name)
 		}
 	}
-	// Nobody gives one a password, and one that has a role is nobody's to mint for.
+	// Nobody gives one a password, a code or a link, now or in a day, and one that has a role is nobody's to mint for.
+	for path, body := range map[string]string{"/v1/password": `{"password":"long enough to be one"}`, "/v1/recovery-codes": "{}", "/v1/links": "{}"} {
+		a.do(ask{method: "POST", path: path, auth: bearer(mine.Token), body: body}).want(403, "forbidden")
+	}
 	a.post("/v1/admin/users/"+mine.User.ID+"/password", bearer(chief.Token), api.PasswordIn{Password: "long enough to be one"}).want(403, "forbidden")
 	db := must(sql.Open("sqlite", a.path))
 	defer db.Close()
