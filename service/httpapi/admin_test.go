@@ -168,7 +168,15 @@ func TestServices(t *testing.T) {
 	if made.Secret == "" || strings.Join(made.Serves, " ") != "photos" {
 		t.Errorf("%+v", made)
 	}
-	a.post("/v1/admin/services", bearer(chief.Token), in).want(409, "name_taken")
+	// Its users are photos:Ana, and many a backend knows no capitals.
+	for _, name := range []string{"photos", "Photos", "PHOTOS", "ｐｈｏｔｏｓ"} {
+		a.post("/v1/admin/services", bearer(chief.Token), api.ServiceIn{Name: name}).want(409, "name_taken")
+	}
+	for _, name := range []string{"photos:Ana", "photos：", ":"} {
+		if p := a.post("/v1/admin/services", bearer(chief.Token), api.ServiceIn{Name: name}).want(400, "bad_request"); p.Field != "/name" {
+			t.Errorf("%q: field %q", name, p.Field)
+		}
+	}
 	r := a.do(ask{method: "GET", path: "/v1/admin/services", auth: bearer(chief.Token)})
 	if list := into[api.Services](r, 200).Services; len(list) != 1 || list[0].Secret != "" || list[0].ID != made.ID || leaks(string(r.body), made.Secret) {
 		t.Errorf("%s", r.body)
