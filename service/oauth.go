@@ -68,8 +68,9 @@ func (s *Service) ClientCredentials(ctx context.Context, id, secret string, in T
 
 // Refresh renews a bare root, and narrows its successor for a client that cannot:
 // the successor is the refresh token, and what it narrows to the access token.
-// The root is the credential, so no client needs another. What is asked for is
-// looked at before anything is renewed.
+// The root is the credential, so no client needs another. Without a successor there
+// is no refresh token in the answer, and the client goes on with the one that it
+// has (RFC 6749 section 6). What is asked for is looked at before anything is renewed.
 func (s *Service) Refresh(ctx context.Context, root string, in TokenIn, src Source) (api.OAuthToken, error) {
 	if root == "" {
 		return api.OAuthToken{}, &GrantError{GrantInvalidRequest, "no refresh_token"}
@@ -88,6 +89,10 @@ func (s *Service) Refresh(ctx context.Context, root string, in TokenIn, src Sour
 		return api.OAuthToken{}, err
 	}
 	grant, err := s.Renew(ctx, root, false, src)
+	renewed := grant.Token
+	if err != nil && AsError(err).Code == api.CodeSessionOver {
+		grant, err = unrenewed(root)
+	}
 	if err != nil {
 		return api.OAuthToken{}, invalidGrant(err)
 	}
@@ -109,8 +114,23 @@ func (s *Service) Refresh(ctx context.Context, root string, in TokenIn, src Sour
 		return api.OAuthToken{}, err
 	}
 	out := oauthOut(access, expires.Sub(now), actions)
-	out.RefreshToken = grant.Token
+	out.RefreshToken = renewed
 	return out, nil
+}
+
+// unrenewed is a root that renewing has found good, and has no successor for. It is
+// good until it expires, which can be weeks, and an OAuth client that is told
+// anything else throws it away.
+func unrenewed(root string) (api.Grant, error) {
+	t, err := token.Parse(root)
+	if err != nil {
+		return api.Grant{}, err
+	}
+	expires, ok := caveats.Before(t.UnverifiedCaveats()[0])
+	if !ok {
+		return api.Grant{}, errors.New("a root macaroon does not begin with its expiry")
+	}
+	return api.Grant{Token: t.Text(), ExpiresAt: api.At(expires)}, nil
 }
 
 // invalidGrant says in OAuth's words that a root is not one, or not any more:
@@ -123,7 +143,7 @@ func invalidGrant(err error) error {
 		return &GrantError{GrantInvalidGrant, refused.Reason}
 	}
 	switch e := AsError(err); e.Code {
-	case api.CodeBareRootRequired, api.CodeForbidden, api.CodeSessionOver, api.CodeSuspended, api.CodeRevoked, api.CodeNotFound:
+	case api.CodeBareRootRequired, api.CodeForbidden, api.CodeSuspended, api.CodeRevoked, api.CodeNotFound:
 		return &GrantError{GrantInvalidGrant, e.Detail}
 	}
 	return err

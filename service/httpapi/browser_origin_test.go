@@ -114,6 +114,16 @@ func TestOwnOrigin(t *testing.T) {
 			t.Errorf("%s asked by %s: %v", row.host, row.origin, err)
 		}
 	}
+	// Of two, another reader may take the other one.
+	for _, header := range []http.Header{
+		{"Sec-Fetch-Site": {"same-origin", "cross-site"}},
+		{"Origin": {"https://app.example", "https://evil.example"}},
+		{"Sec-Fetch-Site": {"same-origin"}, "Origin": {"https://app.example", "https://app.example"}},
+	} {
+		if sameOrigin(&http.Request{Header: header}, "app.example") == nil {
+			t.Errorf("%v is taken", header)
+		}
+	}
 }
 
 // A page of another site cannot log a browser in, which would make its user

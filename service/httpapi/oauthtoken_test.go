@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"net/url"
@@ -525,6 +526,38 @@ func TestRefreshOfWhatIsOver(t *testing.T) {
 	a.refreshed(alice.Token)
 	a.pass(31 * 24 * time.Hour)
 	a.grantOf("", "grant_type", "refresh_token", "refresh_token", alice.Token).wantError(400, "invalid_grant")
+}
+
+// A root that gets no successor is good until it expires, and so are the access
+// tokens that it is refreshed to: at the end of its session, and of a login that a
+// restored database does not know.
+func TestRefreshWithoutSuccessor(t *testing.T) {
+	a := start(t, func(s *setup) { s.service.Settings.SessionMax = time.Hour })
+	alice := a.user("alice")
+	a.pass(time.Minute)
+	a.renewing(alice.Token).want(403, "session_over")
+	refreshed := func(lives int64) {
+		t.Helper()
+		got := a.refreshed(alice.Token, "audience", "photos")
+		if got.RefreshToken != "" || got.ExpiresIn != lives {
+			t.Errorf("%+v, want %d s and no other root", got, lives)
+		}
+		a.alive(alice, got.AccessToken, "photos", true)
+	}
+	refreshed(600)
+	a.pass(54 * time.Minute)
+	refreshed(300)
+	db := must(sql.Open("sqlite", a.path))
+	for _, statement := range []string{`DELETE FROM devices`, `DELETE FROM root_keys`} {
+		must(db.Exec(statement))
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	refreshed(300)
+	a.pass(5 * time.Minute)
+	ask := []string{"grant_type", "refresh_token", "refresh_token", alice.Token}
+	a.grantOf("", ask...).wantError(400, "invalid_grant")
 }
 
 // A service takes back as many of the tokens that it handed out as it likes;
