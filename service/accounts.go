@@ -95,7 +95,9 @@ func (s *Service) DeleteSelf(ctx context.Context, c *Caller, p api.Proof, src So
 	if err != nil {
 		return unknownHere(err)
 	}
-	return unknownHere(settle(s.deleteUser(ctx, storage.DeleteUser{UserID: c.User, Act: &act}, s.eventOf(EventUserDeleted, c.User, src))))
+	key := [16]byte(c.Chain.Identifier().RootKeyID)
+	in := storage.DeleteUser{UserID: c.User, Act: &act, RootKeyID: &key, ExpiresAt: s.longestRoot()} // the database may not know it, as drop says
+	return unknownHere(settle(s.deleteUser(ctx, in, s.eventOf(EventUserDeleted, c.User, src))))
 }
 
 func (s *Service) deleteUser(ctx context.Context, in storage.DeleteUser, ev storage.Event) error {

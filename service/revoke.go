@@ -96,10 +96,14 @@ func (s *Service) drop(ctx context.Context, root token.Chain, id token.Identity,
 func (s *Service) dropKey(ctx context.Context, key [16]byte, id token.Identity, reason, actor string, src Source) error {
 	ev := s.event(EventDeviceRevoked, actor, src)
 	ev.UserID, ev.DeviceID, ev.Detail = id.User, id.Device, reason
-	// Nor every successor of this root, nor what root_ttl was then.
-	entries, err := s.store.RevokeRootKey(ctx, key, s.now().Add(storage.MaxRootTTL), ev)
+	entries, err := s.store.RevokeRootKey(ctx, key, s.longestRoot(), ev)
 	return s.ended(ctx, entries, err)
 }
+
+// longestRoot is a time that no root macaroon outlives under a root key that the
+// database does not know: nor does it know every successor of the one that is
+// shown, nor what root_ttl was then.
+func (s *Service) longestRoot() time.Time { return s.now().Add(storage.MaxRootTTL) }
 
 // RevokeByCaveats kills a branch of the caller's device that the caller names by
 // its holder caveats, without having the token: the authority walks the chain on,

@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"errors"
+	"time"
 )
 
 // ErrLastAdmin says that nobody could administer afterwards.
@@ -25,6 +26,10 @@ type SetRole struct {
 type DeleteUser struct {
 	UserID string
 	Act    *Act
+	// RootKeyID, when not nil, is whose root asks. It goes on the list until at least
+	// ExpiresAt whether the table has it or not.
+	RootKeyID *[16]byte
+	ExpiresAt time.Time
 }
 
 // Accounts are what users and administrators do to an account once it is there.

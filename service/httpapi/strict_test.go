@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"macaroond/service/api"
+	"macaroond/storage"
 )
 
 // null is for no type what leaving out is: a null password is no wish for an
@@ -116,6 +117,26 @@ func TestRevokeUnknownRoot(t *testing.T) {
 	a.do(ask{method: "GET", path: "/v1/devices", auth: bearer(phone.Token)}).want(401, api.CodeRevoked)
 	a.wantGrain(a.revoke("", laptop.Token), "device")
 	a.do(ask{method: "GET", path: "/v1/devices", auth: bearer(laptop.Token)}).want(401, api.CodeRevoked)
+}
+
+// Nor does whoever deletes the account with such a root keep it.
+func TestDeleteUserWithUnknownRoot(t *testing.T) {
+	a := start(t)
+	phone := a.user("alice")
+	db := must(sql.Open("sqlite", a.path))
+	for _, statement := range []string{`DELETE FROM devices`, `DELETE FROM root_keys`} {
+		must(db.Exec(statement))
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	a.drop("/v1/user", phone, api.Proof{Password: password("alice")}).want(204, "")
+	a.get("/v1/devices", phone).want(401, api.CodeRevoked)
+	a.pass(storage.MaxRootTTL)
+	a.svc.Sweep(t.Context(), a.clock.Now())
+	if n := a.svc.Revocations(); n != 1 {
+		t.Errorf("%d entries while a successor of the root may live", n)
+	}
 }
 
 // Ending an unknown root ends its successors, which the database does not know

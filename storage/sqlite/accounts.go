@@ -125,6 +125,9 @@ func (s *Store) DeleteUser(ctx context.Context, in storage.DeleteUser, ev storag
 			return nil, err
 		}
 		revoked, err := t.revokeAll(u.ID, "deleted", ev.Time)
+		if err == nil && in.RootKeyID != nil {
+			revoked, err = t.revokeKey(revoked, *in.RootKeyID, in.ExpiresAt)
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -468,6 +468,25 @@ var accounts = []clause{
 			k.wantErr(err, storage.ErrNotFound)
 		})
 	}},
+	{"who deletes themselves with a root of a lost history has no root left", func(k *kit) {
+		e, u := k.epoch(), k.user("a")
+		d := k.device(u, e.Number, T0)
+		lost, until := [16]byte{1, 2, 3}, T0.Add(100*24*time.Hour)
+		act := k.act(d, "delete", "", T0)
+		act.PasswordHash = &u.PasswordHash
+		in := storage.DeleteUser{UserID: u.ID, Act: &act, RootKeyID: &lost, ExpiresAt: until}
+		wrong := "other"
+		act.PasswordHash = &wrong
+		k.unchanged(func() {
+			_, err := k.s.DeleteUser(k.Context(), in, event("deleted", T0))
+			k.wantErr(err, storage.ErrPasswordChanged)
+		})
+		act.PasswordHash = &u.PasswordHash
+		revoked, err := k.s.DeleteUser(k.Context(), in, event("deleted", T0))
+		k.must(err)
+		k.equal("revoked", k.keys(revoked), sorted(append(rootKeys(d), lost)))
+		k.equal("until", revoked[1].ExpiresAt, until.Add(storage.ClockSkew))
+	}},
 	{"an address is erased, or as it was", func(k *kit) {
 		k.must(k.s.AppendAudit(k.Context(), event("a", T0)))
 		e := k.entries()[0]
