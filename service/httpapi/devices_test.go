@@ -155,6 +155,32 @@ func TestDelegatedTokensAtTheAuthority(t *testing.T) {
 			r.want(row.status, row.code)
 		}
 	}
+	// Whatever keeps an account, or lets somebody into it, takes the root itself, with the password, too.
+	link := a.openLink(alice, api.Proof{})
+	a.giveCode("alice", link.Code).want(202, "")
+	proof := `{"password":"` + password("alice") + `"}`
+	for _, q := range []ask{
+		{method: "POST", path: "/v1/links/" + link.ID + "/approve"},
+		{method: "GET", path: "/v1/links"},
+		{method: "DELETE", path: "/v1/links/" + link.ID},
+		{method: "POST", path: "/v1/links", body: proof},
+		{method: "GET", path: "/v1/recovery-codes"},
+		{method: "POST", path: "/v1/recovery-codes", body: proof},
+		{method: "POST", path: "/v1/password", body: `{"current":"` + password("alice") + `","password":"three quiet otters"}`},
+		{method: "POST", path: "/v1/ticket", body: `{"audience":"macaroond"}`},
+		{method: "POST", path: "/v1/renew"},
+		{method: "DELETE", path: "/v1/user", body: proof},
+	} {
+		for _, narrower := range []string{here, "note mine"} {
+			q.auth = bearer(narrow(alice.Token, narrower))
+			if r := a.do(q); narrower == here {
+				r.want(403, "bare_root_required")
+			} else {
+				r.want(401, "wrong_audience")
+			}
+		}
+	}
+	a.get("/v1/links", alice).want(200, "")
 }
 
 // What is no token of ours is a 401 that says no more than that.
