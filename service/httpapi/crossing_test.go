@@ -157,6 +157,7 @@ func TestNoRoomToWaitUsesNothingUp(t *testing.T) {
 	for range 11 {
 		others = append(others, "/v1/devices/"+a.login("alice", api.DeviceIn{Name: "old phone"}).Device.ID)
 	}
+	tablet := a.login("alice", api.DeviceIn{Name: "tablet"})
 	a.pass(time.Hour) // no login is fresh
 	for _, path := range others[1:] {
 		later(a.drop(path, alice, api.Proof{}))
@@ -170,6 +171,10 @@ func TestNoRoomToWaitUsesNothingUp(t *testing.T) {
 			a.drop(path, link, api.Proof{}).want(409, "too_many")
 		}
 	}
+	theirs := api.Grant{Token: narrow(tablet.Token, a.until(time.Hour), "audience macaroond", "once "+nonce())}
+	for range 2 {
+		a.drop(others[1], theirs, api.Proof{}).want(409, "too_many") // another device's waits
+	}
 	later(a.drop(others[1], link, api.Proof{})) // it waits already
 	a.drop(others[1], link, api.Proof{}).want(403, "replayed")
 	set := *a.svc.Settings()
@@ -179,6 +184,8 @@ func TestNoRoomToWaitUsesNothingUp(t *testing.T) {
 	set.FreshLogin = time.Minute
 	a.svc.SetSettings(set)
 	a.drop(others[0], once(), api.Proof{}).want(204, "") // it is gone
+	a.drop("/v1/devices?except=current", alice, api.Proof{Password: password("alice")}).want(204, "")
+	a.drop("/v1/devices?except=current", once(), api.Proof{}).want(204, "") // there is none
 	a.drop("/v1/devices/"+alice.Device.ID, once(), api.Proof{}).want(204, "")
 }
 
