@@ -122,6 +122,9 @@ func TestLinkRefusals(t *testing.T) {
 	a.do(ask{method: "DELETE", path: "/v1/links/" + code.ID, auth: bearer(bob.Token)}).want(404, "not_found")
 	a.do(ask{method: "POST", path: "/v1/links/" + code.ID + "/approve", auth: bearer(narrow(alice.Token, "audience macaroond"))}).want(403, "bare_root_required")
 	a.trade(claim).want(202, "")
+	if l := into[api.Links](a.get("/v1/links", laptop), 200).Links; len(l) != 1 || l[0].Device != alice.Device.ID {
+		t.Errorf("the other device sees %+v", l)
+	}
 	a.do(ask{method: "DELETE", path: "/v1/links/" + code.ID, auth: bearer(laptop.Token)}).want(204, "")
 	a.trade(claim).want(401, "bad_credentials")
 

@@ -560,6 +560,30 @@ func TestRefreshWithoutSuccessor(t *testing.T) {
 	a.grantOf("", ask...).wantError(400, "invalid_grant")
 }
 
+// A removed secret is on the list for as long as its tokens live, also where a
+// restored database does not know of any.
+func TestRemovedSecretOutlivesItsTokens(t *testing.T) {
+	a := start(t, func(s *setup) { s.service.Settings.AccessTTL = time.Hour })
+	svc, auth := a.credential(api.ServiceIn{Name: "orders", Calls: []string{"mail"}})
+	_, mail := a.service("mail", "mail")
+	own := a.ownToken(auth, "mail")
+	db := must(sql.Open("sqlite", a.path))
+	must(db.Exec(`DELETE FROM root_keys`))
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.svc.RemoveServiceSecret(t.Context(), svc.ID, svc.SecretID, service.ActorOperator, service.Source{}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if d := a.decides(mail, own, api.Request{Audience: "mail"}); d.Code != "revoked" {
+			t.Errorf("%s", d.Code)
+		}
+		a.pass(59 * time.Minute)
+		a.svc.Sweep(t.Context(), a.clock.Now())
+	}
+}
+
 // A service takes back as many of the tokens that it handed out as it likes;
 // strangers fill the list with no more than they may.
 func TestServicesRevokeTheirOwn(t *testing.T) {
