@@ -65,8 +65,13 @@ func (s *Service) proved(ctx context.Context, c *Caller, kind, target string, p 
 	if err != nil {
 		return act, nil, err
 	}
+	judged := false // the password was right
 	settle = func(err error) error {
 		defer attempt.end()
+		if judged && errors.Is(err, storage.ErrPasswordChanged) {
+			// Changed since; or hashed anew by a login, and the same.
+			return &Error{Code: api.CodeBusy, Detail: "the password was set at this moment: ask again", RetryAfter: time.Second}
+		}
 		if !errors.Is(err, storage.ErrCodeUnknown) && !errors.Is(err, storage.ErrPasswordChanged) {
 			return err
 		}
@@ -92,6 +97,7 @@ func (s *Service) proved(ctx context.Context, c *Caller, kind, target string, p 
 	if err != nil {
 		return act, nil, settle(err)
 	}
+	judged = true
 	act.PasswordHash = &user.PasswordHash
 	return act, settle, nil
 }

@@ -85,6 +85,14 @@ type meanwhileStore struct {
 	happens func(storage.User)
 }
 
+func (s meanwhileStore) User(ctx context.Context, id string) (storage.User, error) {
+	u, err := s.Store.User(ctx, id)
+	if err == nil {
+		s.happens(u)
+	}
+	return u, err
+}
+
 func (s meanwhileStore) UserByNameKey(ctx context.Context, key string) (storage.User, error) {
 	u, err := s.Store.UserByNameKey(ctx, key)
 	if err == nil {
@@ -129,5 +137,45 @@ func TestPasswordSetDuringLogin(t *testing.T) {
 		if row.admit && err != nil || !row.admit && AsError(err).Code != api.CodeBadCredentials {
 			t.Errorf("%s: %v", row.name, err)
 		}
+	}
+}
+
+// Nor is a proof wrong, or counted as one, because a login has just hashed the
+// password anew. Asked again, it is judged by what is there.
+func TestPasswordSetDuringAnAct(t *testing.T) {
+	const right = "correct horse battery"
+	k := newFeedKit(t, filepath.Join(t.TempDir(), "db"))
+	k.SetSettings(Settings{Issuer: "https://auth.example", Audience: "macaroond", RootTTL: time.Hour, MaxStaleness: time.Minute, MaxDevices: 10})
+	k.attempts.limits.AccountAddress = Rate{1, time.Hour}
+	if _, err := k.AddUser(t.Context(), api.UserIn{Username: "alice", Password: right}, "", Source{}); err != nil {
+		t.Fatal(err)
+	}
+	g, err := k.Login(t.Context(), api.LoginIn{Username: "alice", Password: right}, Source{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := k.Authorize(t.Context(), Shown{Token: g.Token, Bare: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.Service.store = meanwhileStore{k.store, func(u storage.User) {
+		phc, err := k.hasher.hash(t.Context(), right)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ev := storage.Event{Time: time.Now(), Type: EventRehashed}
+		if _, err := k.store.SetPassword(t.Context(), storage.SetPassword{UserID: u.ID, Hash: phc, Was: &u.PasswordHash}, ev); err != nil {
+			t.Fatal(err)
+		}
+	}}
+	for range 2 {
+		_, _, err := k.OpenLink(t.Context(), c, api.Proof{Password: right}, Source{})
+		if AsError(err).Code != api.CodeBusy {
+			t.Errorf("hashed anew meanwhile: %v", err)
+		}
+	}
+	k.Service.store = k.store
+	if _, _, err := k.OpenLink(t.Context(), c, api.Proof{Password: right}, Source{}); err != nil {
+		t.Errorf("asked again: %v", err)
 	}
 }
