@@ -141,6 +141,9 @@ func shownName(field, in string) (string, error) {
 	name := norm.NFC.String(in)
 	n := 0
 	for _, r := range name {
+		if n == 0 && unicode.Is(unicode.M, r) { // it would be drawn on whatever stands before the name
+			return "", badField(field, "a name does not begin with a combining mark")
+		}
 		n++
 		if r != ' ' && (!unicode.IsGraphic(r) || unicode.IsSpace(r)) || r == utf8.RuneError || unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r) || unicode.Is(unicode.Variation_Selector, r) || r == '\u2800' { // the last: Braille's blank
 			return "", badField(field, "a name has letters, digits, marks, punctuation and single plain spaces only")
