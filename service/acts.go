@@ -39,7 +39,7 @@ const (
 // for whoever has one can make as many as they like.
 func (s *Service) proved(ctx context.Context, c *Caller, kind, target string, p api.Proof, src Source) (act storage.Act, settle func(error) error, err error) {
 	act = storage.Act{
-		UserID: c.User, DeviceID: c.Device, Kind: kind, Target: target,
+		UserID: c.User, DeviceID: c.Device, RootKeyID: c.Chain.Identifier().RootKeyID, Kind: kind, Target: target,
 		ID: token.NewID("act_"), Delay: actDelay, Keep: actKeep, Max: maxActs, Local: kind != actRemove && kind != actDelete,
 		Begun: s.eventOf(EventActDelayed, c.User, src),
 	}

@@ -23,12 +23,15 @@ var (
 //   - the same act, asked for by the same device before and due now.
 //
 // Otherwise, with a Delay, it is written down and nothing else happens; without
-// one it is ErrProofRequired. The proof is judged and consumed in the
-// transaction of the act: a refused act consumes nothing.
+// one it is ErrProofRequired, and so it is when the asking device is not live, or
+// not under RootKeyID any more: what a login proved is nothing to the root that
+// it replaced. The proof is judged and consumed in the transaction of the act: a
+// refused act consumes nothing.
 type Act struct {
-	UserID, DeviceID string // who asks
-	Kind             string // stable word, e.g. "link"
-	Target           string // what it is done to; empty when the kind says it all
+	UserID, DeviceID string   // who asks
+	RootKeyID        [16]byte // of the root that was shown
+	Kind             string   // stable word, e.g. "link"
+	Target           string   // what it is done to; empty when the kind says it all
 	PasswordHash     *string
 	RecoveryCode     *[32]byte
 	FreshSince       time.Time     // zero: no login is fresh enough

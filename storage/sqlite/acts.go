@@ -44,7 +44,7 @@ func (t *tx) prove(act storage.Act, now time.Time) (*storage.Delayed, error) {
 		return nil, t.done(act)
 	}
 	asking, err := findDevice(t, act.UserID, act.DeviceID)
-	if err == nil && !asking.RevokedAt.IsZero() {
+	if err == nil && (!asking.RevokedAt.IsZero() || asking.RootKeyID != act.RootKeyID) {
 		err = storage.ErrNotFound
 	}
 	if errors.Is(err, storage.ErrNotFound) { // no device that could be cancelled with what it asked

@@ -13,7 +13,7 @@ import (
 // act is what a device asks for without a proof, and may wait a day.
 func (k *kit) act(d storage.Device, kind, target string, at time.Time) storage.Act {
 	return storage.Act{
-		UserID: d.UserID, DeviceID: d.ID, Kind: kind, Target: target, ID: fmt.Sprintf("act_%016d", k.next()),
+		UserID: d.UserID, DeviceID: d.ID, RootKeyID: d.RootKeyID, Kind: kind, Target: target, ID: fmt.Sprintf("act_%016d", k.next()),
 		Delay: 24 * time.Hour, Keep: 7 * 24 * time.Hour, Max: 3, Begun: event("delayed", at),
 	}
 }
@@ -149,9 +149,30 @@ var acts = []clause{
 		a, _ = k.issue(again)
 		k.equal("proved", a.ProvedAt, time.Time{})
 		k.equal("started", a.StartedAt, T0.Add(time.Second))
-		act.Target = c.ID
+		act = k.act(a, "remove", c.ID, T0)
+		act.FreshSince, act.Delay = T0, 0
 		_, _, err = k.remove(act, c.ID, T0)
 		k.wantErr(err, storage.ErrProofRequired)
+	}},
+	{"what a login proved is nothing to the root that it replaced", func(k *kit) {
+		e, u := k.epoch(), k.user("a")
+		b := k.device(u, e.Number, T0)
+		before, _ := k.issue(k.asking(u, e.Number, "install", T0))
+		in := k.asking(u, e.Number, "install", T0)
+		in.PasswordHash = &u.PasswordHash
+		after, _ := k.issue(in)
+		k.equal("same device", after.ID, before.ID)
+		act := k.act(before, "remove", b.ID, T0)
+		act.FreshSince = T0
+		k.unchanged(func() {
+			_, d, err := k.remove(act, b.ID, T0)
+			k.wantErr(err, storage.ErrProofRequired)
+			k.equal("written down", d, (*storage.Delayed)(nil))
+		})
+		act.RootKeyID = after.RootKeyID
+		revoked, _, err := k.remove(act, b.ID, T0)
+		k.must(err)
+		k.equal("revoked", k.keys(revoked), rootKeys(b))
 	}},
 	{"the asking device itself needs nothing; a revoked one cannot ask", func(k *kit) {
 		e, u := k.epoch(), k.user("a")
