@@ -2,7 +2,7 @@ package service
 
 import (
 	"context"
-	"strconv"
+	"slices"
 	"time"
 
 	"macaroond/service/api"
@@ -17,13 +17,7 @@ import (
 // out: tokens of the former ones live on. Keys that do not open the epochs that
 // are there are [keyring.ErrCannotOpen]: no server could open all of them.
 func (s *Service) RotateKeys(ctx context.Context, actor string, src Source) (storage.Epoch, error) {
-	epochs, err := s.store.Epochs(ctx)
-	if err != nil {
-		return storage.Epoch{}, err
-	}
-	// On a ring of its own: the one in use is the follower's, which may have read
-	// the epochs since.
-	if err := keyring.New(s.sealing).Load(epochs); err != nil {
+	if err := s.opensEpochs(ctx); err != nil {
 		return storage.Epoch{}, err
 	}
 	next, err := s.store.CreateEpoch(ctx, false, s.sealing.Seal, s.event(EventEpochCreated, actor, src))
@@ -33,54 +27,49 @@ func (s *Service) RotateKeys(ctx context.Context, actor string, src Source) (sto
 	return next, s.changed(ctx)
 }
 
+// opensEpochs is an error when the keys do not open the epochs that are there. It
+// looks with a ring of its own: the one in use is the follower's, which may have
+// read the epochs since.
+func (s *Service) opensEpochs(ctx context.Context) error {
+	epochs, err := s.store.Epochs(ctx)
+	if err != nil {
+		return err
+	}
+	return keyring.New(s.sealing).Load(epochs)
+}
+
 // RetireKeys ends an epoch at once, and every token that was minted in it. When
-// it is the one that signs, another begins first: there is always one.
+// it is the one that signs, another begins in the same moment: there is always
+// one, and nothing is renewed from the one into the other.
 func (s *Service) RetireKeys(ctx context.Context, number uint32, actor string, src Source) error {
 	epochs, err := s.store.Epochs(ctx)
 	if err != nil {
 		return err
 	}
-	for _, e := range epochs {
-		if e.Number == number && e.State == storage.EpochSigning {
-			if _, err := s.RotateKeys(ctx, actor, src); err != nil {
-				return err
-			}
-		}
-	}
-	return s.retire(ctx, number, actor, src)
+	signing := func(e storage.Epoch) bool { return e.Number == number && e.State == storage.EpochSigning }
+	_, err = s.retire(ctx, storage.RetireEpochs{Number: number}, slices.ContainsFunc(epochs, signing), actor, src)
+	return err
 }
 
 // RetireAllKeys ends every token there is: all epochs but a new one.
 func (s *Service) RetireAllKeys(ctx context.Context, actor string, src Source) (retired int, err error) {
-	next, err := s.RotateKeys(ctx, actor, src)
-	if err != nil {
-		return 0, err
-	}
-	epochs, err := s.store.Epochs(ctx)
-	if err != nil {
-		return 0, err
-	}
-	for _, e := range epochs {
-		if e.Number >= next.Number || e.State == storage.EpochRetired {
-			continue
-		}
-		if err := s.retire(ctx, e.Number, actor, src); err != nil {
-			return retired, err
-		}
-		retired++
-	}
-	return retired, nil
+	return s.retire(ctx, storage.RetireEpochs{All: true}, true, actor, src)
 }
 
-func (s *Service) retire(ctx context.Context, number uint32, actor string, src Source) error {
-	ev := s.event(EventEpochRetired, actor, src)
-	ev.Detail = "epoch " + strconv.FormatUint(uint64(number), 10)
-	entry, err := s.store.RetireEpoch(ctx, number, ev)
-	if err != nil {
-		return err
+// retire also says how many epochs it ended. begins: another one is to sign.
+func (s *Service) retire(ctx context.Context, in storage.RetireEpochs, begins bool, actor string, src Source) (int, error) {
+	if begins {
+		if err := s.opensEpochs(ctx); err != nil {
+			return 0, err
+		}
 	}
-	s.revoked(entry)
-	return nil
+	in.Seal, in.Begun = s.sealing.Seal, s.event(EventEpochCreated, actor, src)
+	entries, err := s.store.RetireEpochs(ctx, in, s.event(EventEpochRetired, actor, src))
+	s.revoked(entries...)
+	if err == nil && begins {
+		err = s.changed(ctx)
+	}
+	return len(entries), err
 }
 
 // ResealKeys seals every epoch's secret under the first of the key-encryption

@@ -43,7 +43,8 @@ type ClaimLink struct {
 
 // Links are devices on their way in. A link past its ExpiresAt is not there;
 // those of a device or user that is revoked, suspended or deleted go with it, and
-// all of the user's with all devices or all others.
+// all of the user's with all devices or all others. So do those of a device whose
+// latest root macaroon ended with its epoch.
 type Links interface {
 	// OpenLink stores a link in place of the user's former one, if the act has its
 	// proof. Errors as for [Acts].

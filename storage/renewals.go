@@ -78,7 +78,8 @@ type Renewals interface {
 	// that is not known. Retired epochs' do not count.
 	Roots(ctx context.Context, rootKeyID [16]byte, now time.Time) (roots []Root, all bool, err error)
 	// RenewDevice gives the successor of a root macaroon in one transaction
-	// that re-reads the user, the device and the epoch.
+	// that re-reads the user, the device and both epochs: what ended with its
+	// epoch a moment ago is not renewed into the one after it.
 	//
 	// The device's latest root macaroon, or a later one than the table knows (a
 	// backup was restored with its tokens kept), gets a new successor, which is
@@ -94,7 +95,8 @@ type Renewals interface {
 	//
 	// ev is written for a new successor; for a theft with the type that theft
 	// is. DeviceID and RootKeyID are filled in.
-	// Errors: ErrRevoked (the root key, by whomever), ErrNotFound (the table
+	// Errors: ErrRevoked (the root key, by whomever, or the epoch of the root
+	// macaroon that is presented), ErrNotFound (the table
 	// does not know the user, or the device under this root key), ErrSuspended,
 	// ErrEpochNotSigning (only when there is a new successor to make),
 	// ErrSessionOver, ErrRenewalLimit.

@@ -196,6 +196,14 @@ type Epoch struct {
 	ExpiresAt time.Time // no token minted in it outlives this; zero when there is none
 }
 
+// RetireEpochs asks for the end of epochs.
+type RetireEpochs struct {
+	Number uint32                              // this one, or
+	All    bool                                // every one that is not retired: another begins in any case
+	Seal   func(number uint32) ([]byte, error) // the secret of one that begins, as for CreateEpoch
+	Begun  Event                               // written when one begins
+}
+
 // Service is a service credential: what it serves, may call, may allow, and
 // its rights are separate lists.
 type Service struct {
@@ -347,10 +355,13 @@ type Store interface {
 	// it is ErrEpochExists when any epoch (of any state) is there. An error of seal is returned as it is,
 	// a panic reaches the caller. seal runs inside the transaction, perhaps twice: it MUST NOT call the store.
 	CreateEpoch(ctx context.Context, onlyFirst bool, seal func(number uint32) ([]byte, error), ev Event) (Epoch, error)
-	// RetireEpoch erases the sealed secret and lists a GrainEpoch revocation
-	// that lives until the epoch's ExpiresAt (ev.Time if that is later) plus ClockSkew. Retiring a
+	// RetireEpochs erases the sealed secret of an epoch and lists a GrainEpoch revocation
+	// that lives until the epoch's ExpiresAt (ev.Time if that is later) plus ClockSkew. When it is the one
+	// that signs, another begins as CreateEpoch has it, in the same transaction: nothing
+	// is renewed from the one into the other. Links that a device opened whose
+	// latest root macaroon ends so are closed. One event for each; ev.Detail is filled in. Retiring a
 	// retired epoch returns its entry and changes nothing. ErrNotFound, also when that entry has expired.
-	RetireEpoch(ctx context.Context, number uint32, ev Event) (Revocation, error)
+	RetireEpochs(ctx context.Context, in RetireEpochs, ev Event) ([]Revocation, error)
 
 	// ResealEpochs replaces the sealed secret of every epoch that is not retired
 	// by what reseal makes of it, all or nothing, and counts them. An error of

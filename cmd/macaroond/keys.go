@@ -79,7 +79,8 @@ func newKeys(e *env) *cobra.Command {
 		Use: "retire EPOCH", Short: "End an epoch at once, and every token that was minted in it", Args: cobra.ExactArgs(1),
 		Long: `End an epoch at once: its secret is erased, and every token that was minted in it
 is dead. Everybody whose device logged in meanwhile must log in again. When it is
-the epoch that signs, another begins first. For all epochs see revoke --all.`,
+the epoch that signs, another begins in the same moment. For all epochs see
+revoke --all.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			number, err := strconv.ParseUint(args[0], 10, 32)
 			if err != nil || number == 0 {

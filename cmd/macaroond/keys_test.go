@@ -97,7 +97,7 @@ func TestKeys(t *testing.T) {
 		t.Errorf("after mistakes: %s", c)
 	}
 
-	// The one that signs: another begins first.
+	// The one that signs: another begins in the same moment.
 	s.must(&out, "", "keys", "retire", "2")
 	s.becomes("a token of the epoch that signed", api.CodeInvalid, second.Token)
 	third := s.minted(3)

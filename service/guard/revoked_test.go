@@ -176,7 +176,7 @@ func TestEpochsAndRestores(t *testing.T) {
 		{"an epoch is retired", func(t *testing.T, a *authority) {
 			epochs, err := a.store.Epochs(t.Context())
 			ok(t, err)
-			_, err = a.store.RetireEpoch(t.Context(), epochs[0].Number, event())
+			_, err = a.store.RetireEpochs(t.Context(), storage.RetireEpochs{Number: epochs[0].Number, Seal: a.seal, Begun: event()}, event())
 			ok(t, err)
 		}, "revoked", "invalid"},
 		{"restored", func(t *testing.T, a *authority) {

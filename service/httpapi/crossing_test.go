@@ -333,38 +333,50 @@ func TestOneOfTwo(t *testing.T) {
 	}), 200)
 }
 
-// A renewal that races a suspension, a deletion or a new password leaves no
-// token that lives.
+// A renewal that races a suspension, a deletion, a new password or the end of its
+// epoch leaves no token that lives.
 func TestRenewalRacesItsEnd(t *testing.T) {
 	a := start(t)
 	chief := a.admin()
-	for i, end := range []func(api.Grant) *reply{
-		func(g api.Grant) *reply {
+	for i, row := range []struct {
+		end  func(api.Grant) *reply
+		code string
+	}{
+		{func(g api.Grant) *reply {
 			return a.do(ask{method: "POST", path: "/v1/admin/users/" + g.User.ID + "/suspend", auth: bearer(chief.Token)})
-		},
-		func(g api.Grant) *reply {
+		}, "revoked"},
+		{func(g api.Grant) *reply {
 			return a.do(ask{method: "DELETE", path: "/v1/admin/users/" + g.User.ID, auth: bearer(chief.Token)})
-		},
-		func(g api.Grant) *reply {
+		}, "revoked"},
+		{func(g api.Grant) *reply {
 			return a.do(ask{method: "POST", path: "/v1/admin/users/" + g.User.ID + "/password", auth: bearer(chief.Token), body: `{"password":"quite another one"}`})
-		},
+		}, "revoked"},
+		{func(api.Grant) *reply {
+			return a.do(ask{method: "POST", path: "/v1/admin/keys/1/retire", auth: bearer(chief.Token)})
+		}, "invalid"}, // its keys are gone
 	} {
 		g := a.user("user" + string(rune('a'+i)))
 		roots := make(chan string, 16)
 		var all sync.WaitGroup
 		for range cap(roots) / 2 {
 			all.Go(func() {
-				if r := a.renewing(g.Token); r.StatusCode == 200 {
-					roots <- into[api.Grant](r, 200).Token
+				root := g.Token
+				for range 4 {
+					r := a.renewing(root)
+					if r.StatusCode != 200 {
+						break
+					}
+					root = into[api.Grant](r, 200).Token
 				}
+				roots <- root
 			})
 		}
-		all.Go(func() { end(g).want(204, "") })
+		all.Go(func() { row.end(g).want(204, "") })
 		all.Wait()
 		close(roots)
-		a.do(ask{method: "GET", path: "/v1/devices", auth: bearer(g.Token)}).want(401, "revoked")
+		a.do(ask{method: "GET", path: "/v1/devices", auth: bearer(g.Token)}).want(401, row.code)
 		for root := range roots {
-			a.do(ask{method: "GET", path: "/v1/devices", auth: bearer(root)}).want(401, "revoked")
+			a.do(ask{method: "GET", path: "/v1/devices", auth: bearer(root)}).want(401, row.code)
 		}
 	}
 }

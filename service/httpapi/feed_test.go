@@ -77,7 +77,8 @@ func TestFeed(t *testing.T) {
 	into[api.RevokeOut](a.post("/v1/revoke", "", api.RevokeIn{Token: branch}), 200)
 	a.post("/v1/logout", bearer(alice.Token), struct{}{}).want(204, "")
 	epochs := must(a.store.Epochs(t.Context()))
-	retired := must(a.store.RetireEpoch(t.Context(), epochs[0].Number, storage.Event{Time: a.clock.Now().Add(1500 * time.Millisecond), Type: "test"}))
+	must(a.svc.RotateKeys(t.Context(), service.ActorOperator, service.Source{}))
+	retired := must(a.store.RetireEpochs(t.Context(), storage.RetireEpochs{Number: epochs[0].Number}, storage.Event{Time: a.clock.Now().Add(1500 * time.Millisecond), Type: "test"}))[0]
 	a.pass(time.Second)
 
 	got := a.poll(cred, "")

@@ -330,7 +330,7 @@ func TestKeysByAdministrators(t *testing.T) {
 	if got := keys(again); got != "1 retired true;2 signing true;" {
 		t.Errorf("%s", got)
 	}
-	// The one that signs: another begins first.
+	// The one that signs: another begins in the same moment.
 	a.do(ask{method: "POST", path: "/v1/admin/keys/2/retire", auth: bearer(again.Token)}).want(204, "")
 	third := a.login("chief", api.DeviceIn{Name: "desk"})
 	if got := keys(third); got != "1 retired true;2 retired true;3 signing true;" {

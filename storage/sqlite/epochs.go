@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"math"
+	"strconv"
 	"time"
 
 	"macaroond/storage"
@@ -36,50 +37,78 @@ func (s *Store) CreateEpoch(ctx context.Context, onlyFirst bool, seal func(uint3
 				return none, storage.ErrEpochExists
 			}
 		}
-		if t.st.lastEpoch >= math.MaxUint32 {
-			return none, unavailable(reasonNumbers, nil)
-		}
-		t.st.lastEpoch++
-		t.st.revision++
-		number := uint32(t.st.lastEpoch)
-		sealed, err := seal(number)
-		if err != nil {
-			return none, err
-		}
-		if _, err := t.exec(`UPDATE epochs SET state = ? WHERE state = ?`, storage.EpochVerifying, storage.EpochSigning); err != nil {
-			return none, err
-		}
-		if _, err := t.exec(`INSERT INTO epochs (number, sealed, state, created_at, expires_at) VALUES (?, ?, ?, ?, 0)`,
-			number, append(noBytes, sealed...), storage.EpochSigning, milli(ev.Time)); err != nil {
-			return none, err
-		}
-		if err := t.audit(ev); err != nil {
-			return none, err
-		}
-		return findEpoch(t, number)
+		return t.createEpoch(seal, ev)
 	})
+}
+
+// createEpoch begins another epoch, which signs.
+func (t *tx) createEpoch(seal func(uint32) ([]byte, error), ev storage.Event) (storage.Epoch, error) {
+	var none storage.Epoch
+	if t.st.lastEpoch >= math.MaxUint32 {
+		return none, unavailable(reasonNumbers, nil)
+	}
+	t.st.lastEpoch++
+	t.st.revision++
+	number := uint32(t.st.lastEpoch)
+	sealed, err := seal(number)
+	if err != nil {
+		return none, err
+	}
+	if _, err := t.exec(`UPDATE epochs SET state = ? WHERE state = ?`, storage.EpochVerifying, storage.EpochSigning); err != nil {
+		return none, err
+	}
+	if _, err := t.exec(`INSERT INTO epochs (number, sealed, state, created_at, expires_at) VALUES (?, ?, ?, ?, 0)`,
+		number, append(noBytes, sealed...), storage.EpochSigning, milli(ev.Time)); err != nil {
+		return none, err
+	}
+	if err := t.audit(ev); err != nil {
+		return none, err
+	}
+	return findEpoch(t, number)
 }
 
 func findEpoch(q queryer, number uint32) (storage.Epoch, error) {
 	return one(q, scanEpoch, selectEpochs+`WHERE number = ?`, number)
 }
 
-// RetireEpoch implements [storage.Store].
-func (s *Store) RetireEpoch(ctx context.Context, number uint32, ev storage.Event) (storage.Revocation, error) {
-	return change(ctx, s, func(t *tx) (storage.Revocation, error) {
-		e, err := findEpoch(t, number)
+// RetireEpochs implements [storage.Store].
+func (s *Store) RetireEpochs(ctx context.Context, in storage.RetireEpochs, ev storage.Event) ([]storage.Revocation, error) {
+	return change(ctx, s, func(t *tx) (out []storage.Revocation, err error) {
+		ending, err := t.ending(in)
 		if err != nil {
-			return storage.Revocation{}, err
+			return nil, err
 		}
-		if e.State == storage.EpochRetired {
-			return one(t, scanRevocation, selectRevocations+`WHERE root_key_id = ? AND fingerprint = ? AND epoch = ?`, noBytes, noBytes, number)
+		if !in.All && ending[0].State == storage.EpochRetired {
+			r, err := one(t, scanRevocation, selectRevocations+`WHERE root_key_id = ? AND fingerprint = ? AND epoch = ?`, noBytes, noBytes, in.Number)
+			return []storage.Revocation{r}, err
 		}
-		r, err := t.retire(e, ev.Time)
-		if err != nil {
-			return storage.Revocation{}, err
+		if in.All || ending[0].State == storage.EpochSigning {
+			if _, err := t.createEpoch(in.Seal, in.Begun); err != nil {
+				return nil, err
+			}
 		}
-		return r, t.audit(ev)
+		for _, e := range ending {
+			r, err := t.retire(e, ev.Time)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, r)
+			ev.Detail = "epoch " + strconv.FormatUint(uint64(e.Number), 10)
+			if err := t.audit(ev); err != nil {
+				return nil, err
+			}
+		}
+		return out, nil
 	})
+}
+
+// ending are the epochs that in means.
+func (t *tx) ending(in storage.RetireEpochs) ([]storage.Epoch, error) {
+	if in.All {
+		return list(t, scanEpoch, selectEpochs+`WHERE state <> ? ORDER BY number`, storage.EpochRetired)
+	}
+	e, err := findEpoch(t, in.Number)
+	return []storage.Epoch{e}, err
 }
 
 // ResealEpochs implements [storage.Store].
@@ -103,10 +132,15 @@ func (s *Store) ResealEpochs(ctx context.Context, reseal func(uint32, []byte) ([
 	})
 }
 
-// retire erases an epoch's secret and lists it. The entry of an epoch under
+// retire erases an epoch's secret and lists it, and closes what links were opened
+// by devices whose latest root ends with it. The entry of an epoch under
 // which nothing lives any more is kept for a skew, for followers to see.
 func (t *tx) retire(e storage.Epoch, now time.Time) (storage.Revocation, error) {
 	if _, err := t.exec(`UPDATE epochs SET state = ?, sealed = ? WHERE number = ?`, storage.EpochRetired, noBytes, e.Number); err != nil {
+		return storage.Revocation{}, err
+	}
+	if _, err := t.exec(`DELETE FROM links WHERE EXISTS (SELECT 1 FROM devices d JOIN root_keys k ON k.id = d.root_key_id WHERE d.id = links.device_id
+		AND COALESCE((SELECT next_epoch FROM renewals WHERE root_key_id = k.id ORDER BY expires_at DESC LIMIT 1), k.epoch) = ?)`, e.Number); err != nil {
 		return storage.Revocation{}, err
 	}
 	t.st.revision++

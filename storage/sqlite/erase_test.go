@@ -63,7 +63,7 @@ func leftOfRetired(t *testing.T) (left int) {
 	}
 	s = openTest(t, path, Options{})
 	for _, n := range numbers[:2] {
-		_, err := s.RetireEpoch(t.Context(), n, ev)
+		_, err := s.RetireEpochs(t.Context(), storage.RetireEpochs{Number: n}, ev)
 		must(t, err)
 	}
 	must(t, s.Close())

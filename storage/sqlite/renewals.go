@@ -109,12 +109,13 @@ func (t *tx) session(in storage.RenewDevice) (session, error) {
 	s, err := one(t, func(r scanner) (s session, err error) {
 		return s, r.Scan(&s.user, &suspended, &s.device, &revoked, &s.ttl, &s.started, &s.latest, &s.many, &s.epochExpires)
 	}, `SELECT u.name, u.suspended_at <> 0, d.name,
-		d.revoked_at <> 0 OR EXISTS (SELECT 1 FROM revocations WHERE root_key_id = k.id AND fingerprint = x'' AND epoch = 0),
+		d.revoked_at <> 0 OR EXISTS (SELECT 1 FROM revocations WHERE root_key_id = k.id AND fingerprint = x'' AND epoch = 0)
+			OR NOT EXISTS (SELECT 1 FROM epochs WHERE number = ? AND state <> ?),
 		d.ttl, d.started_at, `+keyExpires+`, EXISTS (SELECT 1 FROM renewals WHERE root_key_id = k.id LIMIT 1 OFFSET ?),
 		(SELECT expires_at FROM epochs WHERE number = ? AND state = ?)
 		FROM devices d JOIN root_keys k ON k.id = d.root_key_id JOIN users u ON u.id = d.user_id
 		WHERE d.id = ? AND d.user_id = ? AND d.root_key_id = ?`,
-		keptRenewals, in.Signing, storage.EpochSigning, in.DeviceID, in.UserID, in.RootKeyID[:])
+		in.Epoch, storage.EpochRetired, keptRenewals, in.Signing, storage.EpochSigning, in.DeviceID, in.UserID, in.RootKeyID[:])
 	switch {
 	case errors.Is(err, storage.ErrNotFound): // replaced, or never known here
 		gone, e := exists(t, `SELECT 1 FROM revocations WHERE root_key_id = ? AND fingerprint = x'' AND epoch = 0`, in.RootKeyID[:])

@@ -241,6 +241,35 @@ func (k *kit) claim(l storage.Link, code [32]byte, at time.Time) bool {
 }
 
 var links = []clause{
+	{"a link goes with the epoch of the device that opened it", func(k *kit) {
+		for _, renewed := range []bool{false, true} {
+			e, u := k.epoch(), k.user(fmt.Sprint(renewed))
+			asked := k.asking(u, e.Number, "", T0)
+			asked.RootKey.ExpiresAt = seconds(asked.RootKey.ExpiresAt)
+			d, _ := k.issue(asked)
+			next := k.epoch()
+			last := e
+			if renewed {
+				_, err := k.present(asks(root{d, e.Number, asked.RootKey.ExpiresAt}, next.Number), T0)
+				k.must(err)
+				last = next
+			}
+			l := k.openLink(d, T0)
+			k.equal("claimed", k.claim(l, l.Code, T0), true)
+			k.must(k.s.ApproveLink(k.Context(), u.ID, d.ID, l.ID, event("approved", T0)))
+			in := k.asking(u, k.epoch().Number, "i", T0)
+			in.LinkID = l.ID
+			other := e.Number + next.Number - last.Number
+			_, err := k.retire(other, event("epoch_retired", T0))
+			k.must(err)
+			_, err = k.s.Link(k.Context(), u.ID, T0)
+			k.must(err)
+			_, err = k.retire(last.Number, event("epoch_retired", T0))
+			k.must(err)
+			_, _, err = k.s.IssueDevice(k.Context(), in, event("linked", T0))
+			k.wantErr(err, storage.ErrNotFound)
+		}
+	}},
 	{"opened, claimed, approved, and traded once", func(k *kit) {
 		e, u := k.epoch(), k.user("a")
 		d, other := k.device(u, e.Number, T0), k.device(u, e.Number, T0)

@@ -106,13 +106,13 @@ var audit = []clause{
 		s := k.service("a")
 		k.must(k.s.AddService(k.Context(), s, event("service_added", T0)))
 		k.removeService(s.ID)
-		_, err = k.s.RetireEpoch(k.Context(), e.Number, event("epoch_retired", T0))
+		_, err = k.retire(e.Number, event("epoch_retired", T0))
 		k.must(err)
 		_, err = k.s.Restored(k.Context(), true, event("restored", T0))
 		k.must(err)
 		k.equal("audit", k.events(), []string{
 			"epoch_created", "signup", "login", "device_renamed", "password", "suspended", "resumed",
-			"branch_revoked", "service_added", "service_removed", "epoch_retired", "restored",
+			"branch_revoked", "service_added", "service_removed", "epoch_created", "epoch_retired", "restored",
 		})
 		k.chained(k.entries(), [32]byte{})
 	}},

@@ -14,6 +14,24 @@ func (k *kit) epochs() []storage.Epoch {
 	return all
 }
 
+// retire ends one, and begins another when it signs.
+func (k *kit) retire(number uint32, ev storage.Event) (storage.Revocation, error) {
+	list, err := k.s.RetireEpochs(k.Context(), storage.RetireEpochs{Number: number, Seal: sealed, Begun: event("epoch_created", ev.Time)}, ev)
+	if err != nil {
+		return storage.Revocation{}, err
+	}
+	k.equal("entries", len(list), 1)
+	return list[0], nil
+}
+
+func (k *kit) states() (out []storage.EpochState) {
+	k.Helper()
+	for _, e := range k.epochs() {
+		out = append(out, e.State)
+	}
+	return out
+}
+
 var epochs = []clause{
 	{"the first epoch is 1, signs, and is sealed for its number", func(k *kit) {
 		var asked []uint32
@@ -39,7 +57,7 @@ var epochs = []clause{
 			k.wantErr(err, storage.ErrEpochExists)
 		}
 		k.unchanged(again)
-		_, err := k.s.RetireEpoch(k.Context(), e.Number, event("epoch_retired", T0))
+		_, err := k.retire(e.Number, event("epoch_retired", T0))
 		k.must(err)
 		k.unchanged(again)
 	}},
@@ -71,7 +89,7 @@ var epochs = []clause{
 	{"retiring erases the secret and lists the epoch", func(k *kit) {
 		e, u := k.epoch(), k.user("a")
 		d := k.device(u, e.Number, T0)
-		r, err := k.s.RetireEpoch(k.Context(), e.Number, event("epoch_retired", T0.Add(time.Minute)))
+		r, err := k.retire(e.Number, event("epoch_retired", T0.Add(time.Minute)))
 		k.must(err)
 		k.equal("entry", r, storage.Revocation{Seq: 1, Grain: storage.GrainEpoch, Epoch: 1, ExpiresAt: d.ExpiresAt.Add(storage.ClockSkew)})
 		k.equal("list", k.list(0), []storage.Revocation{r})
@@ -82,23 +100,23 @@ var epochs = []clause{
 	}},
 	{"an epoch without tokens is listed for the skew", func(k *kit) {
 		e := k.epoch()
-		r, err := k.s.RetireEpoch(k.Context(), e.Number, event("epoch_retired", T0))
+		r, err := k.retire(e.Number, event("epoch_retired", T0))
 		k.must(err)
 		k.equal("expires at", r.ExpiresAt, T0.Add(storage.ClockSkew))
 	}},
 	{"retiring twice gives the same entry and changes nothing", func(k *kit) {
 		e := k.epoch()
-		first, err := k.s.RetireEpoch(k.Context(), e.Number, event("epoch_retired", T0))
+		first, err := k.retire(e.Number, event("epoch_retired", T0))
 		k.must(err)
 		k.unchanged(func() {
-			again, err := k.s.RetireEpoch(k.Context(), e.Number, event("epoch_retired", T0.Add(time.Hour)))
+			again, err := k.retire(e.Number, event("epoch_retired", T0.Add(time.Hour)))
 			k.must(err)
 			k.equal("entry", again, first)
 		})
 	}},
 	{"resealing replaces every secret but those of retired epochs", func(k *kit) {
 		a, b, c := k.epoch(), k.epoch(), k.epoch()
-		_, err := k.s.RetireEpoch(k.Context(), b.Number, event("epoch_retired", T0))
+		_, err := k.retire(b.Number, event("epoch_retired", T0))
 		k.must(err)
 		revision := k.state().Revision
 		n, err := k.s.ResealEpochs(k.Context(), func(n uint32, sealed []byte) ([]byte, error) {
@@ -134,20 +152,57 @@ var epochs = []clause{
 	{"an unknown epoch is ErrNotFound", func(k *kit) {
 		k.epoch()
 		k.unchanged(func() {
-			_, err := k.s.RetireEpoch(k.Context(), 2, event("epoch_retired", T0))
+			_, err := k.retire(2, event("epoch_retired", T0))
 			k.wantErr(err, storage.ErrNotFound)
 		})
 	}},
-	{"numbers are not used twice, though all epochs are gone", func(k *kit) {
-		for range 2 {
-			e := k.epoch()
-			_, err := k.s.RetireEpoch(k.Context(), e.Number, event("epoch_retired", T0))
+	{"numbers are not used twice, though the epochs are gone", func(k *kit) {
+		k.epoch()
+		for n := range uint32(2) {
+			_, err := k.retire(n+1, event("epoch_retired", T0))
 			k.must(err)
 		}
 		gone, err := k.s.Expire(k.Context(), storage.Expire{Now: T0.Add(24 * time.Hour), Limit: 10})
 		k.must(err)
 		k.equal("gone", gone.Epochs, 2)
-		k.equal("next number", k.epoch().Number, uint32(3))
+		k.equal("next number", k.epoch().Number, uint32(4))
+	}},
+	{"where the one that signs is retired another begins, all or nothing", func(k *kit) {
+		k.epoch()
+		signing := k.epoch()
+		failed := errors.New("no key")
+		in := storage.RetireEpochs{
+			Number: signing.Number, Begun: event("epoch_created", T0),
+			Seal: func(uint32) ([]byte, error) { return nil, failed },
+		}
+		for range 2 {
+			k.unchanged(func() {
+				_, err := k.s.RetireEpochs(k.Context(), in, event("epoch_retired", T0))
+				k.wantErr(err, failed)
+			})
+			in.Number, in.All = 0, true
+		}
+		r, err := k.retire(signing.Number, event("epoch_retired", T0))
+		k.must(err)
+		k.equal("entry", r.Epoch, signing.Number)
+		k.equal("states", k.states(), []storage.EpochState{storage.EpochVerifying, storage.EpochRetired, storage.EpochSigning})
+		k.equal("audit", k.events()[2:], []string{"epoch_created", "epoch_retired"})
+		k.equal("detail", k.entries()[3].Detail, "epoch 2")
+		_, err = k.retire(1, event("epoch_retired", T0))
+		k.must(err)
+		k.equal("of one that verifies", k.states(), []storage.EpochState{storage.EpochRetired, storage.EpochRetired, storage.EpochSigning})
+	}},
+	{"all of them end at once, and another signs", func(k *kit) {
+		k.epoch()
+		_, err := k.retire(1, event("epoch_retired", T0))
+		k.must(err)
+		k.epoch()
+		before := k.state()
+		list, err := k.s.RetireEpochs(k.Context(), storage.RetireEpochs{All: true, Seal: sealed, Begun: event("epoch_created", T0)}, event("epoch_retired", T0))
+		k.must(err)
+		k.equal("list", k.list(before.Sequence), list)
+		k.equal("entries", []uint32{list[0].Epoch, list[1].Epoch}, []uint32{2, 3})
+		k.equal("states", k.states(), []storage.EpochState{storage.EpochRetired, storage.EpochRetired, storage.EpochRetired, storage.EpochSigning})
 	}},
 	{"each change moves the revision", func(k *kit) {
 		last := k.state().Revision
@@ -163,7 +218,7 @@ var epochs = []clause{
 		moved("create")
 		k.epoch()
 		moved("rotate")
-		_, err := k.s.RetireEpoch(k.Context(), e.Number, event("epoch_retired", T0))
+		_, err := k.retire(e.Number, event("epoch_retired", T0))
 		k.must(err)
 		moved("retire")
 		_, err = k.s.Expire(k.Context(), storage.Expire{Now: T0.Add(24 * time.Hour), Limit: 10})

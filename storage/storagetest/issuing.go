@@ -30,7 +30,7 @@ var issuing = []clause{
 		old, e, u := k.epoch(), k.epoch(), k.user("a")
 		k.refused(k.asking(u, old.Number, "", T0), storage.ErrEpochNotSigning)
 		k.refused(k.asking(u, e.Number+1, "", T0), storage.ErrEpochNotSigning)
-		_, err := k.s.RetireEpoch(k.Context(), e.Number, event("epoch_retired", T0))
+		_, err := k.retire(e.Number, event("epoch_retired", T0))
 		k.must(err)
 		k.refused(k.asking(u, e.Number, "", T0), storage.ErrEpochNotSigning)
 	}},

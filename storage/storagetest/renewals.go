@@ -257,12 +257,24 @@ var renewing = []clause{
 		k.equal("again", root{r.Device, again.Epoch, again.ExpiresAt}, root{r.Device, second.Number, got.ExpiresAt})
 		k.equal("new", again.New, false)
 	}},
+	{"what ended with its epoch is not renewed into the next", func(k *kit) {
+		r := k.login()
+		next := k.renew(r, minute)
+		_, err := k.retire(r.epoch, event("epoch_retired", T0.Add(minute)))
+		k.must(err)
+		for _, dead := range []root{r, next, {next.Device, r.epoch, next.expires.Add(minute)}} {
+			k.unchanged(func() {
+				_, err := k.present(asks(dead, r.epoch+1), T0.Add(minute))
+				k.wantErr(err, storage.ErrRevoked)
+			})
+		}
+	}},
 	{"a successor of a retired epoch has died: the next living one, or a new one, takes its place", func(k *kit) {
 		r := k.login()
 		second := k.epoch()
 		dead, err := k.present(asks(r, second.Number), T0.Add(minute))
 		k.must(err)
-		_, err = k.s.RetireEpoch(k.Context(), second.Number, event("epoch_retired", T0))
+		_, err = k.retire(second.Number, event("epoch_retired", T0))
 		k.must(err)
 		third := k.epoch()
 		got, err := k.present(asks(r, third.Number), T0.Add(2*minute))
@@ -299,7 +311,7 @@ var renewing = []clause{
 				for range living {
 					give(third.Number)
 				}
-				_, err := k.s.RetireEpoch(k.Context(), doomed.Number, event("epoch_retired", T0))
+				_, err := k.retire(doomed.Number, event("epoch_retired", T0))
 				k.must(err)
 				for n := range 2 {
 					got, err := k.present(asks(first, third.Number), T0.Add(minute+time.Second))
@@ -319,7 +331,7 @@ var renewing = []clause{
 		_, err := k.present(asks(r, second.Number), T0.Add(2*minute)) // r is used
 		k.must(err)
 		third := k.epoch()
-		_, err = k.s.RetireEpoch(k.Context(), second.Number, event("epoch_retired", T0))
+		_, err = k.retire(second.Number, event("epoch_retired", T0))
 		k.must(err)
 		got, err := k.present(asks(r, third.Number), T0.Add(3*minute-time.Second))
 		k.must(err)

@@ -41,9 +41,8 @@ var restore = []clause{
 	{"without the tokens every epoch is retired", func(k *kit) {
 		k.epoch()
 		retired := k.epoch()
-		_, err := k.s.RetireEpoch(k.Context(), retired.Number, event("epoch_retired", T0))
+		_, err := k.retire(retired.Number, event("epoch_retired", T0))
 		k.must(err)
-		k.epoch()
 		k.epoch()
 		before := k.state()
 		st, err := k.s.Restored(k.Context(), false, event("restored", T0))
@@ -172,7 +171,7 @@ var restore = []clause{
 		k.restored(T0)
 		k.epoch()
 		for number, want := range map[uint32]time.Time{former.Number: d.ExpiresAt, signing.Number: lostEnd(T0)} {
-			r, err := k.s.RetireEpoch(k.Context(), number, event("epoch_retired", T0))
+			r, err := k.retire(number, event("epoch_retired", T0))
 			k.must(err)
 			k.equal("entry", r.ExpiresAt, want.Add(storage.ClockSkew))
 		}

@@ -29,7 +29,7 @@ var knownRoots = []clause{
 		k.roots(r, r.expires, true, second, next)
 		k.roots(r, second.expires, true, next)
 		k.roots(r, next.expires, true)
-		_, err = k.s.RetireEpoch(k.Context(), r.epoch, event("epoch_retired", T0))
+		_, err = k.retire(r.epoch, event("epoch_retired", T0))
 		k.must(err)
 		k.roots(r, T0, true, first, second, next)
 		r.RootKeyID[0]++ // nothing is known of it
@@ -100,7 +100,7 @@ var knownRoots = []clause{
 		for i := range 7 {
 			next = renew(next, second, 82*minute+time.Duration(i)*minute)
 		}
-		_, err := k.s.RetireEpoch(k.Context(), second, event("epoch_retired", T0))
+		_, err := k.retire(second, event("epoch_retired", T0))
 		k.must(err)
 		third := k.epoch().Number
 		renew(last, third, 90*minute) // its dead successors become one row
@@ -151,7 +151,7 @@ func (k *kit) rootsOf(r *rand.Rand) {
 			signing = k.epoch()
 		case 1:
 			if old := issued[r.IntN(len(issued))].epoch; old != signing.Number && !retired[old] {
-				if _, err := k.s.RetireEpoch(k.Context(), old, event("epoch_retired", now)); !errors.Is(err, storage.ErrNotFound) { // it went with its last root
+				if _, err := k.retire(old, event("epoch_retired", now)); !errors.Is(err, storage.ErrNotFound) { // it went with its last root
 					k.must(err)
 				}
 				retired[old] = true

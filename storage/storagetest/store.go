@@ -49,9 +49,12 @@ func calls(k *kit, ctx context.Context) map[string]func() error {
 			}
 			return last
 		},
-		"Epochs":        func() error { _, err := k.s.Epochs(ctx); return err },
-		"CreateEpoch":   func() error { _, err := k.s.CreateEpoch(ctx, false, sealed, ev); return err },
-		"RetireEpoch":   func() error { _, err := k.s.RetireEpoch(ctx, 1, ev); return err },
+		"Epochs":      func() error { _, err := k.s.Epochs(ctx); return err },
+		"CreateEpoch": func() error { _, err := k.s.CreateEpoch(ctx, false, sealed, ev); return err },
+		"RetireEpochs": func() error {
+			_, err := k.s.RetireEpochs(ctx, storage.RetireEpochs{Number: 1, Seal: sealed, Begun: ev}, ev)
+			return err
+		},
 		"AddService":    func() error { return k.s.AddService(ctx, k.service("never"), ev) },
 		"Services":      func() error { _, err := k.s.Services(ctx); return err },
 		"Accept":        func() error { return k.s.Accept(ctx, points(T0, 1)) },
