@@ -106,10 +106,10 @@ func (t *tx) done(act storage.Act) error {
 }
 
 // forgetAsked drops what a device asked for: it has no say any more.
-func (t *tx) forgetAsked(deviceID string) error {
-	_, err := t.exec(`DELETE FROM delayed WHERE device_id = ?`, deviceID)
+func (t *tx) forgetAsked(d storage.Device) error {
+	_, err := t.exec(`DELETE FROM delayed WHERE user_id = ? AND device_id = ?`, d.UserID, d.ID)
 	if err == nil {
-		_, err = t.exec(`DELETE FROM links WHERE device_id = ?`, deviceID)
+		_, err = t.exec(`DELETE FROM links WHERE user_id = ? AND device_id = ?`, d.UserID, d.ID)
 	}
 	return err
 }

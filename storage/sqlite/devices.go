@@ -162,7 +162,7 @@ func (t *tx) place(in storage.IssueDevice, live []storage.Device, now time.Time)
 			in.Device.Name, in.RootKey.ID[:], max(milli(old.LastSeenAt), started), in.Device.TTL.Milliseconds(), started, proved, old.ID); err != nil {
 			return "", nil, err
 		}
-		if err := t.forgetAsked(old.ID); err != nil { // by whoever had the former root
+		if err := t.forgetAsked(old); err != nil { // by whoever had the former root
 			return "", nil, err
 		}
 		if revoked, err = t.revokeKey(revoked, old.RootKeyID, old.ExpiresAt); err != nil {

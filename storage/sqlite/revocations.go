@@ -67,7 +67,7 @@ func (t *tx) revokeDevices(out []storage.Revocation, devices []storage.Device, r
 		if _, err := t.exec(`UPDATE devices SET revoked_at = ?, revoked_reason = ? WHERE id = ?`, milli(now), reason, d.ID); err != nil {
 			return nil, err
 		}
-		if err := t.forgetAsked(d.ID); err != nil {
+		if err := t.forgetAsked(d); err != nil {
 			return nil, err
 		}
 		var err error

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 
 	"macaroond/storage"
 )
@@ -28,11 +29,8 @@ func (t *tx) subject(u storage.User) error {
 	if !there {
 		return storage.ErrServiceGone
 	}
-	found, err := list(t, scanUser, `SELECT `+userColumns+` FROM users WHERE owner = ? AND subject = ?`, u.Owner, u.Subject)
-	if err != nil {
-		return err
-	}
-	if len(found) == 0 {
+	was, err := findSubject(t, u.Owner, u.Subject)
+	if errors.Is(err, storage.ErrNotFound) {
 		// An id that had a key was a user's that is deleted since it was looked up:
 		// no id is anybody's twice.
 		had, err := exists(t, `SELECT 1 FROM root_keys WHERE user_id = ? LIMIT 1`, u.ID)
@@ -46,7 +44,9 @@ func (t *tx) subject(u storage.User) error {
 			u.ID, u.Name, u.NameKey, milli(u.CreatedAt), u.Owner, u.Subject)
 		return err
 	}
-	switch was := found[0]; {
+	switch {
+	case err != nil:
+		return err
 	case was.ID != u.ID:
 		return storage.ErrNameTaken
 	case was.Role != "" || was.PasswordHash != "":
@@ -65,6 +65,7 @@ func (s *Store) Subject(ctx context.Context, owner, subject string) (storage.Use
 	return findSubject(s.reader(ctx), owner, subject)
 }
 
+// findSubject says what the index is of, or it is not used.
 func findSubject(q queryer, owner, subject string) (storage.User, error) {
 	return one(q, scanUser, `SELECT `+userColumns+` FROM users WHERE owner = ? AND owner <> '' AND subject = ?`, owner, subject)
 }
