@@ -20,7 +20,7 @@ func (s *Store) Expire(ctx context.Context, in storage.Expire) (storage.Expired,
 	return change(ctx, s, func(t *tx) (storage.Expired, error) {
 		now, skewed := milli(in.Now), milli(in.Now.Add(-storage.ClockSkew))
 		var out storage.Expired
-		var renewals int // not counted: they go with their key
+		var renewals, asked int // not counted: they go with their key, and with their device
 		// What renewals know better of a living key is written into it, for an
 		// epoch goes when no key is of it any more. (A dead one's may be gone.)
 		if _, err := t.exec(`UPDATE root_keys SET (epoch, known_until) =
@@ -38,6 +38,7 @@ func (s *Store) Expire(ctx context.Context, in storage.Expire) (storage.Expired,
 			args  []any
 		}{
 			{&out.Revocations, `DELETE FROM revocations WHERE seq IN (SELECT seq FROM revocations WHERE expires_at < ? ORDER BY expires_at, seq LIMIT ?)`, []any{now, in.Limit}},
+			{&asked, `DELETE FROM delayed WHERE (user_id, device_id) IN (SELECT user_id, id FROM devices WHERE root_key_id IN ` + keys + `)`, []any{skewed, in.Limit}},
 			{&out.Devices, `DELETE FROM devices WHERE root_key_id IN ` + keys, []any{skewed, in.Limit}},
 			{&renewals, `DELETE FROM renewals WHERE root_key_id IN ` + keys, []any{skewed, in.Limit}},
 			{&out.RootKeys, `DELETE FROM root_keys WHERE id IN ` + keys, []any{skewed, in.Limit}},

@@ -50,6 +50,7 @@ func Run(t *testing.T, open func(t *testing.T) storage.Store) {
 		{"accepted", accepted},
 		{"expire", expire},
 		{"restore", restore},
+		{"lives", lives},
 		{"store", store},
 		{"concurrency", concurrency},
 	} {
