@@ -15,6 +15,26 @@ import (
 // within this and one query.
 const FollowInterval = 100 * time.Millisecond
 
+// hearing is how soon every other process of the database knows what this one has
+// heard of: a following interval and, on a machine with much to do, a query.
+const hearing = 5 * FollowInterval / 2
+
+// heardElsewhere waits until other processes know the epoch of what was just
+// minted: to one that does not, its first tokens would be none, and clients that
+// are told so throw their login away. That is so for as long as an epoch is new.
+func (s *Service) heardElsewhere(ctx context.Context, epoch uint32) error {
+	heard := s.heard.Load()
+	if heard == nil || epoch != s.keyring.Signing() {
+		return nil
+	}
+	select {
+	case <-*heard:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // CatchUp reads what is new in the table: revocations by sequence, and epochs,
 // services and policies when the revision has moved. It is the one way by which this
 // node learns of anything, and may be called at any time.
@@ -96,8 +116,14 @@ func (s *Service) reload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	signed := s.keyring.Signing()
 	if err := s.keyring.Load(epochs); err != nil {
 		return err
+	}
+	if signed != 0 && signed != s.keyring.Signing() {
+		heard := make(chan struct{})
+		time.AfterFunc(hearing, func() { close(heard) })
+		s.heard.Store(&heard)
 	}
 	services, err := s.store.Services(ctx)
 	if err != nil {

@@ -2,9 +2,12 @@ package service
 
 import (
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
+	"macaroond/caveats"
+	"macaroond/service/api"
 	"macaroond/storage"
 )
 
@@ -41,6 +44,33 @@ func TestRotateWhenDue(t *testing.T) {
 		k.RotateWhenDue(t.Context(), now.Add(row.at))
 		if got, all := signing(); got != row.epoch || all != int(row.epoch) {
 			t.Errorf("%s: epoch %d of %d signs, want %d", row.what, got, all, row.epoch)
+		}
+	}
+}
+
+// Nobody is logged out by a rotation, nor by having another process of the
+// database judge the first tokens of the new epoch.
+func TestFirstTokensOfAnEpochElsewhere(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "db")
+	here, there := newFeedKit(t, path), newFeedKit(t, path)
+	here.run()
+	there.run()
+	for _, s := range []*feedKit{here, there} {
+		s.SetSettings(Settings{
+			Issuer: "https://auth.example", Audience: "macaroond", Signup: "device",
+			RootTTL: time.Hour, MaxStaleness: time.Minute, MaxDevices: 10,
+		})
+	}
+	for i := range 5 {
+		if _, err := here.RotateKeys(t.Context(), ActorOperator, Source{}); err != nil {
+			t.Fatal(err)
+		}
+		g, err := here.Signup(t.Context(), api.SignupIn{Username: "ann" + strconv.Itoa(i), Device: api.DeviceIn{Name: "d"}}, Source{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := there.Authorize(t.Context(), Shown{Token: g.Token, Facts: caveats.Request{Actions: []string{"devices:list"}}, Bare: true}); err != nil {
+			t.Errorf("rotation %d: %v", i, err)
 		}
 	}
 }

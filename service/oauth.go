@@ -172,6 +172,9 @@ func (s *Service) mintService(ctx context.Context, svc storage.Service, with sto
 	if !ok {
 		return nil, errors.New("the signing epoch is not on the ring")
 	}
+	if err := s.heardElsewhere(ctx, id.Epoch); err != nil {
+		return nil, err
+	}
 	return token.Mint(&key, s.Settings().Issuer, id, token.Identity{User: svc.ID, Device: with.DeviceID, Expires: expires}, limits...)
 }
 

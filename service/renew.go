@@ -114,6 +114,9 @@ func (s *Service) rootGrant(ctx context.Context, id token.Identifier, who token.
 	if !known {
 		return api.Grant{}, errors.New("the epoch of a root macaroon is not on the ring")
 	}
+	if err := s.heardElsewhere(ctx, id.Epoch); err != nil {
+		return api.Grant{}, err
+	}
 	t, err := token.Mint(&key, s.Settings().Issuer, id, who)
 	if err == nil && len(own) > 0 {
 		t, err = token.Attenuate(t, own...)

@@ -80,7 +80,8 @@ type Service struct {
 	metrics  *Metrics
 
 	follow followState
-	kick   chan struct{} // wakes the follower; one is enough
+	heard  atomic.Pointer[chan struct{}] // closed when others know the epoch that signs, too; nil: it signed at the start
+	kick   chan struct{}                 // wakes the follower; one is enough
 	feed   *feed
 }
 
