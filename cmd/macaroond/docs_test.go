@@ -128,7 +128,7 @@ func TestAPIPage(t *testing.T) {
 			source = append(source, text...)
 		}
 	}
-	routes := regexp.MustCompile(`(?:g\.(POST|PUT|PATCH|DELETE|Any)\(|get\(g, )"([^"]+)"`).FindAllStringSubmatch(string(source), -1)
+	routes := regexp.MustCompile(`(?:g\.(POST|PUT|PATCH|DELETE|Any)\(|get\(g, )"(/[^"]+)"`).FindAllStringSubmatch(string(source), -1)
 	if len(routes) < 26 {
 		t.Fatalf("found %d routes", len(routes))
 	}
