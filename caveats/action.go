@@ -8,11 +8,11 @@ func listedAction(s string) error {
 	if err := word(s); err != nil {
 		return err
 	}
-	namespace, whole := strings.CutSuffix(s, ":*")
+	namespace := strings.TrimSuffix(s, ":*")
 	if strings.IndexByte(namespace, '*') >= 0 {
 		return flaw("wants '*' only as the whole part after the last ':', as in photos:*")
 	}
-	if whole && namespace == "" {
+	if namespace == "" {
 		return flaw("wants a namespace before ':*'")
 	}
 	return nil

@@ -127,6 +127,9 @@ func TestBuilders(t *testing.T) {
 		"time-before 9999-12-31T23:59:59Z":                {TimeBefore(time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)), nil},
 		"time-after 0000-01-01T00:00:00Z":                 {TimeAfter(time.Date(-1, 1, 1, 0, 0, 0, 0, time.UTC)), nil},
 		"time-before 0001-01-01T00:00:00Z":                {TimeBefore(time.Time{}), nil},
+		"time-before 9999-06-01T00:00:00Z":                {TimeBefore(time.Date(9999, 6, 1, 0, 0, 0, 0, time.UTC)), nil},
+		"time-after 0000-06-01T00:00:00Z":                 {TimeAfter(time.Date(0, 6, 1, 0, 0, 0, 0, time.UTC)), nil},
+		"via cookie":                                      {ViaCookie(), nil},
 		"user usr_a":                                      of(User("usr_a")),
 		"device dev_a":                                    of(Device("dev_a")),
 		"audience photos":                                 of(Audience("photos")),
@@ -183,6 +186,35 @@ func TestPatternFor(t *testing.T) {
 	for _, target := range []string{"", "*", "/a/../b", "//"} {
 		if got, err := PatternFor(target); !errors.Is(err, ErrPath) || got != "" {
 			t.Errorf("%q: got %q, %v", target, got, err)
+		}
+	}
+}
+
+// Before and After read their own caveat and take no other for it.
+func TestBeforeAndAfter(t *testing.T) {
+	at := time.Date(2026, 11, 21, 22, 30, 0, 0, time.UTC)
+	for _, c := range []struct {
+		text          string
+		before, after bool
+	}{
+		{"time-before 2026-11-21T22:30:00Z", true, false},
+		{"time-after 2026-11-21T22:30:00Z", false, true},
+		{"time-before  2026-11-21T22:30:00Z", false, false},
+		{"time-before 2026-11-21T22:30:00Z ", false, false},
+		{"time-before 2026-11-21", false, false},
+		{"time-after", false, false},
+		{"2026-11-21T22:30:00Z", false, false},
+		{"note time-before 2026-11-21T22:30:00Z", false, false},
+		{"", false, false},
+	} {
+		for name, asked := range map[string]struct {
+			read func(string) (time.Time, bool)
+			want bool
+		}{"Before": {Before, c.before}, "After": {After, c.after}} {
+			got, ok := asked.read(c.text)
+			if ok != asked.want || ok && !got.Equal(at) {
+				t.Errorf("%s(%q): %v, %v", name, c.text, got, ok)
+			}
 		}
 	}
 }

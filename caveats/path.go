@@ -74,7 +74,7 @@ func canonicalSegment(s string) bool {
 		length++
 		s = s[size:]
 	}
-	return dots == 0 || dots > 2 || dots != length
+	return dots != length || dots > 2
 }
 
 // literal reports whether every byte of s is printable ASCII that stands for

@@ -154,6 +154,7 @@ func TestAllow(t *testing.T) {
 		{"allow photos:read", does("photos:read", "photos:write"), no},
 		{"allow photos:read photos:write", does("photos:write", "photos:read"), yes},
 		{"allow photos:write", nil, no},
+		{"allow photos:read", does("photos:reads"), no},
 		{"allow photos:*", nil, yes},
 		{"allow photos:*", does("photos:read", "photos:albums:read"), yes},
 		{"allow photos:*", does("photos"), no},
@@ -294,6 +295,7 @@ func TestNoFactsRefuse(t *testing.T) {
 }
 
 func TestExplain(t *testing.T) {
+	zeros := strings.Repeat("0", 64)
 	for _, c := range []struct {
 		caveat, why string
 		facts       func(*Request)
@@ -313,6 +315,17 @@ func TestExplain(t *testing.T) {
 		{"allow a:*", "the request names a:*, which is no action", func(r *Request) { r.Actions = []string{"a:*"} }},
 		{"origin http://a", "the request has no Origin", func(r *Request) { r.Origins = nil }},
 		{"client-ip ::/0", "client address 192.0.2.7 is not in ::/0", nil},
+		{"client-ip ::/0", "the request's client address is not known", func(r *Request) { r.ClientIP = netip.Addr{} }},
+		{"origin http://a", "the request has more than one Origin", func(r *Request) { r.Origins = []string{"http://a", "http://a"} }},
+		{"path /a", "the request's path is not known", func(r *Request) { r.Target = "" }},
+		{"user a", "the request's user is not known", func(r *Request) { r.User = "" }},
+		{"device a", "the request's device is not known", func(r *Request) { r.Device = "" }},
+		{"audience a", "the request's audience is not known", func(r *Request) { r.Audience = "" }},
+		{"body-sha256 " + zeros, "the request's body is not known", func(r *Request) { r.BodySHA256 = "" }},
+		{"body-sha256 " + zeros, "the body's SHA-256 is 00ff, not " + zeros, func(r *Request) { r.BodySHA256 = "00ff" }},
+		{"time-before 9999-01-01T00:00:00Z", "the request's time is not known", func(r *Request) { r.Time = time.Time{} }},
+		{"time-after 2020-01-01T00:00:00Z", "the request's time is not known", func(r *Request) { r.Time = time.Time{} }},
+		{"time-after 2030-01-01T00:00:00Z", "not valid before 2030-01-01T00:00:00Z, and it is 2026-11-21T22:30:00.0000005Z", nil},
 		{"time-before 2020-01-01T00:00:00Z", "expired at 2020-01-01T00:00:00Z, and it is 2026-11-21T22:30:00.0000005Z", nil},
 		{"via cookie", "the token is good in the cookie only, and did not come in it", func(r *Request) { r.Via = "" }},
 		{"via cookie", `the token is good in the cookie only, and came by "\x1b[31m"`, func(r *Request) { r.Via = "\x1b[31m" }},

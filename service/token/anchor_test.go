@@ -100,6 +100,14 @@ func TestBegin(t *testing.T) {
 			t.Errorf("the first %d caveats: the same %v", n, got)
 		}
 	}
+	// Nor as far as they go on the same, be it by long caveats or third parties'.
+	for _, caveat := range []string{first(strings.Repeat("x", 127)), first(strings.Repeat("x", 128)), first(strings.Repeat("x", 512)), ident("x") + vid("v") + eos} {
+		begun := identifier + eos + caveat + caveat
+		tok := mustParse(t, wrapped(caveat+caveat+first("y")))
+		if got := string(tok.UnverifiedBegin(2)); got != begun {
+			t.Errorf("begins with %q, want %q", got, begun)
+		}
+	}
 	// Not where one caveat is two elsewhere, nor under another location.
 	c := mustMint(t, "audience photosnote a")
 	if bytes.HasPrefix(c.UnverifiedBegin(4), a.UnverifiedBegin(4)) {
@@ -134,6 +142,9 @@ func TestReadAgain(t *testing.T) {
 			}
 			anchor := token.Anchor{Signature: token.Start(&rootKey, id.String())}
 			held := chain.Walk(&tok, &anchor)
+			if _, ok := chain.Identity(); ok && !held {
+				t.Fatalf("%.40q: a chain that does not hold has the identity of the one before it", text)
+			}
 			if err != nil {
 				if held {
 					t.Fatalf("%.40q: what is no token holds", text)

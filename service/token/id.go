@@ -57,15 +57,13 @@ func (id Identifier) AppendTo(b []byte) []byte {
 
 // ParseIdentifier reads the one spelling that String writes.
 func ParseIdentifier(s string) (id Identifier, err error) {
-	name, rest, ok := strings.Cut(s, ".")
-	if ok {
-		id.Format, ok = FormatNamed(name)
-	}
-	if !ok {
+	name, rest, _ := strings.Cut(s, ".")
+	var ok bool
+	if id.Format, ok = FormatNamed(name); !ok {
 		return id, errors.New("the identifier is not m1.<epoch>.<root key ID>")
 	}
 	number, key, ok := strings.Cut(rest, ".")
-	if !ok || number == "" || number[0] < '1' || number[0] > '9' { // neither sign nor leading zero
+	if !ok || number == "" || number[0] < '1' { // neither sign nor leading zero
 		return id, errors.New("the identifier's epoch is not a decimal number from 1")
 	}
 	epoch, err := strconv.ParseUint(number, 10, 32)

@@ -2,7 +2,6 @@ package token
 
 import (
 	"bytes"
-	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -91,9 +90,6 @@ func jsonField(text, encoded *string) (string, error) {
 	case (text == nil) == (encoded == nil):
 		return "", malformed("a member of the JSON form is missing, or there in two spellings")
 	case text != nil:
-		if !utf8.ValidString(*text) {
-			return "", malformed("the JSON form is not UTF-8")
-		}
 		return *text, nil
 	}
 	b, err := appendBase64(nil, *encoded)

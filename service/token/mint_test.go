@@ -191,6 +191,9 @@ func TestNoIdentity(t *testing.T) {
 		{tillText, "user  " + alice, d},
 		{tillText, "user " + alice + " " + mallory, d},
 		{tillText, "note " + alice, d},
+		{tillText, alice, d},
+		{tillText, u, phone},
+		{"2026-11-21T23:00:00Z", u, d},
 		{tillText, u + "\n", d},
 		{"", u, d},
 	} {

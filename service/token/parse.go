@@ -107,12 +107,12 @@ func (t *Token) decode(text string) error {
 	if t.data, err = appendBase64(t.data, text); err != nil {
 		return err
 	}
-	if len(t.data) > 0 && t.data[0] == '{' {
+	if t.data[0] == '{' { // any text that decodes has a byte
 		if t.data, err = binaryOfJSON(t.data); err != nil {
 			return err
 		}
 	}
-	if len(t.data) == 0 || t.data[0] != 2 {
+	if t.data[0] != 2 {
 		return malformed("neither the version 2 binary form nor its JSON form")
 	}
 	if len(t.data) > 2 && t.data[1] == fieldLocation && t.data[2] == 0 { // pymacaroons writes one

@@ -58,6 +58,8 @@ func TestParseRefusesOtherSpellings(t *testing.T) {
 	long := strings.Repeat("x", 0x80)
 	rows := []refusal{
 		{"nothing", "", token.ErrMalformed, "empty"},
+		{"the version and nothing more", encode(version2), token.ErrMalformed, early},
+		{"the version and a zero-length location", encode(version2 + loc("")), token.ErrMalformed, early},
 		{"padding", good + "==", token.ErrMalformed, alphabet},
 		{"wrong padding", good + "=", token.ErrMalformed, alphabet},
 		{"newline after it", good + "\n", token.ErrMalformed, alphabet},
@@ -410,7 +412,7 @@ func TestIDs(t *testing.T) {
 		"usr_AAAAAAAAAAAAAAA=": false, "usr_AAAAAAAAAAAAAAA+": false, "usr_AAAAAAAAAAAAAAA/": false, "usr_AAAAAAAAAAAAAAA\n": false,
 		"usr_AAAAAAAAAAAAAA AA": false, "USR_AAAAAAAAAAAAAAAA": false, "usr-AAAAAAAAAAAAAAAA": false, "usr_AAAAAAAAAAAAAA\u00e4": false,
 		"usr_svc_AAAAAAAAAAAAAAAA": false, "usr_[AAAAAAAAAAAAAAA": false, "usr_`AAAAAAAAAAAAAAA": false, "usr_{AAAAAAAAAAAAAAA": false,
-		"usr_@AAAAAAAAAAAAAAA": false, "usr_:AAAAAAAAAAAAAAA": false,
+		"usr_@AAAAAAAAAAAAAAA": false, "usr_:AAAAAAAAAAAAAAA": false, "AAAAAAAAAAAAAAAA": false,
 	} {
 		if got := token.IsID(s, token.UserPrefix, token.ServicePrefix); got != want {
 			t.Errorf("%q: %v", s, got)

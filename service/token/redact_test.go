@@ -18,11 +18,12 @@ func TestSecretsDoNotPrint(t *testing.T) {
 	tok := mustMint(t, "audience photos")
 	chain := mustVerify(t, tok)
 	sig := *chain.Signature(4)
+	prk := token.NewPRK(rootKey)
 	secrets := map[string][]byte{"root key": rootKey[:], "signature": sig[:], "first signature": chain.Signature(0)[:]}
 	rows := map[string]any{
 		"RootKey": rootKey, "*RootKey": &rootKey, "[]RootKey": []token.RootKey{rootKey},
 		"Signature": sig, "*Signature": &sig, "[]Signature": []token.Signature{sig}, "map": map[string]token.Signature{"x": sig},
-		"*Token": tok, "Token": *tok, "[]*Token": []*token.Token{tok},
+		"PRK": prk, "*PRK": &prk, "[]PRK": []token.PRK{prk}, "*Token": tok, "Token": *tok, "[]*Token": []*token.Token{tok},
 		"Chain": chain, "*Chain": &chain,
 		"struct": struct {
 			Key   token.RootKey
@@ -44,7 +45,7 @@ func TestSecretsDoNotPrint(t *testing.T) {
 		}
 		clean(t, name+" in a log", log.String(), secrets)
 	}
-	for _, v := range []any{rootKey, sig, tok, chain} {
+	for _, v := range []any{rootKey, sig, prk, tok, chain} {
 		if got := fmt.Sprintf("%v %x %d %#v", v, v, v, v); got != "[redacted] [redacted] [redacted] [redacted]" {
 			t.Errorf("%T: %s", v, got)
 		}
