@@ -195,7 +195,7 @@ func understand(text string) (*key, error) {
 		return nil, errAlgorithm
 	}
 	var members map[string]jsontext.Value
-	if h.JWK.Kind() != '{' || json.Unmarshal(h.JWK, &members) != nil {
+	if json.Unmarshal(h.JWK, &members) != nil {
 		return nil, errKey
 	}
 	for _, private := range []string{"d", "k", "p", "q", "dp", "dq", "qi", "oth"} {

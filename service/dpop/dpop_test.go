@@ -217,6 +217,9 @@ func TestCheckStrict(t *testing.T) {
 		input := encode([]byte(header)) + "." + encode([]byte(payload))
 		return input + "." + encode(es256(ecKey)(input))
 	}
+	enclosed := func(payload string) string { // signed as it is written
+		return head + "." + payload + "." + encode(es256(ecKey)(head+"."+payload))
+	}
 	h, b := string(must(json.Marshal(p.header))), string(must(json.Marshal(p.claims)))
 	for name, row := range map[string]struct {
 		text string
@@ -233,7 +236,8 @@ func TestCheckStrict(t *testing.T) {
 		"htu in capital": {signed(h, strings.Replace(b, `"htu"`, `"HTU"`, 1)), errClaims},
 		"more behind":    {signed(h, b+"{}"), errClaims},
 		"header no JSON": {signed("x", b), errHeader}, "header an array": {signed("["+h+"]", b), errHeader},
-		"claims null": {signed(h, "null"), errClaims},
+		"claims null": {signed(h, "null"), errClaims}, "jwk null": {signed(strings.Replace(h, `"jwk":{`, `"jwk":null,"x":{`, 1), b), errKey},
+		"claims padded": {enclosed(body + "="), errForm}, "a line end in the claims": {enclosed(body[:4] + "\n" + body[4:]), errForm},
 	} {
 		if _, err := fresh().Check(row.text, request); !errors.Is(err, row.want) {
 			t.Errorf("%s: %v, want %v", name, err, row.want)
@@ -260,6 +264,8 @@ func TestSameURL(t *testing.T) {
 		{"https://h/a%20b", "https://h/a b", true},
 		{"https://h/%7Euser/%e2%82%ac", "https://h/~user/%E2%82%AC", true},
 		{"https://h/a%2Fb", "https://h/a%2fb", true},
+		{"https://h/%61%7A%41%5a%30%39%2D%2e%5f%7E", "https://h/azAZ09-._~", true},
+		{"https://h:", "https://h/", true},
 		{"https://[2001:DB8::1]/x", "https://[2001:db8::1]:443/x", true},
 
 		{base, base + "/", false},
@@ -268,6 +274,11 @@ func TestSameURL(t *testing.T) {
 		{base, "https://api.example.com:444/photos/1", false},
 		{"http://h:443/", "http://h/", false},
 		{"https://h/a%2Fb", "https://h/a/b", false},
+		{"https://h/a%2Fb", "https://h/ab", false},
+		{"https://h/a%3Db%40c%3a", "https://h/a=b@c:", false},
+		{"https://h/a/./b", "https://h/a/%2e/b", false},
+		{"https://h/100%", "https://h/100%?", false},
+		{"https:h/", "https:h/?", false},
 		{"https://h/a/../b", "https://h/b", false},
 		{"https://h/a/%2e%2e/b", "https://h/a/../b", false},
 		{"https://h/a//b", "https://h/a/b", false},
@@ -316,6 +327,11 @@ func TestKey(t *testing.T) {
 	}
 	if got := encode(must(jwk.Thumbprint(crypto.SHA256))); got != "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I" {
 		t.Error(got)
+	}
+	for _, url := range []string{"", "/photos/1", "ftp://api.example.com/", "https://user@api.example.com/", "https://api.example.com/a/../b"} {
+		if proof, err := must(NewKey(edKey)).Prove("GET", url, request.Token, t0); err == nil || proof != "" {
+			t.Errorf("a proof for %q was made", url)
+		}
 	}
 	if _, err := NewKey(must(rsa.GenerateKey(rand.Reader, 2048))); err == nil {
 		t.Error("an RSA key was taken")
@@ -454,13 +470,22 @@ func TestFull(t *testing.T) {
 			t.Errorf("used when it was full: %v", err)
 		}
 	}
+	for range 3 { // one that is given back makes room for one
+		used[0].Release()
+	}
+	if err := used[0].Use(); err != nil {
+		t.Errorf("in the room that was made: %v", err)
+	}
+	if err := proven(t, bind(v, k, t0)).Use(); !errors.Is(err, ErrCannotKnow) {
+		t.Errorf("full again: %v", err)
+	}
 	late := t0.Add(Window)
 	if err := proven(t, bind(v, k, late)).Use(); !errors.Is(err, ErrCannotKnow) {
 		t.Errorf("the others are still good: %v", err)
 	}
 	late = late.Add(time.Second)
-	if err := proven(t, bind(v, k, late)).Use(); err != nil || v.seen.count != 1 {
-		t.Errorf("when they are over: %v, %d remembered", err, v.seen.count)
+	if err := proven(t, bind(v, k, late)).Use(); err != nil || v.seen.count != 1 || len(v.seen.seconds) != 1 {
+		t.Errorf("when they are over: %v, %d remembered of %d seconds", err, v.seen.count, len(v.seen.seconds))
 	}
 }
 

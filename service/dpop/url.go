@@ -24,7 +24,7 @@ func oneSpelling(text string) (string, bool) {
 	text, _, _ = strings.Cut(text, "#")
 	text, _, _ = strings.Cut(text, "?")
 	u, err := url.Parse(text)
-	if err != nil || u.User != nil || u.Opaque != "" || u.Host == "" {
+	if err != nil || u.User != nil || u.Host == "" {
 		return "", false
 	}
 	host := strings.ToLower(u.Host)
@@ -42,7 +42,7 @@ func oneSpelling(text string) (string, bool) {
 }
 
 // onePath decodes what needs no escape (RFC 3986 section 2.3) and writes the
-// others in upper case.
+// others in upper case. The path's escapes are whole.
 func onePath(path string) (string, bool) {
 	if path == "" {
 		return "/", true
@@ -53,14 +53,7 @@ func onePath(path string) (string, bool) {
 			b.WriteByte(path[i])
 			continue
 		}
-		if i+2 >= len(path) {
-			return "", false
-		}
-		high, low := hex(path[i+1]), hex(path[i+2])
-		if high < 0 || low < 0 {
-			return "", false
-		}
-		if c := byte(high<<4 | low); unreserved(c) {
+		if c := byte(hex(path[i+1])<<4 | hex(path[i+2])); unreserved(c) {
 			b.WriteByte(c)
 		} else {
 			b.WriteString(strings.ToUpper(path[i : i+3]))
