@@ -227,3 +227,117 @@ func TestAddingNeverWidens(t *testing.T) {
 		}
 	}
 }
+
+// asked counts how often it was.
+type asked struct {
+	prover
+	times *int
+}
+
+func (a asked) Prove() (string, error) { *a.times++; return a.prover.Prove() }
+
+// What is said of a caveat that needs more than the facts, and of those beside
+// it: the reason is the one that decided, and what held has none. A proof is
+// asked for once, and for a cnf only.
+func TestWhatIsSaidBeyond(t *testing.T) {
+	const (
+		key   = "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"
+		other = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+	)
+	none := prover("none at all")
+	for _, row := range []struct {
+		holder []string
+		box    string
+		proof  prover
+		code   string
+		reason string
+		at     int // the caveat whose reason it is; 0: none's
+		asked  int
+	}{
+		{[]string{"audience photos"}, "", key, api.CodeOK, "every caveat held", 0, 0},
+
+		{[]string{"audience photos", "sealed AAAA"}, "method GET", key, api.CodeOK, "every caveat held", 0, 0},
+		{[]string{"audience photos", "sealed AAAA"}, "method PUT", key, api.CodeRefused, "what is sealed does not hold", 4, 0},
+		{[]string{"audience photos", "sealed AAAA"}, "audience mail", key, api.CodeRefused, "what is sealed does not hold", 4, 0},
+		{[]string{"audience photos", "sealed AAAA"}, "time-before 2026-11-21T12:00:00Z", key, api.CodeRefused, "what is sealed does not hold", 4, 0},
+		{[]string{"audience photos", "sealed AAAA"}, "colour blue", key, api.CodeUnknownCaveat, "what is sealed is not understood", 4, 0},
+		{[]string{"audience photos", "sealed AAAA"}, "once a", key, api.CodeUnknownCaveat, "what is sealed is not understood", 4, 0},
+		{[]string{"audience photos", "sealed BBBB"}, "method GET", key, api.CodeUnknownCaveat, "what is sealed cannot be opened: it was sealed for another token, or the key is gone", 4, 0},
+		{[]string{"audience photos", "sealed AAAA"}, "", key, api.CodeUnknownCaveat, "what is sealed only the authority can open", 4, 0}, // nobody opens
+		{[]string{"audience photos", "sealed AAAA"}, "cnf " + key, key, api.CodeOK, "every caveat held", 0, 1},
+		{[]string{"audience photos", "sealed AAAA"}, "cnf " + key, other, api.CodeRefused, "what is sealed does not hold", 4, 1},
+		{[]string{"audience photos", "sealed AAAA"}, "cnf " + key, "", api.CodeRefused, "what is sealed does not hold", 4, 1},
+
+		{[]string{"audience photos", "cnf " + key}, "", none, api.CodeRefused, "the request has no valid DPoP proof", 4, 0},
+		{[]string{"audience photos", "cnf " + key}, "", "", api.CodeRefused, "no proof", 4, 1},
+		{[]string{"audience photos", "cnf " + key}, "", other, api.CodeRefused, "the DPoP proof is by the key " + other + ", not " + key, 4, 1},
+		{[]string{"audience photos", "cnf " + key, "cnf " + key}, "", key, api.CodeOK, "every caveat held", 0, 1},
+		{[]string{"audience photos", "cnf " + key, "cnf " + other}, "", key, api.CodeRefused, "the DPoP proof is by the key " + key + ", not " + other, 5, 1},
+		{[]string{"audience photos", "cnf " + key, "cnf " + other}, "", "", api.CodeRefused, "no proof", 4, 1},
+		{[]string{"audience photos", "method PUT"}, "", key, api.CodeRefused, "method GET is not one of PUT", 4, 0},
+		{[]string{"audience photos", "cnf short"}, "", key, api.CodeUnknownCaveat, "caveat cnf: wants a key's thumbprint: 43 characters of base64url", 4, 0},
+
+		{[]string{hour, "audience photos", "once a", "colour blue"}, "", key, api.CodeUnknownCaveat, `unknown caveat "colour"`, 6, 0},
+		{[]string{"audience photos", "once a", "sealed AAAA"}, "method PUT", key, api.CodeRefused, "once needs a time-before in front of it that is at most 24h0m0s away", 4, 0},
+		{[]string{hour, "audience photos", "once a", "sealed AAAA"}, "method PUT", key, api.CodeRefused, "what is sealed does not hold", 6, 0},
+		{[]string{"audience photos", "third-party method GET", "colour blue"}, "", key, api.CodeUnknownCaveat, "third-party caveats are not supported", 4, 0},
+		{[]string{"audience photos", "third-party cnf " + key}, "", key, api.CodeUnknownCaveat, "third-party caveats are not supported", 4, 0},
+	} {
+		v, times := withLedger(t), 0
+		if row.box != "" {
+			v.Sealed = boxes{row.box}
+		}
+		q := verify.Question{Token: tokenWith(t, row.holder...), Request: request()}
+		if row.proof != none {
+			q.Proof = asked{row.proof, &times}
+		}
+		got := v.Verify(q)
+		if got.Code != row.code || got.Reason() != row.reason || times != row.asked {
+			t.Errorf("%q, %q: %s because %q, asked %d times; want %s because %q, %d", row.holder, row.box, got.Code, got.Reason(), times, row.code, row.reason, row.asked)
+		}
+		if row.at > 0 && got.Caveats()[row.at].Reason != row.reason {
+			t.Errorf("%q, %q: %+v", row.holder, row.box, got.Caveats()[row.at])
+		}
+		for _, line := range got.Caveats() {
+			if line.Held != (line.Reason == "") {
+				t.Errorf("%q, %q: %+v", row.holder, row.box, line)
+			}
+		}
+		if want := times > 0 || len(got.Points()) > 0; got.UsesUp() != want {
+			t.Errorf("%q, %q: uses up %v", row.holder, row.box, got.UsesUp())
+		}
+	}
+	q := verify.Question{Token: tokenWith(t, "audience photos"), Request: request(), MustBind: true}
+	if got := newVerifier(t).Verify(q).Reason(); got != "the token is bound to no key, so it is not one for the scheme DPoP: send it as Bearer" {
+		t.Error(got)
+	}
+	// A bare root that may be one lacks no audience: it is the policy that refuses.
+	v := newVerifier(t)
+	v.Policies = put{texts: []string{"audience mail"}}
+	q = verify.Question{Token: tokenWith(t), Request: request(), AllowBare: true}
+	if got := v.Verify(q); got.Code != api.CodeWrongAudience || got.Reason() != "a policy: audience photos is not mail" {
+		t.Error(got.Code, got.Reason())
+	}
+}
+
+// A proof that was used before is told of its caveat; of a sealed one only that
+// it was. No policy has done that, nor to a token that refuses by itself.
+func TestProofReplayed(t *testing.T) {
+	const key = "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"
+	for holder, why := range map[string]string{"cnf " + key: "used up", "sealed AAAA": "it was used before"} {
+		v := newVerifier(t)
+		v.Sealed, v.Policies = boxes{"cnf " + key}, put{texts: []string{"method GET"}}
+		got := v.Verify(verify.Question{Token: tokenWith(t, "audience photos", holder), Request: request(), Proof: prover(key)})
+		if !got.Allowed() || got.Worsened() {
+			t.Fatal(got.Code, got.Reason())
+		}
+		got.ProofReplayed(errors.New("used up"))
+		line := got.Caveats()[4]
+		if got.Code != api.CodeReplayed || got.Allowed() || got.Worsened() || got.ByPolicy() || line.Held || line.Reason != why {
+			t.Errorf("%s: %s, worsened %v, %+v", holder, got.Code, got.Worsened(), line)
+		}
+	}
+	if got := ask(newVerifier(t), tokenWith(t, "audience mail")); got.Worsened() {
+		t.Error("worsened by no policy")
+	}
+}

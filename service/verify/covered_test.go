@@ -64,6 +64,10 @@ func TestCoveredChangesNothing(t *testing.T) {
 			if !ok || covered.Identity().User != alice || covered.Identity().Device != phone {
 				t.Fatalf("%v, first %d: no identity", holder, n)
 			}
+			nowhere, ok := verify.Cover(chain, n, "")
+			if !ok {
+				t.Fatalf("%v, first %d: no identity", holder, n)
+			}
 			for name, change := range requests {
 				q := verify.Question{Token: text, Request: request()}
 				change(&q.Request)
@@ -75,8 +79,11 @@ func TestCoveredChangesNothing(t *testing.T) {
 					v.JudgeFrom(&q, &anchor, c, &out)
 					return fmt.Sprintln(out.Code, out.Reason(), out.Expires, out.Identity, out.Allowed())
 				}
-				if got, want := says(covered), says(nil); got != want {
-					t.Errorf("%v, first %d, %s:\n got %swant %s", holder, n, name, got, want)
+				want := says(nil)
+				for _, c := range []*verify.Covered{covered, nowhere} {
+					if got := says(c); got != want {
+						t.Errorf("%v, first %d, %s:\n got %swant %s", holder, n, name, got, want)
+					}
 				}
 			}
 		}

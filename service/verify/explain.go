@@ -58,7 +58,7 @@ func (v *Verdict) Reason() string {
 
 func (v *Verdict) hasAudience() bool {
 	for i := range v.Chain.Len() {
-		if text, third := v.Chain.Caveat(i); !third && len(text) > 9 && text[:9] == "audience " {
+		if text, _ := v.Chain.Caveat(i); strings.HasPrefix(text, "audience ") {
 			return true
 		}
 	}
@@ -105,11 +105,10 @@ func (v *Verdict) Caveats() []api.CaveatVerdict {
 		out[i] = c
 	}
 	for _, text := range v.policies {
-		c := api.CaveatVerdict{Index: len(out), Text: text, Source: "policy", Held: v.language.Check(text, &v.request) == caveats.Held}
-		if !c.Held {
-			c.Reason = v.language.Explain(text, &v.request)
-		}
-		out = append(out, c)
+		out = append(out, api.CaveatVerdict{
+			Index: len(out), Text: text, Source: "policy",
+			Held: v.language.Check(text, &v.request) == caveats.Held, Reason: v.language.Explain(text, &v.request),
+		})
 	}
 	return out
 }

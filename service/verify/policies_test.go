@@ -39,6 +39,7 @@ func TestPolicies(t *testing.T) {
 		{"all hold", []string{"audience photos"}, []string{"audience photos", "method GET"}, "ok", false, "every caveat held"},
 		{"one refuses", []string{"audience photos"}, []string{"audience photos", "method POST"}, "refused", true, "a policy: "},
 		{"another audience", []string{"audience photos"}, []string{"audience mail"}, "wrong_audience", true, "a policy: "},
+		{"two refuse", []string{"audience photos"}, []string{"method POST", "audience mail"}, "wrong_audience", true, "a policy: audience photos is not mail"},
 		{"it names no audience for the token", []string{"method GET"}, []string{"audience photos"}, "wrong_audience", false, "names no audience"},
 		{"nor for a bare root", nil, []string{"audience photos"}, "wrong_audience", false, "names no audience"},
 		{"its time is over", []string{"audience photos"}, []string{"time-before 2026-11-21T12:00:00Z"}, "expired", true, "a policy: "},
@@ -90,6 +91,11 @@ func TestPoliciesAreForTheMintedIdentity(t *testing.T) {
 	if want := now.Add(30 * time.Minute); !got.Expires.Equal(want) || got.Code != api.CodeRefused {
 		t.Errorf("%s, expires %v, want %v", got.Code, got.Expires, want)
 	}
+	v.Policies = put{texts: []string{"time-before 2026-11-21T13:30:00Z", "time-after 2026-11-21T11:00:00Z"}}
+	if got, want := ask(v, good), now.Add(time.Hour); !got.Expires.Equal(want) {
+		t.Errorf("later policies: expires %v, want %v", got.Expires, want)
+	}
+	v.Policies = put{[]string{"note x"}, &asked}
 	asked = nil
 	bad := []byte(good)
 	bad[60]++
