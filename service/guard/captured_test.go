@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -144,6 +145,7 @@ func TestCapturedRequest(t *testing.T) {
 				return c == "ok" || c == "replayed"
 			})
 			want("one-time, without a proof", captured{"DPoP", link, nil, "GET", "/photos/1"}, "refused")
+			want("one-time, a proof that is no text", captured{"DPoP", link, []string{"\xff"}, "GET", "/photos/1"}, "refused")
 			want("one-time, two proofs", captured{"DPoP", link, []string{hers(), hers()}, "GET", "/photos/1"}, "refused")
 			want("one-time", oneTime(hers()), "ok")
 			want("one-time, again", oneTime(hers()), "replayed")
@@ -185,23 +187,30 @@ func TestProofOnce(t *testing.T) {
 	var ahead atomic.Int64
 	g := a.guard(func(o *guard.Options) { o.Now = func() time.Time { return now.Add(time.Duration(ahead.Load())) } })
 	mine := keyOf(t, "EdDSA")
-	text := narrow(t, alice.Token, window(), "audience photos", "cnf "+mine.Thumbprint())
+	text := narrow(t, alice.Token, window(), "audience photos", "client-ip 192.0.2.0/24", "cnf "+mine.Thumbprint())
 	shown := func() *dpop.Presented {
 		p, err := mine.Prove("GET", "https://photos.example/photos/1", text, now.Add(time.Duration(ahead.Load())))
 		ok(t, err)
 		return &dpop.Presented{Proofs: []string{p}, URL: "https://photos.example/photos/1", Scheme: true}
 	}
-	_, err := g.Gateway(context.Background(), text, get(), shown())
+	here := get()
+	here.ClientIP = netip.MustParseAddr("192.0.2.1")
+	_, err := g.Gateway(context.Background(), text, here, shown())
 	if refusal, is := err.(*api.Refusal); !is || refusal.Code != api.CodeBusy || refusal.RetryAfter != dpop.Skew {
 		t.Errorf("as it begins: %v", err)
 	}
 	ahead.Store(int64(dpop.Skew + time.Second))
 	one := shown()
+	elsewhere := get()
+	elsewhere.ClientIP = netip.MustParseAddr("198.51.100.1")
+	if _, err := g.Gateway(context.Background(), text, elsewhere, one); codeIn(err) != api.CodeRefused {
+		t.Errorf("from elsewhere: %v", err) // which uses the proof up for nobody
+	}
 	var in, out atomic.Int32
 	var wg sync.WaitGroup
 	for range 64 {
 		wg.Go(func() {
-			_, err := g.Gateway(context.Background(), text, get(), one)
+			_, err := g.Gateway(context.Background(), text, here, one)
 			switch codeIn(err) {
 			case api.CodeOK:
 				in.Add(1)

@@ -402,7 +402,7 @@ func (g *Guard) askVerdict(ctx context.Context, text string, facts *caveats.Requ
 		if shown.Scheme && !special.bound {
 			return nil, &api.Refusal{Code: api.CodeRefused, Reason: "the token is bound to no key, so it is not one for the scheme DPoP: send it as Bearer"}
 		}
-		if len(shown.Proofs) == 1 {
+		if len(shown.Proofs) == 1 && utf8.ValidString(shown.Proofs[0]) { // what is no text is none
 			in.Request.DPoP, in.Request.URL = shown.Proofs[0], inASCII(shown.URL)
 		}
 	}
