@@ -56,6 +56,15 @@ func TestSealedBody(t *testing.T) {
 			t.Errorf("%s, body %q: %d %s", x.caveat, x.body, w.Code, w.Body)
 		}
 	}
+	// One that says so itself is refused before anybody is asked.
+	before := a.count("/v1/verify").Load()
+	r := httptest.NewRequest("POST", "/photos/1", strings.NewReader(strings.Repeat("long", 100)))
+	r.Header.Set("Authorization", "Bearer "+narrow(t, root, window(), "audience photos", "once x", bodyIs(strings.Repeat("long", 100))))
+	w := httptest.NewRecorder()
+	read.ServeHTTP(w, r)
+	if w.Code != 413 || a.count("/v1/verify").Load() != before {
+		t.Errorf("a one-time token of a body too long: %d %s", w.Code, w.Body)
+	}
 }
 
 // A body that somebody has read already is not the empty body.

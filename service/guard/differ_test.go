@@ -219,7 +219,7 @@ func (m *maker) tamper(text string) string {
 	data, err := base64.RawURLEncoding.DecodeString(text)
 	ok(m.t, err)
 	other, _ := base64.RawURLEncoding.DecodeString(pick(m.r, append(m.made, text)...))
-	switch m.r.IntN(8) {
+	switch m.r.IntN(9) {
 	case 0: // the text
 		return pick(m.r, text+"A", text[1:], text[:len(text)-4], text+"=", strings.ToLower(text), text+"\n")
 	case 1: // somebody else's tail
@@ -232,6 +232,8 @@ func (m *maker) tamper(text string) string {
 		return base64.RawURLEncoding.EncodeToString([]byte(strings.Replace(string(data), "photos", pick(m.r, "albums", "photoz"), 1)))
 	case 5: // over, of a beginning that nobody knows, and forged
 		return forge(narrow(m.t, m.root().Token, fmt.Sprint("note ", m.r.Uint32()), "audience photos", "time-before 2020-01-01T00:00:00Z"))
+	case 6: // an empty caveat in front of the end and the signature
+		data = slices.Insert(data, len(data)-35, 2, 0, 0)
 	default:
 		data[m.r.IntN(len(data))] ^= 1 << m.r.IntN(8)
 	}

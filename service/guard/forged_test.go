@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"strings"
 	"sync"
@@ -242,6 +243,29 @@ func TestFloodOfVerdicts(t *testing.T) {
 	}
 	if n := a.count("/v1/verify").Load(); n != 20 || codes["ok"] != 1 || codes["replayed"] != 19 || codes["rate_limited"] != 80 {
 		t.Errorf("%d questions, %v", n, codes)
+	}
+}
+
+// Over HTTP each client is its connection's peer: one that asks too much is
+// limited, and nobody else.
+func TestFloodOfOnePeer(t *testing.T) {
+	a := start(t)
+	now := time.Now()
+	root := a.device("alice").Token
+	for name, more := range map[string]string{"prefixes": "note x", "verdicts": "once x"} {
+		g := a.guard(func(o *guard.Options) {
+			o.IntrospectionsPerClient, o.Now = 1, func() time.Time { return now }
+		})
+		for i, x := range []struct{ peer, want string }{
+			{"192.0.2.1:1000", "ok"}, {"192.0.2.1:1001", "rate_limited"}, {"192.0.2.2:1000", "ok"}, {"[2001:db8::1]:1000", "ok"}, {"[2001:db8::2]:1000", "rate_limited"},
+		} {
+			r := httptest.NewRequest("GET", "/photos/1", nil)
+			r.RemoteAddr = x.peer
+			r.Header.Set("Authorization", "Bearer "+narrow(t, root, window(), fmt.Sprint("note ", name, i), "audience photos", more))
+			if got := codeOfRequest(g, r); got != x.want {
+				t.Errorf("%s, %s: %s, want %s", name, x.peer, got, x.want)
+			}
+		}
 	}
 }
 

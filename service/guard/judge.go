@@ -166,23 +166,19 @@ type special struct {
 
 func specialOf(t *token.Token) (s special) {
 	for i := range t.UnverifiedLen() {
-		text := t.UnverifiedCaveat(i)
-		if text == "" {
-			continue
-		}
-		switch text[0] {
-		case 'o':
-			s.authority = s.authority || strings.HasPrefix(text, "once ")
-		case 's':
-			s.sealed = s.sealed || strings.HasPrefix(text, "sealed ")
-			s.authority = s.authority || s.sealed
-		case 'x':
-			s.own = s.own || strings.HasPrefix(text, "x-")
-		case 'c':
-			s.address = s.address || strings.HasPrefix(text, "client-ip ")
-			s.bound = s.bound || strings.HasPrefix(text, "cnf ")
-		case 'b':
-			s.body = s.body || strings.HasPrefix(text, "body-sha256 ")
+		switch text := t.UnverifiedCaveat(i); {
+		case strings.HasPrefix(text, "once "):
+			s.authority = true
+		case strings.HasPrefix(text, "sealed "):
+			s.authority, s.sealed = true, true
+		case strings.HasPrefix(text, "x-"):
+			s.own = true
+		case strings.HasPrefix(text, "body-sha256 "):
+			s.body = true
+		case strings.HasPrefix(text, "client-ip "):
+			s.address = true
+		case strings.HasPrefix(text, "cnf "):
+			s.bound = true
 		}
 	}
 	return s
