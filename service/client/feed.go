@@ -131,7 +131,8 @@ func (c *Client) Revocations(ctx context.Context, service Credential, q FeedQues
 		return nil, err
 	}
 	// Date is in whole seconds, cut.
-	out.Age = max(0, date.Add(time.Second).Sub(out.AsOf)) + time.Since(begun)
+	read := time.Since(begun)
+	out.Age = max(read, date.Add(time.Second+read).Sub(out.AsOf)) // Sub is at most the greatest duration; a sum would go round
 	return out, nil
 }
 

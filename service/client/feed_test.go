@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"reflect"
 	"strconv"
@@ -242,6 +243,11 @@ func TestFeedAge(t *testing.T) {
 			t.Errorf("%s: %+v, %v", date, out, err)
 		}
 	}
+	// Older than a duration can say is not new.
+	out, err := peer(t, Options{}, dated("Fri, 31 Dec 9999 23:59:59 GMT")).Revocations(t.Context(), Credential{}, FeedQuestion{}, nothing)
+	if err != nil || out.Age != math.MaxInt64 {
+		t.Errorf("in the year 9999: %+v, %v", out, err)
+	}
 	for _, date := range []string{"", "yesterday"} {
 		if _, err := peer(t, Options{}, dated(date)).Revocations(t.Context(), Credential{}, FeedQuestion{}, nothing); err == nil {
 			t.Errorf("Date: %q is taken", date)
@@ -250,7 +256,7 @@ func TestFeedAge(t *testing.T) {
 	// The time that reading takes is age, too.
 	const pause = 300 * time.Millisecond
 	slow := peer(t, Options{}, dated("Sun, 22 Nov 2026 01:02:03 GMT"))
-	out, err := slow.Revocations(t.Context(), Credential{}, FeedQuestion{}, func(string, []api.Revocation) error { time.Sleep(pause); return nil })
+	out, err = slow.Revocations(t.Context(), Credential{}, FeedQuestion{}, func(string, []api.Revocation) error { time.Sleep(pause); return nil })
 	if err != nil || out.Age < pause+544*time.Millisecond {
 		t.Errorf("%+v, %v", out, err)
 	}
