@@ -63,7 +63,9 @@ func read(in *api.Revocation, out *storage.Revocation) error {
 
 func (s sink) AsOf(t time.Time) {
 	h := s.history.Load()
-	h.policies.caughtUp(s.follow.Position())
+	at := s.follow.Position()
+	h.generation.Store(&at.Generation) // before the list counts, so before anything is judged without asking
+	h.policies.caughtUp(at)
 	h.list.SetAsOf(t)
 	s.once.Do(func() { close(s.ready) })
 }

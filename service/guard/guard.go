@@ -47,10 +47,18 @@ type Guard struct {
 // learned under another one counts for nothing, and neither does an answer to a
 // question that was put under it.
 type history struct {
-	list     *revocation.List
-	policies changes
-	flights  singleflight.Group
-	asking   asking
+	list       *revocation.List
+	generation atomic.Pointer[string] // nil before the first whole list
+	policies   changes
+	flights    singleflight.Group
+	asking     asking
+}
+
+// has reports whether a sequence of that generation, or of none, can be one of
+// this history's: those of two cannot be compared.
+func (h *history) has(generation string) bool {
+	mine := h.generation.Load()
+	return generation == "" || mine == nil || *mine == generation
 }
 
 // New makes a guard and begins to follow the authority's feed. It does not wait

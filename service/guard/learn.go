@@ -230,7 +230,7 @@ func (g *Guard) introspect(ctx context.Context, h *history, text string, digest 
 			return nil, err
 		}
 		switch {
-		case p.foreign:
+		case !h.has(p.generation): // it is good once
 		case h.policies.outdate(p):
 			continue // the feed told of a change while the answer was on its way
 		case p.whole:
@@ -276,10 +276,6 @@ func (g *Guard) question(ctx context.Context, h *history, text string, t *token.
 		return nil, cannotKnow()
 	}
 	p.history = h
-	// Sequences of two histories cannot be compared: such an answer is good once.
-	if at := g.follow.Position().Generation; at != "" {
-		p.foreign = in.Feed != nil && in.Feed.Generation != at
-	}
 	return p, nil
 }
 
@@ -302,7 +298,7 @@ func (g *Guard) understand(in *api.Introspection, t *token.Token) (*prefix, erro
 	}
 	p := &prefix{whole: in.Prefix == nil, username: in.Username, role: in.Role, policies: in.Policies}
 	if in.Feed != nil { // without one it knew of no change of policies
-		p.sequence = in.Feed.Sequence
+		p.generation, p.sequence = in.Feed.Generation, in.Feed.Sequence
 	}
 	if in.PoliciesUntil != nil {
 		p.until = in.PoliciesUntil.Time

@@ -20,14 +20,14 @@ type prefix struct {
 	anchor   token.Anchor
 	covered  *verify.Covered
 	whole    bool // no prefix but a token, of which no other begins so
-	foreign  bool // of another history than the feed's: not kept
 	username string
 	role     string
 
-	sequence int64     // of the feed: what the answer knew, policies among it
-	policies []string  // ANDed to each token's own caveats
-	until    time.Time // the authority is asked anew then, for the first of them ends; zero: none ends
-	address  bool      // one of them is about the client's address
+	generation string    // of the feed that sequence is of; empty: the answer has none
+	sequence   int64     // what the answer knew, policies among it
+	policies   []string  // ANDed to each token's own caveats
+	until      time.Time // the authority is asked anew then, for the first of them ends; zero: none ends
+	address    bool      // one of them is about the client's address
 }
 
 // Append implements [verify.Policies].
@@ -38,7 +38,7 @@ func (p *prefix) Append(room []string, _ token.Identity, _ time.Time) []string {
 // counts reports whether what was learned is still so: under this history, and
 // with these policies.
 func (p *prefix) counts(h *history, now time.Time) bool {
-	return p.history == h && (p.until.IsZero() || now.Before(p.until)) && !h.policies.outdate(p)
+	return p.history == h && h.has(p.generation) && (p.until.IsZero() || now.Before(p.until)) && !h.policies.outdate(p)
 }
 
 // Format keeps the signature out of logs.
@@ -127,7 +127,7 @@ func (m *memory) keep(id token.RootKeyID, p *prefix) {
 	m.prefixes.Compute(id, func(old []*prefix, _ bool) ([]*prefix, otter.ComputeOp) {
 		next := []*prefix{p}
 		for _, q := range old {
-			if q.history == p.history && !p.history.policies.outdate(q) && !bytes.Equal(q.begin, p.begin) {
+			if q.history == p.history && p.history.has(q.generation) && !p.history.policies.outdate(q) && !bytes.Equal(q.begin, p.begin) {
 				next = append(next, q)
 			}
 		}

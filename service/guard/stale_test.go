@@ -3,6 +3,8 @@ package guard_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -169,6 +171,50 @@ func TestBeforeTheFirstList(t *testing.T) {
 	a.honest()
 	ok(t, g.Wait(t.Context()))
 	a.want("with the list", g, text, "ok", 0)
+}
+
+// feedless is a way to the authority on which the feed does not come through
+// until it is let.
+type feedless struct{ let atomic.Bool }
+
+func (f *feedless) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Path == "/v1/revocations" && !f.let.Load() {
+		return nil, errors.New("the test has cut the feed")
+	}
+	return http.DefaultTransport.RoundTrip(r)
+}
+
+// What was learned before the first list, of a history that was another one, is
+// not held against that list's sequences: it knew of no policy of this history.
+func TestLearnedOfAnotherHistory(t *testing.T) {
+	for name, with := range map[string][]string{
+		"a prefix":      {window(), "audience photos"},
+		"a whole token": {"audience photos"},
+	} {
+		a := start(t)
+		alice := a.device("alice")
+		text := narrow(t, alice.Token, with...)
+		way := new(feedless)
+		g, err := guard.New(t.Context(), guard.Options{Authority: a.url, Credential: a.credential("photos"), Audience: "photos", Client: client.Options{Transport: way}})
+		ok(t, err)
+		defer g.Close()
+		a.answer("/oauth2/introspect", func(rec *httptest.ResponseRecorder) {
+			var in map[string]any
+			ok(t, json.Unmarshal(rec.Body.Bytes(), &in))
+			in["feed"].(map[string]any)["generation"] = "before the restore"
+			in["feed"].(map[string]any)["sequence"] = 1_000_000
+			rec.Body.Reset()
+			ok(t, json.NewEncoder(rec.Body).Encode(in))
+		})
+		a.want(name+", before the list", g, text, "ok", 1)
+		a.honest()
+		way.let.Store(true)
+		ok(t, g.Wait(t.Context()))
+		a.want(name+", with the list", g, text, "ok", 1)
+		a.want(name+", again", g, text, "ok", 0)
+		a.policy(api.PolicyTarget{User: alice.User.ID}, 0, "method PUT")
+		a.becomes(name+", under a policy", g, text, "refused")
+	}
 }
 
 // The feed lies or breaks. Whatever it says, a token that is revoked is not let
