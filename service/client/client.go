@@ -174,7 +174,7 @@ func (c *Client) request(ctx context.Context, x call) (*http.Request, error) {
 		body, media = strings.NewReader(x.form.Encode()), "application/x-www-form-urlencoded"
 	case x.in != nil:
 		if !utf8Only(reflect.ValueOf(x.in)) {
-			return nil, fmt.Errorf("%s %s: a text of the request is not UTF-8", x.method, x.path)
+			return nil, fmt.Errorf("%s %s: %w", x.method, x.path, ErrText)
 		}
 		b, err := json.Marshal(x.in)
 		if err != nil {

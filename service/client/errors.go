@@ -21,6 +21,10 @@ var ErrUnreachable = errors.New("cannot reach the server")
 // sent.
 var ErrID = errors.New("not an id")
 
+// ErrText means that a text of what was given is not UTF-8, which JSON cannot
+// say. Nothing was sent.
+var ErrText = errors.New("a text of the request is not UTF-8")
+
 // StatusError is an answer that is not macaroond's: a proxy's, another
 // program's, or a redirect, which is never followed.
 type StatusError struct {

@@ -69,6 +69,17 @@ func TestClientsFaultsAreNotStale(t *testing.T) {
 	if c := codeIn(err); c != api.CodeBadRequest {
 		t.Errorf("a URL with a user: %s", c)
 	}
+	for i, change := range []func(*caveats.Request){ // what JSON cannot say
+		func(r *caveats.Request) { r.Method = "\xff" },
+		func(r *caveats.Request) { r.Actions = []string{"photos:\xff"} },
+		func(r *caveats.Request) { r.Extra = map[string]string{"tenant": "\xff"} }, // as a header said
+	} {
+		facts := get()
+		change(&facts)
+		if c := codeOf(g, forge(narrow(t, root, window(), "audience photos", soon(), fmt.Sprint("once c", i))), facts); c != api.CodeBadRequest {
+			t.Errorf("%+v: %s", facts, c)
+		}
+	}
 	a.between("/oauth2/introspect", func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		time.Sleep(50 * time.Millisecond)
 		next.ServeHTTP(w, r)
@@ -86,6 +97,31 @@ func TestClientsFaultsAreNotStale(t *testing.T) {
 	}
 	if log.Len() > 0 {
 		t.Errorf("logged: %s", &log)
+	}
+}
+
+// What is known of a request is known to the authority, too.
+func TestAuthorityIsToldOfTheRequest(t *testing.T) {
+	a := start(t)
+	g := a.guard(nil)
+	root := a.device("ann").Token
+	facts := caveats.Request{
+		Method: "PUT", Target: "/photos/1?x=y", Actions: []string{"photos:read", "photos:write"}, ClientIP: netip.MustParseAddr("192.0.2.1"),
+		Origins: []string{"https://a.example"}, BodySHA256: strings.Repeat("0a", 32),
+	}
+	for i, x := range []struct{ held, refused string }{
+		{"method PUT", "method GET"},
+		{"path /photos/1", "path /photos/2"},
+		{"allow photos:*", "allow photos:read"},
+		{"client-ip 192.0.2.0/24", "client-ip 198.51.100.0/24"},
+		{"origin https://a.example", "origin https://b.example"},
+		{"body-sha256 " + strings.Repeat("0a", 32), "body-sha256 " + strings.Repeat("0b", 32)},
+	} {
+		for caveat, want := range map[string]string{x.held: api.CodeOK, x.refused: api.CodeRefused} {
+			if got := codeOf(g, narrow(t, root, window(), "audience photos", caveat, fmt.Sprint("once ", i)), facts); got != want {
+				t.Errorf("%s: %s", caveat, got)
+			}
+		}
 	}
 }
 

@@ -419,7 +419,8 @@ func (g *Guard) askVerdict(ctx context.Context, text string, facts *caveats.Requ
 	if err == errSilent {
 		return nil, cannotKnow()
 	}
-	if p, ok := errors.AsType[*api.Problem](err); ok && (p.Status == http.StatusBadRequest || p.Status == http.StatusRequestEntityTooLarge) {
+	p, ok := errors.AsType[*api.Problem](err)
+	if ok && (p.Status == http.StatusBadRequest || p.Status == http.StatusRequestEntityTooLarge) || errors.Is(err, client.ErrText) {
 		return nil, &api.Refusal{Code: api.CodeBadRequest, Reason: "the request is not one that can be judged"}
 	}
 	if err != nil {
