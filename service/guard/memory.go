@@ -127,7 +127,7 @@ func (m *memory) keep(id token.RootKeyID, p *prefix) {
 	m.prefixes.Compute(id, func(old []*prefix, _ bool) ([]*prefix, otter.ComputeOp) {
 		next := []*prefix{p}
 		for _, q := range old {
-			if q.history == p.history && p.history.has(q.generation) && !p.history.policies.outdate(q) && !bytes.Equal(q.begin, p.begin) {
+			if q.history == p.history && !p.history.policies.outdate(q) && !bytes.Equal(q.begin, p.begin) {
 				next = append(next, q)
 			}
 		}

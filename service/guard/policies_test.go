@@ -67,6 +67,23 @@ func TestRolesChange(t *testing.T) {
 	}
 }
 
+// The change of one's policies is not forgotten for the next one's.
+func TestPoliciesOfOneAfterAnother(t *testing.T) {
+	a := start(t)
+	alice, bob := a.device("alice"), a.device("bob")
+	g := a.guard(nil)
+	hers, later := narrow(t, alice.Token, window(), "audience photos"), narrow(t, alice.Token, "audience photos") // the second a whole token
+	his := narrow(t, bob.Token, window(), "audience photos")
+	for _, text := range []string{hers, later, his} {
+		a.want("learned", g, text, "ok", 1)
+	}
+	a.policy(api.PolicyTarget{User: alice.User.ID}, 0, "method PUT")
+	a.becomes("hers", g, hers, "refused")
+	a.policy(api.PolicyTarget{User: bob.User.ID}, 0, "method PUT")
+	a.becomes("his", g, his, "refused")
+	a.want("hers that nobody used since", g, later, "refused", 1)
+}
+
 // A policy tightens tokens of known prefixes and remembered ones, for exactly
 // whom it is for, and removing it gives back what it took. With it a device costs one question as
 // without, and refusing costs none.
