@@ -292,6 +292,8 @@ func FuzzEntry(f *testing.F) {
 	seeds := []string{
 		device1, branch2, epoch5, policy6, strings.Replace(epoch5, "4294967295", "0", 1), strings.Replace(device1, `:1,`, `:01,`, 1), strings.Replace(device1, `:1,`, `:999999999999999999,`, 1),
 		strings.Replace(device1, "12-21", "02-30", 1), strings.Replace(device1, "22:10:04", "24:00:00", 1), strings.Replace(device1, "22:10:04", "23:59:60", 1), strings.Replace(device1, "2026", "0000", 1), device1 + " ",
+		strings.Replace(device1, "2026-12", "2026/12", 1), strings.Replace(device1, "12-21", "12/21", 1), strings.Replace(device1, "T22", " 22", 1), strings.Replace(device1, "22:10", "22.10", 1), strings.Replace(device1, "10:04", "10.04", 1),
+		strings.Replace(device1, "04Z", "04z", 1), strings.Replace(device1, "04Z", "0:Z", 1),
 		strings.Replace(device1, "AAECAwQFBgcICQoLDA0ODw", `AAE","fingerprint":"AA`, 1), strings.Replace(device1, "AAECAwQFBgcICQoLDA0ODw", `\u0041AECAwQFBgcICQoL`, 1),
 	}
 	fast := 0

@@ -2,6 +2,8 @@ package client
 
 import (
 	"context"
+	"crypto/ed25519"
+	"crypto/rand"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -19,6 +21,7 @@ import (
 	"time"
 
 	"macaroond/caveats"
+	"macaroond/service/dpop"
 	"macaroond/service/token"
 )
 
@@ -207,7 +210,7 @@ func TestNewTransportRefuses(t *testing.T) {
 		}
 	}
 	if _, err := NewTransport(rootToken(t, at("2126-04-01T00:00:00Z")), TransportOptions{
-		Origins: []string{"http://photos.example", "HTTPS://Photos.example:443/"}, Narrowing: audience, PlainHTTP: true,
+		Origins: []string{"http://photos.example", "HTTPS://Photos.example:443/"}, Narrowing: Narrowing{Audience: "photos", Methods: []string{"GET"}}, PlainHTTP: true,
 	}); err != nil {
 		t.Error(err)
 	}
@@ -461,6 +464,41 @@ func TestTransportTriesOnce(t *testing.T) {
 				t.Errorf("%d requests, want %d", got, c.want)
 			}
 		})
+	}
+}
+
+// Only what says that it had no effect is sent again when the clock was found to
+// be wrong: 401, and under a key, whose proof has the time in it, 403.
+func TestTransportSendsAgainWhatHadNoEffect(t *testing.T) {
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := dpop.NewKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ status, bearer, bound int }{
+		{http.StatusOK, 1, 1},
+		{http.StatusBadRequest, 1, 1},
+		{http.StatusUnauthorized, 2, 2},
+		{http.StatusForbidden, 1, 2},
+		{http.StatusInternalServerError, 1, 1},
+		{http.StatusServiceUnavailable, 1, 1},
+	} {
+		for key, want := range map[*dpop.Key]int{nil: c.bearer, key: c.bound} {
+			s := newSite(t, func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Date", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat))
+				w.WriteHeader(c.status)
+			})
+			tr := newTransport(t, TransportOptions{Origins: []string{s.URL}, Key: key})
+			if resp, err := done(tr, request(t, "POST", s.URL, strings.NewReader("x"))); err != nil || resp.StatusCode != c.status {
+				t.Errorf("%d: %v, %v", c.status, resp, err)
+			}
+			if got := len(s.requests()); got != want {
+				t.Errorf("%d, bound %v: %d requests, want %d", c.status, key != nil, got, want)
+			}
+		}
 	}
 }
 
