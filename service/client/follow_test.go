@@ -440,23 +440,9 @@ func TestFollowUnknownGrain(t *testing.T) {
 	n, s := newNode(t), newSink()
 	n.revoke(1)
 	newer := &atomic.Bool{}
-	c, err := client.New("http://"+n.addr, client.Options{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
-		resp, err := http.DefaultTransport.RoundTrip(r)
-		if err == nil && newer.Load() { // as a newer authority would answer
-			resp.Body.Close()
-			g := n.svc.FeedPosition().Generation
-			resp.Body, resp.ContentLength = io.NopCloser(&text{fmt.Sprintf(`{"generation":%q,"as_of":"2026-11-22T01:02:03.456Z","entries":[{"seq":7,"grain":"user","user":"usr_A","expires_at":"2026-12-21T22:10:04Z"}],"next":7}`, g)}), -1
-		}
-		return resp, err
-	})})
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := &client.Follower{Client: c, Credential: n.cred, Sink: s, Wait: time.Second, Now: time.Now}
-	ctx, stop := context.WithCancel(t.Context())
-	var wg sync.WaitGroup
-	wg.Go(func() { f.Run(ctx) })
-	defer func() { stop(); wg.Wait() }()
+	f := n.followWhile(newer, s, func(generation string) string { // as a newer authority would answer
+		return fmt.Sprintf(`{"generation":%q,"as_of":"2026-11-22T01:02:03.456Z","entries":[{"seq":7,"grain":"user","user":"usr_A","expires_at":"2026-12-21T22:10:04Z"}],"next":7}`, generation)
+	})
 	s.until(t, "the first entry", func() bool { return len(s.seqs) == 1 && !s.asOf.IsZero() })
 	newer.Store(true)
 	s.until(t, "the unknown grain, twice", func() bool { return len(s.failed) >= 2 })
@@ -472,6 +458,56 @@ func TestFollowUnknownGrain(t *testing.T) {
 	s.mu.Unlock()
 	newer.Store(false)
 	s.until(t, "it is understood", func() bool { return slices.Equal(s.seqs, through(1, 1)) && !s.asOf.IsZero() })
+}
+
+// An answer that contradicts what was told before voids it: everything is told
+// anew, and until then nothing is said to be whole.
+func TestFollowBrokenHistory(t *testing.T) {
+	for name, format := range map[string]string{
+		"the end is before what was told": `{"generation":%q,"as_of":"2026-11-22T01:02:03.456Z","entries":[],"next":0}`,
+		"an entry comes again":            `{"generation":%q,"as_of":"2026-11-22T01:02:03.456Z","entries":[{"seq":1,"grain":"epoch","epoch":7,"expires_at":"2026-12-21T22:10:04Z"}],"next":1}`,
+		"another generation":              `{"generation":"not %s","as_of":"2026-11-22T01:02:03.456Z","entries":[],"next":1}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			n, s := newNode(t), newSink()
+			n.revoke(1)
+			broken := &atomic.Bool{}
+			f := n.followWhile(broken, s, func(generation string) string {
+				broken.Store(false) // once
+				return fmt.Sprintf(format, generation)
+			})
+			s.until(t, "the first entry", func() bool { return len(s.seqs) == 1 && !s.asOf.IsZero() })
+			broken.Store(true)
+			s.until(t, "a reset", func() bool { return s.resets == 1 })
+			s.until(t, "everything anew", func() bool { return slices.Equal(s.seqs, through(1, 1)) && !s.asOf.IsZero() })
+			if _, failed := s.state(); len(failed) != 1 || !errors.Is(failed[0], client.ErrHistory) || f.Position().Sequence != 1 {
+				t.Errorf("failed with %v, at %+v", failed, f.Position())
+			}
+		})
+	}
+}
+
+// followWhile starts a follower until the test ends, whose answers are others
+// while it is so.
+func (n *node) followWhile(so *atomic.Bool, s *sink, other func(generation string) string) *client.Follower {
+	n.t.Helper()
+	c, err := client.New("http://"+n.addr, client.Options{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+		resp, err := http.DefaultTransport.RoundTrip(r)
+		if err == nil && so.Load() {
+			resp.Body.Close()
+			resp.Body, resp.ContentLength = io.NopCloser(&text{other(n.svc.FeedPosition().Generation)}), -1
+		}
+		return resp, err
+	})})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	f := &client.Follower{Client: c, Credential: n.cred, Sink: s, Wait: time.Second, Now: time.Now}
+	ctx, stop := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { f.Run(ctx) })
+	n.t.Cleanup(func() { stop(); wg.Wait() })
+	return f
 }
 
 type text struct{ s string }
