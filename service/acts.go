@@ -38,8 +38,9 @@ const (
 // it by whom it lent a narrowed token to: those have one bucket, all together,
 // for whoever has one can make as many as they like.
 func (s *Service) proved(ctx context.Context, c *Caller, kind, target string, p api.Proof, src Source) (act storage.Act, settle func(error) error, err error) {
+	id := c.Chain.Identifier()
 	act = storage.Act{
-		UserID: c.User, DeviceID: c.Device, RootKeyID: c.Chain.Identifier().RootKeyID, Kind: kind, Target: target,
+		UserID: c.User, DeviceID: c.Device, RootKeyID: id.RootKeyID, Epoch: id.Epoch, Kind: kind, Target: target,
 		ID: token.NewID("act_"), Delay: actDelay, Keep: actKeep, Max: maxActs, Local: kind != actRemove && kind != actDelete,
 		Begun: s.eventOf(EventActDelayed, c.User, src),
 	}
@@ -50,7 +51,7 @@ func (s *Service) proved(ctx context.Context, c *Caller, kind, target string, p 
 	if fresh := s.Settings().FreshLogin; fresh > 0 {
 		act.FreshSince = s.now().Add(-fresh)
 	}
-	settle = func(err error) error { return err }
+	settle = loggedOut
 	if p == (api.Proof{}) {
 		return act, settle, nil
 	}
@@ -73,7 +74,7 @@ func (s *Service) proved(ctx context.Context, c *Caller, kind, target string, p 
 			return &Error{Code: api.CodeBusy, Detail: "the password was set at this moment: ask again", RetryAfter: time.Second}
 		}
 		if !errors.Is(err, storage.ErrCodeUnknown) && !errors.Is(err, storage.ErrPasswordChanged) {
-			return err
+			return loggedOut(err)
 		}
 		attempt.fail()
 		ev := s.eventOf(EventProofFailed, c.User, src)

@@ -33,6 +33,15 @@ func unknownHere(err error) error {
 	return err
 }
 
+// loggedOut is the answer to a caller whose root has ended since it was judged:
+// the same as a moment later.
+func loggedOut(err error) error {
+	if errors.Is(err, storage.ErrRevoked) {
+		return &api.Refusal{Code: api.CodeRevoked, Reason: "the device is logged out"}
+	}
+	return err
+}
+
 // judge runs the verifier. An allowed verdict is no acceptance before settle.
 func (s *Service) judge(q *verify.Question, out *verify.Verdict) {
 	v := s.verifier()

@@ -42,7 +42,7 @@ func (s *Service) Renew(ctx context.Context, text string, cookie bool, src Sourc
 	s.metrics.renewals.WithLabelValues(renewalResult(out, err)).Inc()
 	switch {
 	case errors.Is(err, storage.ErrRevoked), errors.Is(err, storage.ErrSuspended): // while the verdict was on its way
-		return api.Grant{}, &api.Refusal{Code: api.CodeRevoked, Reason: "the device is logged out"}
+		return api.Grant{}, loggedOut(storage.ErrRevoked)
 	case err != nil:
 		return api.Grant{}, unknownHere(err)
 	case out.Theft:

@@ -27,9 +27,14 @@ var (
 // not under RootKeyID any more: what a login proved is nothing to the root that
 // it replaced. The proof is judged and consumed in the transaction of the act: a
 // refused act consumes nothing.
+//
+// Before any of them it is ErrRevoked when RootKeyID is on the list, or Epoch is
+// retired: a root that ended while its request was on its way does nothing more,
+// whatever else the request has.
 type Act struct {
 	UserID, DeviceID string   // who asks
 	RootKeyID        [16]byte // of the root that was shown
+	Epoch            uint32   // likewise
 	Kind             string   // stable word, e.g. "link"
 	Target           string   // what it is done to; empty when the kind says it all
 	PasswordHash     *string
@@ -54,7 +59,7 @@ type Delayed struct {
 
 // Acts are what waits. Methods that take an [Act] return a Delayed that is not
 // nil when the act was only written down (or had been before and is not due).
-// They return ErrNotFound for an unknown user, ErrSuspended, ErrPasswordChanged,
+// They return ErrRevoked, ErrNotFound for an unknown user, ErrSuspended, ErrPasswordChanged,
 // ErrCodeUnknown, ErrProofRequired, ErrTooManyActs and ErrOwned for a proof
 // that is not good enough; then nothing has changed.
 type Acts interface {

@@ -10,6 +10,9 @@ import (
 // ChangePassword implements [storage.Store].
 func (s *Store) ChangePassword(ctx context.Context, in storage.ChangePassword, act storage.Act, ev storage.Event) ([]storage.Revocation, *storage.Delayed, error) {
 	out, err := change(ctx, s, func(t *tx) (out outcome, err error) {
+		if err := t.speaks(act); err != nil {
+			return out, err
+		}
 		u, err := findUser(t, act.UserID)
 		if err != nil {
 			return out, err
@@ -36,6 +39,11 @@ func (s *Store) ChangePassword(ctx context.Context, in storage.ChangePassword, a
 // ReplaceRecoveryCodes implements [storage.Store].
 func (s *Store) ReplaceRecoveryCodes(ctx context.Context, userID string, codes [][32]byte, act *storage.Act, ev storage.Event) (*storage.Delayed, error) {
 	return change(ctx, s, func(t *tx) (*storage.Delayed, error) {
+		if act != nil {
+			if err := t.speaks(*act); err != nil {
+				return nil, err
+			}
+		}
 		u, err := findUser(t, userID)
 		if err != nil {
 			return nil, err
@@ -110,6 +118,11 @@ func (s *Store) SetRole(ctx context.Context, in storage.SetRole, ev storage.Even
 // DeleteUser implements [storage.Store].
 func (s *Store) DeleteUser(ctx context.Context, in storage.DeleteUser, ev storage.Event) ([]storage.Revocation, error) {
 	return change(ctx, s, func(t *tx) ([]storage.Revocation, error) {
+		if in.Act != nil {
+			if err := t.speaks(*in.Act); err != nil {
+				return nil, err
+			}
+		}
 		u, err := findUser(t, in.UserID)
 		if err != nil {
 			return nil, err

@@ -17,6 +17,16 @@ func scanDelayed(r scanner) (d storage.Delayed, err error) {
 	return d, err
 }
 
+// speaks refuses an act of a root that has ended since it was judged.
+func (t *tx) speaks(act storage.Act) error {
+	ended, err := exists(t, `SELECT 1 FROM revocations WHERE root_key_id = ? AND fingerprint = x'' AND epoch = 0
+		UNION ALL SELECT 1 FROM epochs WHERE number = ? AND state = ?`, act.RootKeyID[:], act.Epoch, storage.EpochRetired)
+	if err == nil && ended {
+		err = storage.ErrRevoked
+	}
+	return err
+}
+
 // prove lets an act go ahead (nil, nil), or writes it down, or refuses. The
 // user's password hash and standing are read here, so a proof that was good a
 // moment ago is not enough.
@@ -131,6 +141,9 @@ type outcome struct {
 // RemoveDevices implements [storage.Store].
 func (s *Store) RemoveDevices(ctx context.Context, in storage.RevokeDevices, act storage.Act, ev storage.Event) ([]storage.Revocation, *storage.Delayed, error) {
 	out, err := change(ctx, s, func(t *tx) (out outcome, err error) {
+		if err := t.speaks(act); err != nil {
+			return out, err
+		}
 		if _, err := findUser(t, in.UserID); err != nil {
 			return out, err
 		}

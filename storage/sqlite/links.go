@@ -28,6 +28,9 @@ func userLink(q queryer, userID string, now time.Time) (storage.Link, error) {
 // OpenLink implements [storage.Store].
 func (s *Store) OpenLink(ctx context.Context, l storage.Link, act storage.Act, ev storage.Event) (*storage.Delayed, error) {
 	return change(ctx, s, func(t *tx) (*storage.Delayed, error) {
+		if err := t.speaks(act); err != nil {
+			return nil, err
+		}
 		if d, err := t.prove(act, ev.Time); err != nil || d != nil {
 			return d, err
 		}

@@ -163,7 +163,7 @@ var acts = []clause{
 		after, _ := k.issue(in)
 		k.equal("same device", after.ID, before.ID)
 		act := k.act(before, "remove", b.ID, T0)
-		act.FreshSince = T0
+		act.FreshSince, act.RootKeyID = T0, [16]byte{1, 2, 3} // of a lost history: it is not on the list
 		k.unchanged(func() {
 			_, d, err := k.remove(act, b.ID, T0)
 			k.wantErr(err, storage.ErrProofRequired)
@@ -187,7 +187,46 @@ var acts = []clause{
 		}
 		k.equal("what it asked for", len(k.waiting(u.ID, T0)), 0)
 		_, _, err = k.remove(k.act(a, "remove", b.ID, T0), b.ID, d.DueAt)
-		k.wantErr(err, storage.ErrProofRequired)
+		k.wantErr(err, storage.ErrRevoked)
+	}},
+	{"a root that has ended does nothing more, whatever proof its request has", func(k *kit) {
+		e := k.epoch()
+		u := k.user("a", hash32(1))
+		b := k.device(u, e.Number, T0)
+		before, _ := k.issue(k.asking(u, e.Number, "install", T0))
+		after, _ := k.issue(k.asking(u, e.Number, "install", T0))
+		k.equal("same device", after.ID, before.ID)
+		ctx, ev, code := k.Context(), event("late", T0), hash32(1)
+		all := func(d storage.Device) {
+			k.Helper()
+			k.unchanged(func() {
+				for _, by := range []func(*storage.Act){
+					func(act *storage.Act) { act.PasswordHash = &u.PasswordHash },
+					func(act *storage.Act) { act.RecoveryCode = &code },
+					func(act *storage.Act) { act.FreshSince = T0 },
+				} {
+					act := k.act(d, "any", "", T0)
+					act.Epoch = e.Number
+					by(&act)
+					for _, target := range []string{d.ID, b.ID, ""} {
+						_, _, err := k.remove(act, target, T0)
+						k.wantErr(err, storage.ErrRevoked)
+					}
+					_, err := k.s.OpenLink(ctx, storage.Link{ID: "lnk_0000000000000001", UserID: u.ID, DeviceID: d.ID, CreatedAt: T0, ExpiresAt: T0.Add(time.Minute)}, act, ev)
+					k.wantErr(err, storage.ErrRevoked)
+					_, _, err = k.s.ChangePassword(ctx, storage.ChangePassword{Hash: "new"}, act, ev)
+					k.wantErr(err, storage.ErrRevoked)
+					_, err = k.s.ReplaceRecoveryCodes(ctx, u.ID, nil, &act, ev)
+					k.wantErr(err, storage.ErrRevoked)
+					_, err = k.s.DeleteUser(ctx, storage.DeleteUser{UserID: u.ID, Act: &act}, ev)
+					k.wantErr(err, storage.ErrRevoked)
+				}
+			})
+		}
+		all(before) // replaced
+		_, err := k.retire(e.Number, ev)
+		k.must(err)
+		all(after)
 	}},
 	{"only so many wait, and any is cancelled once", func(k *kit) {
 		e, u := k.epoch(), k.user("a")

@@ -171,7 +171,7 @@ func (w *world) ask(u *person) {
 	act := w.act(asking, "remove", "others", w.now)
 	act.Delay = time.Hour
 	revoked, _, err := w.s.RemoveDevices(w.Context(), storage.RevokeDevices{UserID: u.ID, Except: asking.ID, Reason: "owner"}, act, event("removed", w.now))
-	if !errors.Is(err, storage.ErrProofRequired) && !errors.Is(err, storage.ErrTooManyActs) {
+	if !errors.Is(err, storage.ErrRevoked) && !errors.Is(err, storage.ErrProofRequired) && !errors.Is(err, storage.ErrTooManyActs) {
 		w.must(err)
 	}
 	w.ended(revoked)
