@@ -125,7 +125,7 @@ func (s *Service) AddService(ctx context.Context, in api.ServiceIn, actor string
 	if err := s.store.AddService(ctx, rec, ev); err != nil {
 		return api.Service{}, err
 	}
-	s.changeServices(func(m map[string]storage.Service) { m[rec.ID] = rec })
+	s.learnServices(ctx)
 	return out, nil
 }
 
@@ -236,7 +236,19 @@ func (s *Service) RemoveService(ctx context.Context, id, actor string, src Sourc
 	return nil
 }
 
-// changeServices makes a change known here without waiting for the follower.
+// learnServices makes what was added known here without waiting for the follower.
+// It reads the table: what was added may be removed by now, and the follower may
+// know it, who does not look again. When the table cannot be read, whoever comes
+// with the credential finds it (see [Service.AuthenticateService]).
+func (s *Service) learnServices(ctx context.Context) {
+	s.follow.Lock()
+	defer s.follow.Unlock()
+	if list, err := s.store.Services(ctx); err == nil {
+		s.services.Store(newCredentials(list))
+	}
+}
+
+// changeServices makes an end known here without waiting for the follower.
 func (s *Service) changeServices(change func(map[string]storage.Service)) {
 	s.follow.Lock()
 	defer s.follow.Unlock()

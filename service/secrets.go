@@ -38,12 +38,7 @@ func (s *Service) AddServiceSecret(ctx context.Context, id, actor string, src So
 	if err := s.store.AddServiceSecret(ctx, storage.AddServiceSecret{ServiceID: id, Secret: rec, Max: MaxServiceSecrets}, ev); err != nil {
 		return api.ServiceSecret{}, err
 	}
-	s.changeServices(func(m map[string]storage.Service) {
-		if svc, ok := m[id]; ok {
-			svc.Secrets = append(slices.Clone(svc.Secrets), rec)
-			m[id] = svc
-		}
-	})
+	s.learnServices(ctx)
 	out := secretOut(rec)
 	out.Secret = secret
 	return out, nil

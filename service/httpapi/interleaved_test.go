@@ -294,3 +294,56 @@ func (s *stage) outcome(h *household) string {
 	slices.Sort(out)
 	return strings.Join(out, "\n")
 }
+
+// adding is a store beside which something happens once a service or a secret is
+// added, before whoever added it goes on.
+type adding struct {
+	storage.Store
+	added func()
+}
+
+func (s *adding) AddService(ctx context.Context, v storage.Service, ev storage.Event) error {
+	defer s.added()
+	return s.Store.AddService(ctx, v, ev)
+}
+
+func (s *adding) AddServiceSecret(ctx context.Context, in storage.AddServiceSecret, ev storage.Event) error {
+	defer s.added()
+	return s.Store.AddServiceSecret(ctx, in, ev)
+}
+
+// A credential that another process removes as soon as it is added, and that the
+// follower knows to be removed before this one goes on, is not good here.
+func TestAddedAndRemovedAtOnce(t *testing.T) {
+	a := start(t)
+	there := a.svc
+	store := &adding{a.store, func() {}}
+	a.made.service.Store = store
+	a.svc = must(service.New(t.Context(), a.made.service))
+	a.made.http.Service = a.svc
+	handler := New(a.made.http)
+	a.handler.Store(&handler)
+	ctx, by, src := t.Context(), service.ActorOperator, service.Source{}
+	asks := func(id, secret string) *reply {
+		return a.do(ask{method: "GET", path: "/v1/revocations", auth: basic(id, secret)})
+	}
+	bank, _ := a.service("bank", "photos")
+	store.added = func() {
+		for _, v := range must(a.store.Services(ctx)) {
+			if v.Name == "shop" {
+				must(0, there.RemoveService(ctx, v.ID, by, src))
+			}
+			for _, secret := range v.Secrets {
+				if v.Name == "bank" && secret.ID != bank.SecretID {
+					must(0, there.RemoveServiceSecret(ctx, v.ID, secret.ID, by, src))
+				}
+			}
+		}
+		a.pass(0)
+	}
+	shop, _ := a.service("shop", "photos")
+	asks(shop.ID, shop.Secret).want(401, "bad_credentials")
+	second := must(a.svc.AddServiceSecret(ctx, bank.ID, by, src))
+	asks(bank.ID, second.Secret).want(401, "bad_credentials")
+	asks(bank.ID, bank.Secret).want(200, "")
+}
