@@ -33,31 +33,29 @@ func ClaimsService(text string) bool {
 // names the authority's audience and holds in all its caveats. What the service
 // may do is read from what is known of it now, never from the token. A policy
 // that refuses is no 401, and ready is asked before anything is used up: both as
-// [Service.Authorize] has it.
-func (s *Service) AuthorizeService(ctx context.Context, in Shown, ready ...func(storage.Service) error) (storage.Service, error) {
+// [Service.Authorize] has it. epoch is the token's.
+func (s *Service) AuthorizeService(ctx context.Context, in Shown, ready ...func(storage.Service) error) (svc storage.Service, epoch uint32, err error) {
 	in.Facts.Time, in.Facts.Audience = s.now(), s.Settings().Audience
 	v := new(verify.Verdict)
 	q := verify.Question{Token: in.Token, Request: in.Facts}
 	proof := s.bind(&q, in.DPoP)
 	s.judge(&q, v)
-	var svc storage.Service
 	if v.Allowed() {
-		var err error
 		if svc, err = s.asService(ctx, v, ready); err != nil {
 			s.count(v.Code)
-			return storage.Service{}, err
+			return storage.Service{}, 0, err
 		}
 	}
 	if err := s.settle(ctx, v, proof); err != nil {
-		return storage.Service{}, err
+		return storage.Service{}, 0, err
 	}
 	if v.ByPolicy() {
-		return storage.Service{}, refuse(api.CodeForbidden, "the token is good, and %s", v.Reason())
+		return storage.Service{}, 0, refuse(api.CodeForbidden, "the token is good, and %s", v.Reason())
 	}
 	if !v.Allowed() {
-		return storage.Service{}, refusalOf(v)
+		return storage.Service{}, 0, refusalOf(v)
 	}
-	return svc, nil
+	return svc, v.Chain.Identifier().Epoch, nil
 }
 
 // asService is what the authority's own endpoints ask of a service's token that

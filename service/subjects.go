@@ -81,8 +81,10 @@ func (s *Service) MayMintFor(ctx context.Context, in api.MintIn) func(storage.Se
 }
 
 // MintFor makes a root macaroon for a user of the service's own, who is made
-// when the service never spoke of the subject before.
-func (s *Service) MintFor(ctx context.Context, svc storage.Service, in api.MintIn, src Source) (api.Grant, error) {
+// when the service never spoke of the subject before. epoch is of the service's
+// token that asks, 0 when its secret does: with that token's end nothing is minted
+// into the next one.
+func (s *Service) MintFor(ctx context.Context, svc storage.Service, epoch uint32, in api.MintIn, src Source) (api.Grant, error) {
 	m, err := s.subjectMintOf(svc, in)
 	if err != nil {
 		return api.Grant{}, err
@@ -93,7 +95,7 @@ func (s *Service) MintFor(ctx context.Context, svc storage.Service, in api.MintI
 		if err != nil {
 			return api.Grant{}, err
 		}
-		grant, err = s.mint(ctx, user, m.ttl, storage.IssueDevice{Device: m.device}, func(d storage.IssueDevice) (storage.Device, error) {
+		grant, err = s.mint(ctx, user, m.ttl, storage.IssueDevice{Device: m.device, AskedIn: epoch}, func(d storage.IssueDevice) (storage.Device, error) {
 			ev := s.event(EventMinted, svc.ID, src)
 			ev.UserID = user.ID
 			stored, revoked, err := s.store.IssueSubject(ctx, user, d, ev)
@@ -105,6 +107,9 @@ func (s *Service) MintFor(ctx context.Context, svc storage.Service, in api.MintI
 		}
 		if errors.Is(err, storage.ErrServiceGone) {
 			err = errWrongSecret()
+		}
+		if errors.Is(err, storage.ErrRevoked) {
+			err = &api.Refusal{Code: api.CodeInvalid, Reason: "the epoch of the token has just been retired"}
 		}
 		if err != nil {
 			return api.Grant{}, err

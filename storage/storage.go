@@ -135,6 +135,7 @@ type IssueDevice struct {
 	PasswordHash *string   // the hash that a password was checked against: it must still be the user's; nil for none
 	RecoveryCode *[32]byte // hash of a recovery code to consume; nil for none
 	LinkID       string    // an approved link to consume (ErrNotFound without one); empty for none
+	AskedIn      uint32    // epoch of the token that asks (ErrRevoked when it is retired); 0 when none does
 }
 
 // Grain is what a revocation kills. A user's is all of the user's devices.
@@ -322,7 +323,7 @@ type Store interface {
 	// ev.DeviceID and ev.RootKeyID are filled in.
 	// It returns the device as stored and every revocation made.
 	// Errors: ErrNotFound, ErrSuspended, ErrPasswordChanged, ErrEpochNotSigning,
-	// ErrCodeUnknown.
+	// ErrCodeUnknown, ErrRevoked.
 	IssueDevice(ctx context.Context, in IssueDevice, ev Event) (Device, []Revocation, error)
 	Devices(ctx context.Context, userID string) ([]Device, error)                              // live and revoked; newest first
 	Device(ctx context.Context, userID, deviceID string) (Device, error)                       // ErrNotFound, also for somebody else's

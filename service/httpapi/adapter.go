@@ -32,9 +32,10 @@ type none struct{}
 
 // call is one request on its way through the adapter.
 type call struct {
-	s    *server
-	gin  *gin.Context
-	body []byte
+	s     *server
+	gin   *gin.Context
+	body  []byte
+	epoch uint32 // of the service's token that asks; 0 when none does
 }
 
 // do is the adapter: it caps and decodes the body, calls f, and writes its

@@ -121,7 +121,7 @@ func TestRevokedElsewhere(t *testing.T) {
 		other := must(service.New(a.t.Context(), a.made.service))
 		svc := must(a.svc.Services(a.t.Context())).Services
 		i := slices.IndexFunc(svc, func(s api.Service) bool { return s.Name == "backend" })
-		must(other.MintFor(a.t.Context(), storage.Service{ID: svc[i].ID, Name: "backend"}, api.MintIn{Subject: "7", Device: api.DeviceIn{Name: "two", InstallID: "install-two"}}, service.Source{}))
+		must(other.MintFor(a.t.Context(), storage.Service{ID: svc[i].ID, Name: "backend"}, 0, api.MintIn{Subject: "7", Device: api.DeviceIn{Name: "two", InstallID: "install-two"}}, service.Source{}))
 		revoked(a, two.Token, false) // its device has another root key now, there
 		a.do(ask{method: "DELETE", path: "/v1/subjects/7/devices/" + two.Device.ID, auth: backend}).want(204, "")
 		revoked(a, two.Token, true)

@@ -23,14 +23,7 @@ import (
 // something that ends what it rests on happens there, at another process of the
 // database. What comes out must be what one after the other gives, in some order.
 func TestWhatEndsMeanwhile(t *testing.T) {
-	a := start(t)
-	c := a.made.service
-	c.Store = &stepped{a.store}
-	svc := must(service.New(t.Context(), c))
-	s := &stage{
-		authority: a, services: [2]*service.Service{svc, a.svc},
-		handlers: [2]http.Handler{New(Config{Service: svc, Log: c.Log, Requests: NewRequests()}), *a.handler.Load()},
-	}
+	s := newStage(t)
 	const acting, ending = 0, 1
 	var running sync.WaitGroup
 	room := make(chan bool, 32)
@@ -93,6 +86,10 @@ func (s *stepped) UserByNameKey(ctx context.Context, key string) (storage.User, 
 
 func (s *stepped) OwnInstall(ctx context.Context, key, install string) (bool, error) {
 	return s.at(ctx).OwnInstall(ctx, key, install)
+}
+
+func (s *stepped) Subject(ctx context.Context, owner, subject string) (storage.User, error) {
+	return s.at(ctx).Subject(ctx, owner, subject)
 }
 
 func (s *stepped) Link(ctx context.Context, user string, now time.Time) (storage.Link, error) {
@@ -158,6 +155,17 @@ type stage struct {
 	services [2]*service.Service
 	handlers [2]http.Handler
 	users    atomic.Int64
+}
+
+func newStage(t *testing.T) *stage {
+	a := start(t)
+	c := a.made.service
+	c.Store = &stepped{a.store}
+	svc := must(service.New(t.Context(), c))
+	return &stage{
+		authority: a, services: [2]*service.Service{svc, a.svc},
+		handlers: [2]http.Handler{New(Config{Service: svc, Log: c.Log, Requests: NewRequests()}), *a.handler.Load()},
+	}
 }
 
 // household is a user of one trial: two devices, ten codes, and a link that the
@@ -293,6 +301,25 @@ func (s *stage) outcome(h *household) string {
 	say("a code", s.asked(1, nil, h.recover(h.codes[2], "third")).StatusCode)
 	slices.Sort(out)
 	return strings.Join(out, "\n")
+}
+
+// What ends every token ends the service's, too, that asks for a root at that
+// moment: nothing is minted into the next epoch for it.
+func TestEpochEndsWhileAServiceMints(t *testing.T) {
+	s := newStage(t)
+	_, secret := s.credential(api.ServiceIn{Name: "backend", Calls: []string{"macaroond"}, Rights: []string{"mint"}})
+	must(0, s.services[0].CatchUp(t.Context()))
+	q := ask{method: "POST", path: "/v1/mint", auth: bearer(s.ownToken(secret, "macaroond")), body: `{"subject":"42","device":{}}`}
+	s.asked(0, nil, q).want(200, "")
+	met := false
+	s.asked(0, func() {
+		if !met {
+			met = true
+			must(s.svc.RetireAllKeys(t.Context(), service.ActorOperator, service.Source{}))
+		}
+	}, q).want(401, "invalid")
+	q.auth = secret
+	s.asked(0, nil, q).want(200, "") // the secret is good still
 }
 
 // adding is a store beside which something happens once a service or a secret is

@@ -46,7 +46,8 @@ func (x *call) serviceToken(cred credential, action string, ready ...func(storag
 	if !service.ClaimsService(cred.token) {
 		return nil, &service.Error{Code: api.CodeForbidden, Detail: "this is for service credentials, not for users' tokens"}
 	}
-	svc, err := x.s.svc.AuthorizeService(x.ctx(), x.shown(cred, x.facts(action), false), ready...)
+	svc, epoch, err := x.s.svc.AuthorizeService(x.ctx(), x.shown(cred, x.facts(action), false), ready...)
+	x.epoch = epoch
 	return &svc, err
 }
 
@@ -72,7 +73,7 @@ func (s *server) mint(x *call, in api.MintIn) (api.Grant, error) {
 	if err != nil {
 		return api.Grant{}, err
 	}
-	return s.svc.MintFor(x.ctx(), svc, in, x.source())
+	return s.svc.MintFor(x.ctx(), svc, x.epoch, in, x.source())
 }
 
 func (s *server) subjects(x *call, _ none) (api.Subjects, error) {

@@ -139,6 +139,13 @@ func (t *tx) mayIssue(in storage.IssueDevice, now time.Time) error {
 	if !u.SuspendedAt.IsZero() {
 		return storage.ErrSuspended
 	}
+	retired, err := exists(t, `SELECT 1 FROM epochs WHERE number = ? AND state = ?`, in.AskedIn, storage.EpochRetired)
+	if err != nil {
+		return err
+	}
+	if retired {
+		return storage.ErrRevoked
+	}
 	signing, err := exists(t, `SELECT 1 FROM epochs WHERE number = ? AND state = ?`, in.RootKey.Epoch, storage.EpochSigning)
 	if err == nil && !signing {
 		err = storage.ErrEpochNotSigning

@@ -201,6 +201,22 @@ var subjects = []clause{
 		_, _, err = k.issueFor(u, e.Number, "")
 		k.must(err)
 	}},
+	{"what a token asks for ends with the token's epoch", func(k *kit) {
+		s, e := k.aService("a"), k.epoch()
+		u := k.newSubject(s, "1")
+		in := k.asking(u, k.epoch().Number, "", T0)
+		in.AskedIn = e.Number
+		_, _, err := k.s.IssueSubject(k.Context(), u, in, event("minted", T0))
+		k.must(err)
+		_, err = k.retire(e.Number, event("retired", T0))
+		k.must(err)
+		in = k.asking(u, in.RootKey.Epoch, "", T0)
+		in.AskedIn = e.Number
+		k.unchanged(func() {
+			_, _, err := k.s.IssueSubject(k.Context(), u, in, event("minted", T0))
+			k.wantErr(err, storage.ErrRevoked)
+		})
+	}},
 	{"the owner does not undo what an administrator did", func(k *kit) {
 		s, e := k.aService("a"), k.epoch()
 		u := k.newSubject(s, "1")
