@@ -136,6 +136,7 @@ type held struct {
 	renew, urgent, expires time.Time
 	pause                  time.Duration // after a renewal that failed
 	failed                 error         // why the last one did
+	at                     time.Time     // what the clock showed when this was worked out
 	since                  time.Time     // when it was kept; zero when the authority has just told how long it lives
 }
 
@@ -194,15 +195,15 @@ func (s *Session) hold(kept Kept) (*held, error) {
 	if since.After(now) || since.IsZero() {
 		since = now
 	}
-	return s.scheduleKept(root, since, expires), nil
+	return s.scheduleKept(root, since, expires, now), nil
 }
 
 // scheduleKept is for a root that ends by the authority's clock. Where that one
 // is ahead the end comes sooner, and it is renewed sooner; it is not taken for
 // expired upon the word of those who told, who are not the authority.
-func (s *Session) scheduleKept(root *token.Token, since, expires time.Time) *held {
+func (s *Session) scheduleKept(root *token.Token, since, expires, now time.Time) *held {
 	h := schedule(root, since, expires.Add(-time.Duration(s.ahead.Load())))
-	h.since, h.expires = since, expires
+	h.since, h.expires, h.at = since, expires, now
 	return h
 }
 
@@ -211,7 +212,7 @@ func (s *Session) scheduleKept(root *token.Token, since, expires time.Time) *hel
 func (s *Session) isAhead(by time.Duration) {
 	s.ahead.Store(int64(max(by, 0)))
 	if h := s.held.Load(); !h.since.IsZero() {
-		s.held.CompareAndSwap(h, s.scheduleKept(h.root, h.since, h.expires))
+		s.held.CompareAndSwap(h, s.scheduleKept(h.root, h.since, h.expires, s.clock()))
 	}
 }
 
@@ -244,8 +245,16 @@ func schedule(root *token.Token, since, expires time.Time) *held {
 	life := max(expires.Sub(since), 0)
 	return &held{
 		root: root, expires: expires, renew: expires.Add(-life / 2), urgent: expires.Add(-min(life/8, time.Minute)),
-		pause: min(max(life/64, 50*time.Millisecond), time.Minute),
+		pause: min(max(life/64, 50*time.Millisecond), time.Minute), at: since,
 	}
+}
+
+// due reports that it is time to renew, or that nobody knows: a clock that shows
+// less than it did was set back, and what was worked out by it may be late by as
+// much. Only the authority can tell then. What a time server takes off now and
+// then is below the pause.
+func (h *held) due(now time.Time) bool {
+	return !now.Before(h.renew) || now.Before(h.at.Add(-h.pause))
 }
 
 // clock is this machine's, without the monotonic reading, which stands still
@@ -258,7 +267,7 @@ func (s *Session) clock() time.Time { return s.now().Round(0) }
 // is good that is 5 seconds at most, and no more than half of what ctx has left.
 func (s *Session) Root(ctx context.Context) (*token.Token, error) {
 	h, now := s.held.Load(), s.clock()
-	if now.Before(h.renew) {
+	if !h.due(now) {
 		return h.good(now)
 	}
 	r, mine := s.renewal(ctx)
@@ -321,7 +330,7 @@ func (s *Session) renewal(ctx context.Context) (r *renewal, mine bool) {
 // error is that there is nothing to try.
 func (s *Session) renewHeld(ctx context.Context) error {
 	h := s.held.Load()
-	if s.clock().Before(h.renew) {
+	if !h.due(s.clock()) {
 		return nil // somebody was faster
 	}
 	next, err := s.renew(ctx, h)
@@ -335,7 +344,7 @@ func (s *Session) renewHeld(ctx context.Context) error {
 	}
 	after, _ := RetryAfter(err)
 	now, wait := s.clock(), *h
-	wait.renew, wait.failed = h.again(now, after), err
+	wait.renew, wait.failed, wait.at = h.again(now, after), err, now
 	if ok && p.Code == api.CodeSessionOver && now.Before(h.expires) {
 		wait.renew = h.expires
 	}

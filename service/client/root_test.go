@@ -488,6 +488,44 @@ func TestSessionOfASlowClock(t *testing.T) {
 	}
 }
 
+// A successor was scheduled by a clock that is set back since: the half and the
+// end would come too late by as much.
+func TestSessionOfAClockSetBack(t *testing.T) {
+	for name, clock := range map[string]struct{ then, since time.Duration }{
+		"to what it is, when it was fast": {then: 2 * life},
+		"to what it is not":               {then: life/2 + time.Second, since: -2 * life},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDevice(t, nil)
+			d.ahead = clock.then
+			d.root()
+			if d.asked != 1 {
+				t.Fatalf("asked %d times, want once", d.asked)
+			}
+			d.ahead -= 10 * time.Second // less than its pause: nothing of note
+			d.root()
+			d.cut, d.ahead = errors.New("no route"), clock.since
+			for range 2 { // the second time it waits
+				d.root()
+			}
+			if len(d.failed) != 1 {
+				t.Errorf("it told of %d failures, want one", len(d.failed))
+			}
+			d.cut, d.ahead = nil, d.ahead+20*time.Second
+			d.root()
+			d.root()
+			if d.asked != 2 {
+				t.Errorf("asked %d times, want once more when the clock was set", d.asked)
+			}
+			d.ahead += life/2 + 10*time.Second
+			d.root()
+			if d.asked != 3 {
+				t.Errorf("asked %d times, want once more at half its life", d.asked)
+			}
+		})
+	}
+}
+
 func TestSessionsDoNotPrint(t *testing.T) {
 	d := newDevice(t, nil)
 	for _, v := range []any{d.Session, client.InMemory(d.grant.Token), client.Kept{Token: d.grant.Token}} {
