@@ -43,8 +43,11 @@ answer is lost, renewing again gives the same successor.`,
 	return cmd
 }
 
-// renewalDue: the token is past half of its life.
-func (l login) renewalDue() bool { return time.Now().After(l.RenewAt.Time) }
+// renewalDue: the token is past half of its life; or the half seems to come after
+// the end, which the server told by its own clock: this machine's was fast then.
+func (l login) renewalDue() bool {
+	return time.Now().After(l.RenewAt.Time) || !l.RenewAt.Before(l.ExpiresAt.Time)
+}
 
 // inTime renews a stored root when that is due. That it cannot be is no matter
 // while it is good itself: the command goes on with it, and warns, for some day

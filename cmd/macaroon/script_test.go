@@ -107,9 +107,10 @@ func keep(ts *testscript.TestScript, neg bool, args []string) {
 	s := store{filepath.Dir(ts.Getenv("STORE"))}
 	ts.Check(s.update(context.Background(), func(c *contents) {
 		c.Servers[args[1]] = login{
-			Token:   strings.TrimSpace(ts.ReadFile(args[0])),
-			User:    api.UserRef{ID: token.NewID(token.UserPrefix), Username: "alice"},
-			RenewAt: api.At(time.Now().Add(time.Hour)),
+			Token:     strings.TrimSpace(ts.ReadFile(args[0])),
+			User:      api.UserRef{ID: token.NewID(token.UserPrefix), Username: "alice"},
+			RenewAt:   api.At(time.Now().Add(time.Hour)),
+			ExpiresAt: api.At(time.Now().Add(2 * time.Hour)),
 		}
 		if c.Default == "" {
 			c.Default = args[1]
