@@ -229,12 +229,17 @@ func (a *app) askApproval(ctx context.Context, who api.Link) error {
 	return err
 }
 
-// linked is the new device's side: give the code, wait, be granted a token.
-func (a *app) linked(ctx context.Context, file string, c *client.Client, name string, device api.DeviceIn) (*api.Grant, error) {
+// linked is the new device's side.
+func (a *app) linked(ctx context.Context, file string, c *client.Client, name string, device api.DeviceIn) (granting, error) {
 	code, err := a.secret(ctx, file, "--code-file", "the code that macaroon link shows: ")
 	if err != nil {
 		return nil, err
 	}
+	return func() (*api.Grant, error) { return a.claimed(ctx, code, c, name, device) }, nil
+}
+
+// claimed gives the code, and waits.
+func (a *app) claimed(ctx context.Context, code string, c *client.Client, name string, device api.DeviceIn) (*api.Grant, error) {
 	pending, err := c.ClaimLink(ctx, api.LinkIn{Username: name, Code: strings.TrimSpace(code), Device: device})
 	if err != nil {
 		return nil, err
@@ -245,10 +250,7 @@ func (a *app) linked(ctx context.Context, file string, c *client.Client, name st
 		grant, err = c.TradeClaim(ctx, pending.Claim)
 		return grant != nil, err
 	})
-	if err != nil {
-		return nil, err
-	}
-	return a.grant(c, func() (*api.Grant, error) { return grant, nil }) // checked like any other
+	return grant, err
 }
 
 // poll asks until it is done, or refused. A question that is lost, or that the

@@ -64,7 +64,7 @@ it die.`,
 		if l.codeFile != "" && !link {
 			return usagef("--code-file goes with --link; for a recovery code there is macaroon recover")
 		}
-		return a.enter(cmd.Context(), l, args, func(ctx context.Context, c *client.Client, name string, device api.DeviceIn) (*api.Grant, error) {
+		return a.enter(cmd.Context(), l, args, func(ctx context.Context, c *client.Client, name string, device api.DeviceIn) (granting, error) {
 			if link {
 				return a.linked(ctx, l.codeFile, c, name, device)
 			}
@@ -73,7 +73,7 @@ it die.`,
 				return nil, err
 			}
 			in := api.LoginIn{Username: name, Password: password, Device: device, TTL: int64(ttl / time.Second)}
-			return a.grant(c, func() (*api.Grant, error) { return c.Login(ctx, in) })
+			return a.granting(c, func() (*api.Grant, error) { return c.Login(ctx, in) }), nil
 		})
 	})
 	return cmd
@@ -94,7 +94,7 @@ keep them where this device's loss does not lose them too.`,
 	cmd.Flags().BoolVar(&none, "no-password", false, "have no password: this device's token and the recovery codes are the only ways in")
 	cmd.MarkFlagsMutuallyExclusive("password-file", "no-password")
 	cmd.RunE = a.does(func(cmd *cobra.Command, args []string) error {
-		return a.enter(cmd.Context(), l, args, func(ctx context.Context, c *client.Client, name string, device api.DeviceIn) (*api.Grant, error) {
+		return a.enter(cmd.Context(), l, args, func(ctx context.Context, c *client.Client, name string, device api.DeviceIn) (granting, error) {
 			in := api.SignupIn{Username: name, Device: device}
 			if !none {
 				var err error
@@ -102,7 +102,7 @@ keep them where this device's loss does not lose them too.`,
 					return nil, err
 				}
 			}
-			return a.grant(c, func() (*api.Grant, error) { return c.Signup(ctx, in) })
+			return a.granting(c, func() (*api.Grant, error) { return c.Signup(ctx, in) }), nil
 		})
 	})
 	return cmd
@@ -133,22 +133,25 @@ is spent, and every other device of yours is revoked.`,
 	l.register(cmd)
 	cmd.Flags().StringVar(&l.secretFile, "code-file", "", "read the recovery code from `FILE` (- is standard input)")
 	cmd.RunE = a.does(func(cmd *cobra.Command, args []string) error {
-		return a.enter(cmd.Context(), l, args, func(ctx context.Context, c *client.Client, name string, device api.DeviceIn) (*api.Grant, error) {
+		return a.enter(cmd.Context(), l, args, func(ctx context.Context, c *client.Client, name string, device api.DeviceIn) (granting, error) {
 			code, err := a.secret(ctx, l.secretFile, "--code-file", fmt.Sprintf("recovery code of %s at %s: ", quoted(name), c.URL()))
 			if err != nil {
 				return nil, err
 			}
 			in := api.RecoverIn{Username: name, Code: strings.TrimSpace(code), Device: device}
-			return a.grant(c, func() (*api.Grant, error) { return c.Recover(ctx, in) })
+			return a.granting(c, func() (*api.Grant, error) { return c.Recover(ctx, in) }), nil
 		})
 	})
 	return cmd
 }
 
-// enter is what the three have in common: find out who and where, be granted a
-// token by ask, keep it.
+// granting asks the server for a login; the user was asked before.
+type granting func() (*api.Grant, error)
+
+// enter is what the three have in common: find out who and where, ask what is to
+// be known, be granted a token, keep it.
 func (a *app) enter(ctx context.Context, l loginFlags, args []string,
-	ask func(context.Context, *client.Client, string, api.DeviceIn) (*api.Grant, error),
+	ask func(context.Context, *client.Client, string, api.DeviceIn) (granting, error),
 ) error {
 	c, err := a.chosen()
 	if err != nil {
@@ -182,9 +185,23 @@ func (a *app) enter(ctx context.Context, l loginFlags, args []string,
 	if err != nil {
 		return err
 	}
-	grant, err := ask(ctx, c.client, name, device)
+	login, err := ask(ctx, c.client, name, device)
 	if err != nil {
 		return err
+	}
+	if l.saveTo == "" {
+		unlock, err := a.alone(ctx)
+		if err != nil {
+			return err
+		}
+		defer unlock()
+	}
+	grant, err := login()
+	if err != nil {
+		return err
+	}
+	if _, err := token.Parse(grant.Token); err != nil {
+		return fmt.Errorf("the server's grant has no token that can be read: %w", err)
 	}
 	a.compareClocks(grant, time.Now())
 	err = a.keep(ctx, l, c, grant)
@@ -237,20 +254,35 @@ func saving(path string, err error) error {
 	return fmt.Errorf("--save-to %s: %w", path, err)
 }
 
-// grant waits for the server's grant and checks that there is a token in it.
-func (a *app) grant(c *client.Client, ask func() (*api.Grant, error)) (grant *api.Grant, err error) {
-	if err = a.waiting(c.URL(), func() (e error) { grant, e = ask(); return e }); err != nil {
-		return nil, err
+// granting waits for the server's grant.
+func (a *app) granting(c *client.Client, ask granting) granting {
+	return func() (grant *api.Grant, err error) {
+		err = a.waiting(c.URL(), func() (e error) { grant, e = ask(); return e })
+		return grant, err
 	}
-	if _, err := token.Parse(grant.Token); err != nil {
-		return nil, fmt.Errorf("the server's grant has no token that can be read: %w", err)
-	}
-	return grant, nil
 }
 
 func (a *app) installID(ctx context.Context) (id string, err error) {
 	err = a.update(ctx, func(c *contents) { id = c.InstallID })
 	return id, err
+}
+
+// alone waits until no other run is being granted a login for the store. It would
+// be this same device's: the later grant ends the earlier, and the one stored last
+// need not be the later.
+func (a *app) alone(ctx context.Context) (unlock func(), err error) {
+	s, err := a.store()
+	if err != nil {
+		return nil, err
+	}
+	err = a.waiting("another login from here to be done", func() (err error) {
+		unlock, err = rootfile.Lock(ctx, filepath.Join(s.dir, "login.lock"))
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("locking the credential store: %w", err)
+	}
+	return unlock, nil
 }
 
 // storePatience is how long a token that was granted waits to be stored, even
@@ -364,7 +396,10 @@ func (a *app) logout() *cobra.Command {
 			}
 		}
 		if err := a.forget(cmd.Context(), c); err != nil {
-			if !local {
+			switch {
+			case errors.Is(err, errNewerLogin):
+				err = fmt.Errorf("the login that was stored for %s is over: %w", c.client.URL(), err)
+			case !local:
 				err = fmt.Errorf("logged out at %s, where every token from this device is dead; but it is still stored here: %w", c.client.URL(), err)
 			}
 			return err
@@ -386,8 +421,8 @@ func (a *app) logout() *cobra.Command {
 // no proof that the device is logged out: whoever copied it may have renewed it.
 func notLoggedOut(err error) error {
 	switch {
-	case errors.Is(err, client.ErrUnreachable):
-		return fmt.Errorf("%w\nthe token is still valid and still stored; --only-here forgets it all the same", err)
+	case codeOf(err) == exitServer:
+		return fmt.Errorf("%w\nthe token is still stored, and still valid unless only the answer was lost; log out again, or --only-here forgets it all the same", err)
 	case problemCode(err) == api.CodeExpired:
 		return fmt.Errorf("%w\nthis device's token expired before it was revoked: if somebody copied and renewed it, the copy lives on\n"+
 			"macaroon login from here ends such a copy, and macaroon logout then ends the device; --only-here just forgets the token", err)

@@ -3,8 +3,11 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -64,6 +67,103 @@ func TestInterruptedStore(t *testing.T) {
 		if code != exitInterrupted || !strings.Contains(errs.String(), "interrupted") {
 			t.Errorf("%v: exit code %d, %q, %q", args, code, &out, &errs)
 		}
+	}
+}
+
+// Of two logins from here at the same moment, the one that the server granted
+// last, and that ended the other, is the one that is kept.
+func TestLoginsAtOnce(t *testing.T) {
+	s := store{filepath.Join(t.TempDir(), "macaroon")}
+	var url string
+	login := func() {
+		var out, errs bytes.Buffer
+		if code := run(t.Context(), []string{"login", "alice", "--password-file", "-"}, strings.NewReader("secret"), &out, &errs, []string{"XDG_CONFIG_HOME=" + filepath.Dir(s.dir), "MACAROON_SERVER=" + url}); code != exitOK {
+			t.Errorf("exit code %d, %q", code, &errs)
+		}
+	}
+	var granted []string
+	var mu sync.Mutex
+	first, second := make(chan struct{}), make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		mu.Lock()
+		token := bareRoot(time.Hour)
+		granted = append(granted, token)
+		n := len(granted)
+		mu.Unlock()
+		if n == 1 {
+			close(first)
+			select { // the answer is slow
+			case <-second:
+			case <-time.After(100 * time.Millisecond):
+			}
+		}
+		w.Header().Set("Content-Type", "application/json")
+		json.NewEncoder(w).Encode(api.Grant{Token: token, ExpiresAt: api.At(time.Now().Add(time.Hour)), ExpiresIn: 3600})
+	}))
+	defer server.Close()
+	url = server.URL
+	var both sync.WaitGroup
+	both.Go(login)
+	<-first
+	both.Go(func() { login(); close(second) })
+	both.Wait()
+	c, err := s.read()
+	if err != nil || len(granted) != 2 || c.Servers[url].Token != granted[1] {
+		t.Errorf("%d granted, %v; the last is not what is stored", len(granted), err)
+	}
+}
+
+// What was stored while a login was being ended is another login, and stays.
+func TestForgetsOnlyWhatIsOver(t *testing.T) {
+	for name, c := range map[string]struct {
+		args  []string
+		piped bool // the stored token
+		end   func(http.ResponseWriter)
+	}{
+		"logout":         {args: []string{"logout"}, end: func(w http.ResponseWriter) { w.WriteHeader(http.StatusNoContent) }},
+		"devices revoke": {args: []string{"devices", "revoke", "--all"}, end: func(w http.ResponseWriter) { w.WriteHeader(http.StatusNoContent) }},
+		"revoke": {args: []string{"revoke"}, piped: true, end: func(w http.ResponseWriter) {
+			w.Header().Set("Content-Type", "application/json")
+			io.WriteString(w, `{"grain":"device"}`)
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := store{filepath.Join(t.TempDir(), "macaroon")}
+			var url string
+			keep := func(l login) {
+				l.RenewAt, l.ExpiresAt = api.At(time.Now().Add(time.Hour)), api.At(time.Now().Add(2*time.Hour))
+				if err := s.update(t.Context(), func(c *contents) { c.Servers[url], c.Default = l, url }); err != nil {
+					t.Error(err)
+				}
+			}
+			former, newer := login{Token: bareRoot(time.Hour), RootKeyID: "former"}, login{Token: bareRoot(time.Hour), RootKeyID: "newer"}
+			again := true
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				if again {
+					keep(newer)
+				}
+				c.end(w)
+			}))
+			defer server.Close()
+			url = server.URL
+			for _, want := range []int{exitFailed, exitOK} {
+				keep(former)
+				var in string
+				if c.piped {
+					in = former.Token
+				}
+				var out, errs bytes.Buffer
+				code := run(t.Context(), c.args, strings.NewReader(in), &out, &errs, []string{"XDG_CONFIG_HOME=" + filepath.Dir(s.dir), "MACAROON_SERVER=" + url})
+				got, err := s.read()
+				if err != nil || code != want {
+					t.Errorf("exit code %d, want %d; %q, %v", code, want, &errs, err)
+				}
+				if l, there := got.Servers[url]; there != again || again && (l.Token != newer.Token || !strings.Contains(errs.String(), "that login stays")) {
+					t.Errorf("stored: %v; %q", there, &errs)
+				}
+				again = false
+			}
+		})
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -109,7 +110,22 @@ func (a *app) session(ctx context.Context, given *token.Token) (chosen, client.C
 	return c, client.Bearer(given.Text()), nil
 }
 
-// forget drops the stored login at the chosen server.
+// errNewerLogin: what was to be forgotten is not what is stored.
+var errNewerLogin = errors.New("somebody has logged in again from here meanwhile, and that login stays; macaroon logout ends it")
+
+// forget drops the login at the chosen server that this run began with. One that
+// was stored since has another root key, which lives: without it nobody here
+// could end it.
 func (a *app) forget(ctx context.Context, c chosen) error {
-	return a.update(ctx, func(in *contents) { in.forget(c.client.URL()) })
+	newer := false
+	err := a.update(ctx, func(in *contents) {
+		l, there := in.Servers[c.client.URL()]
+		if newer = there && l.RootKeyID != c.login.RootKeyID; !newer {
+			in.forget(c.client.URL())
+		}
+	})
+	if err == nil && newer {
+		err = errNewerLogin
+	}
+	return err
 }
