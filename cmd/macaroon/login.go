@@ -230,16 +230,7 @@ func replaceable(path string) error {
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 		return fmt.Errorf("--save-to %s: that is no regular file (- is standard output)", path)
 	}
-	file := path
-	if target, err := filepath.EvalSymlinks(path); err == nil {
-		file = target
-	}
-	f, err := os.CreateTemp(filepath.Dir(file), ".new-*") // as rootfile.Replace will
-	if err == nil {
-		f.Close()
-		err = os.Remove(f.Name())
-	}
-	return saving(path, err)
+	return saving(path, rootfile.Replaceable(path))
 }
 
 // saving says which file it was that could not be written, and not which

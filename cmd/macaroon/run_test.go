@@ -193,7 +193,7 @@ func TestStoreUpdates(t *testing.T) {
 			t.Errorf("install id %q, stored %q", id, c.InstallID)
 		}
 	}
-	left, err := filepath.Glob(filepath.Join(s.dir, ".new-*"))
+	left, err := filepath.Glob(filepath.Join(s.dir, ".*.new-*"))
 	if err != nil || len(left) > 0 {
 		t.Errorf("left behind: %q, %v", left, err)
 	}

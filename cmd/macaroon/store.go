@@ -13,7 +13,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"time"
 
 	"macaroond/service/api"
 	"macaroond/service/client/rootfile"
@@ -80,17 +79,6 @@ func (s store) file() (string, error) {
 		return "", fmt.Errorf("the credential store %s is a link to %s, which is not there; mount what is missing, or remove the link", s.path(), target)
 	}
 	return s.path(), nil
-}
-
-// sweep removes what writers that were killed have left: whole stores, with
-// tokens. It is for who holds the lock; the age is for other writers' files.
-func (s store) sweep() {
-	left, _ := filepath.Glob(filepath.Join(s.dir, ".new-*")) // the pattern is good
-	for _, name := range left {
-		if info, err := os.Lstat(name); err == nil && info.Mode().IsRegular() && time.Since(info.ModTime()) > time.Hour {
-			os.Remove(name)
-		}
-	}
 }
 
 // read gives what is stored. No file is an empty store.
@@ -180,6 +168,7 @@ func (s store) change(ctx context.Context, change func(*contents) error) (err er
 		return fmt.Errorf("locking the credential store: %w", err)
 	}
 	defer unlock()
+	rootfile.Sweep(s.path())
 	c, err := s.read()
 	if err != nil {
 		return err
@@ -203,7 +192,6 @@ func (s store) change(ctx context.Context, change func(*contents) error) (err er
 	if err := rootfile.Replace(path, append(b, '\n')); err != nil {
 		return fmt.Errorf("the credential store: %w", err)
 	}
-	s.sweep()
 	return nil
 }
 

@@ -5,7 +5,9 @@ package rootfile
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"syscall"
 	"time"
 )
@@ -36,4 +38,25 @@ func Lock(ctx context.Context, path string) (unlock func(), err error) {
 		case <-again.C:
 		}
 	}
+}
+
+// abandoned is how old a temporary file is when its writer is taken for dead. Who
+// has the lock knows that it is.
+const abandoned = 0
+
+// syncDir makes the name of the file at path durable. A directory that may be
+// written and not read cannot be synced, nor can one of some file systems.
+func syncDir(path string) error {
+	dir, err := os.Open(filepath.Dir(path))
+	if errors.Is(err, fs.ErrPermission) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	if err := dir.Sync(); err != nil && !errors.Is(err, syscall.EINVAL) && !errors.Is(err, errors.ErrUnsupported) {
+		return err
+	}
+	return nil
 }

@@ -3,7 +3,8 @@
 //
 // Why it can be trusted: the file is replaced whole and durably, by one process
 // at a time, before anybody uses what is in it. A process that dies in between
-// leaves the predecessor, which the authority renews to the same successor.
+// leaves the predecessor, which the authority renews to the same successor, and
+// perhaps a temporary file, which the next one removes.
 // It is refused when others on the machine can read it. A link to it is
 // another name of it, with the same lock.
 //
@@ -21,6 +22,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"time"
 
 	"macaroond/service/client"
 )
@@ -69,8 +71,11 @@ func (f File) Update(ctx context.Context, renew func(client.Kept) (string, error
 		}
 		defer r.drop()
 		next, err := renew(kept)
-		if err != nil || next == kept.Token {
+		if err != nil {
 			return err
+		}
+		if next == kept.Token { // whoever wrote it may have died before it was durable
+			return syncDir(f.path)
 		}
 		return r.finish([]byte(next + "\n"))
 	})
@@ -94,12 +99,57 @@ func (f File) locked(ctx context.Context, do func(File) error) error {
 		return fmt.Errorf("locking %s: %w", f.path, err)
 	}
 	defer unlock()
+	Sweep(path)
 	return do(File{path})
+}
+
+// Sweep removes what writers of the file at path left when they were killed:
+// whole tokens, perhaps. It is for who has the file's lock: nobody else writes then.
+func Sweep(path string) {
+	path, err := behind(path)
+	if err != nil {
+		return
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return
+	}
+	defer dir.Close()
+	names, _ := dir.Readdirnames(-1)
+	for _, name := range names {
+		number, ours := strings.CutPrefix(name, temporary(path))
+		if !ours || strings.Trim(number, "0123456789") != "" { // another file's, whose name begins like this
+			continue
+		}
+		left := filepath.Join(dir.Name(), name)
+		if info, err := os.Lstat(left); err == nil && info.Mode().IsRegular() && time.Since(info.ModTime()) >= abandoned {
+			os.Remove(left)
+		}
+	}
+}
+
+// temporary is what the names of files begin with that are to take path's place;
+// os.CreateTemp adds a number.
+func temporary(path string) string { return "." + filepath.Base(path) + ".new-" }
+
+// Replaceable is an error when [Replace] could not write there.
+func Replaceable(path string) error {
+	path, err := behind(path)
+	if err != nil {
+		return err
+	}
+	r, err := begin(path)
+	if err != nil {
+		return err
+	}
+	r.drop()
+	return nil
 }
 
 // Replace writes a file that only its owner can read, durably, and then gives
 // it its name: whoever reads sees the old one or the new one. Of a link it is the
 // file behind it, and the link stays. The owner stays, too, or it is an error.
+// Where others write the file, it is for who has the lock.
 func Replace(path string, b []byte) error {
 	path, err := behind(path)
 	if err != nil {
@@ -134,7 +184,7 @@ type replacement struct {
 }
 
 func begin(path string) (*replacement, error) {
-	file, err := os.CreateTemp(filepath.Dir(path), ".new-*") // mode 0600
+	file, err := os.CreateTemp(filepath.Dir(path), temporary(path)+"*") // mode 0600
 	if err != nil {
 		return nil, err
 	}
@@ -161,11 +211,7 @@ func (r *replacement) finish(b []byte) error {
 		return err
 	}
 	r.done = true
-	if d, e := os.Open(filepath.Dir(r.path)); e == nil { // not every system can sync a directory
-		d.Sync()
-		d.Close()
-	}
-	return nil
+	return syncDir(r.path)
 }
 
 // drop leaves nothing behind but what is finished.

@@ -156,6 +156,39 @@ func TestUpdateThatFails(t *testing.T) {
 	}
 }
 
+// What a writer left that was killed goes before the next one writes, whatever
+// becomes of that, and beside the file itself. Other files' stay.
+func TestSweeps(t *testing.T) {
+	const others = ".other.new-1 .root.new-1.new-2 .root.newer-1"
+	why := errors.New("no")
+	for name, change := range map[string]func(rootfile.File) error{
+		"Keep":   func(f rootfile.File) error { return f.Keep(t.Context(), "second") },
+		"Update": func(f rootfile.File) error { return f.Update(t.Context(), to("second")) },
+		"Update that fails": func(f rootfile.File) error {
+			err := f.Update(t.Context(), func(client.Kept) (string, error) { return "", why })
+			if errors.Is(err, why) {
+				err = nil
+			}
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			file := filepath.Join(dir, "root")
+			write(t, file, "first\n")
+			for _, left := range append(strings.Fields(others), ".root.new-1", ".root.new-23") {
+				write(t, filepath.Join(dir, left), "a token\n")
+			}
+			if err := change(rootfile.Open(symlink(t, file, filepath.Join(t.TempDir(), "name")))); err != nil {
+				t.Error(err)
+			}
+			if got, want := entries(t, dir), others+" root root.lock"; got != want {
+				t.Errorf("the directory has %s, want %s", got, want)
+			}
+		})
+	}
+}
+
 // The owner can read the file after a process of root has replaced it.
 func TestOwnerStays(t *testing.T) {
 	if os.Getuid() != 0 {
