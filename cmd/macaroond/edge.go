@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -10,6 +11,7 @@ import (
 
 	"macaroond/caveats"
 	"macaroond/service/api"
+	"macaroond/service/client"
 	"macaroond/service/dpop"
 	"macaroond/service/guard"
 	"macaroond/service/httpapi"
@@ -54,6 +56,7 @@ type edge struct {
 	env      *env
 	cmd      *cobra.Command
 	begun    *edgeConfig // what it was started with
+	cred     client.Credential
 	guard    *guard.Guard
 	rights   *rights
 	verdicts *prometheus.CounterVec
@@ -79,7 +82,7 @@ func (e *env) edge(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	d := &edge{front: newFront(e.Stderr, cfg.LogLevel), env: e, cmd: c, begun: cfg}
+	d := &edge{front: newFront(e.Stderr, cfg.LogLevel), env: e, cmd: c, begun: cfg, cred: cred}
 	d.verdicts = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "macaroond_edge_verdicts_total", Help: "Verdicts of the sidecar, by code and by where the knowledge came from.",
 	}, []string{"code", "how"})
@@ -141,6 +144,10 @@ func (d *edge) reload() {
 	if err == nil {
 		err = next.checkEdge()
 	}
+	var cred client.Credential
+	if err == nil {
+		cred, err = next.credential()
+	}
 	if err == nil {
 		err = d.apply(next)
 	}
@@ -148,7 +155,12 @@ func (d *edge) reload() {
 		d.badReload(err)
 		return
 	}
-	d.reloaded(needRestart(d.begun, next))
+	keys := needRestart(d.begun, next)
+	// Another one in the same file would go unsaid, and the former be removed.
+	if _, source := next.credentialPath(); cred != d.cred && source != "" && !slices.Contains(keys, source) {
+		keys = append(keys, source)
+	}
+	d.reloaded(keys)
 }
 
 // Gateway judges; see [guard.Guard.Gateway]. As long as the authority has not

@@ -135,10 +135,12 @@ func TestEdge(t *testing.T) {
 		t.Error("the revocation is not counted")
 	}
 
-	// Another gateway is believed from now on, this one is not.
+	// Another gateway is believed from now on, this one is not. Another credential is
+	// not read before a restart, and that is said.
+	s.write(credential, svc.ID+":"+"mds_another-secret-in-the-same-file\n")
 	configure("max_staleness: 46s\ntrusted_proxies: 192.0.2.1/32\n")
 	hangup(t)
-	log.wait(t, `"msg":"configuration reloaded","needs_restart":\["max_staleness"\]`)
+	log.wait(t, `"msg":"configuration reloaded","needs_restart":\["max_staleness","credential_file"\]`)
 	if got := ask(bound, "192.0.2.7"); got != http.StatusForbidden {
 		t.Errorf("no trusted proxy: %d", got)
 	}
