@@ -286,18 +286,25 @@ var links = []clause{
 			asked := k.asking(u, e.Number, "", T0)
 			asked.RootKey.ExpiresAt = seconds(asked.RootKey.ExpiresAt)
 			d, _ := k.issue(asked)
+			r := root{d, e.Number, asked.RootKey.ExpiresAt}
+			if renewed {
+				r = k.renew(r, 0)
+			}
 			next := k.epoch()
 			last := e
 			if renewed {
-				_, err := k.present(asks(root{d, e.Number, asked.RootKey.ExpiresAt}, next.Number), T0)
+				_, err := k.present(asks(r, next.Number), T0)
 				k.must(err)
 				last = next
 			}
 			l := k.openLink(d, T0)
 			k.equal("claimed", k.claim(l, l.Code, T0), true)
 			k.must(k.s.ApproveLink(k.Context(), u.ID, d.ID, l.ID, event("approved", T0)))
-			in := k.asking(u, k.epoch().Number, "i", T0)
+			signing := k.epoch().Number
+			in := k.asking(u, signing, "i", T0)
 			in.LinkID = l.ID
+			stays := k.user(fmt.Sprint("stays ", renewed))
+			k.openLink(k.device(stays, signing, T0), T0)
 			other := e.Number + next.Number - last.Number
 			_, err := k.retire(other, event("epoch_retired", T0))
 			k.must(err)
@@ -307,6 +314,8 @@ var links = []clause{
 			k.must(err)
 			_, _, err = k.s.IssueDevice(k.Context(), in, event("linked", T0))
 			k.wantErr(err, storage.ErrNotFound)
+			_, err = k.s.Link(k.Context(), stays.ID, T0)
+			k.must(err)
 		}
 	}},
 	{"opened, claimed, approved, and traded once", func(k *kit) {
@@ -379,6 +388,57 @@ var links = []clause{
 		_, err = k.s.SuspendUser(k.Context(), u.ID, event("suspended", T0))
 		k.must(err)
 		gone(T0)
+	}},
+	{"without a proof none is opened, and the one that is there stays", func(k *kit) {
+		e, u := k.epoch(), k.user("a")
+		d := k.device(u, e.Number, T0)
+		l := k.openLink(d, T0)
+		another := l
+		another.ID = "lnk_another"
+		act, wrong := k.act(d, "link", "", T0), "other"
+		act.PasswordHash = &wrong
+		k.unchanged(func() {
+			_, err := k.s.OpenLink(k.Context(), another, act, event("opened", T0))
+			k.wantErr(err, storage.ErrPasswordChanged)
+		})
+		act.PasswordHash = nil
+		later, err := k.s.OpenLink(k.Context(), another, act, event("opened", T0))
+		k.must(err)
+		k.equal("waiting", k.waiting(u.ID, T0), []storage.Delayed{*later})
+		got, err := k.s.Link(k.Context(), u.ID, T0)
+		k.must(err)
+		k.equal("link", got.ID, l.ID)
+	}},
+	{"a link is approved by its own name, and nothing comes of it after its time", func(k *kit) {
+		e, u, other := k.epoch(), k.user("a"), k.user("b")
+		d := k.device(u, e.Number, T0)
+		l := k.openLink(d, T0)
+		k.equal("guessed", k.claim(l, hash32(999), T0), false)
+		k.equal("claimed, with a try left", k.claim(l, l.Code, T0), true)
+		approve := func(id string, at time.Time) error {
+			return k.s.ApproveLink(k.Context(), u.ID, d.ID, id, event("approved", at))
+		}
+		trade := func(u storage.User, id string, at time.Time) error {
+			in := k.asking(u, e.Number, "", at)
+			in.LinkID = id
+			_, _, err := k.s.IssueDevice(k.Context(), in, event("login", at))
+			return err
+		}
+		before := l.ExpiresAt.Add(-time.Millisecond)
+		k.unchanged(func() {
+			k.wantErr(approve("lnk_another", T0), storage.ErrNotFound)
+			k.wantErr(approve(l.ID, l.ExpiresAt), storage.ErrNotFound)
+			_, err := k.s.LinkByID(k.Context(), l.ID, l.ExpiresAt)
+			k.wantErr(err, storage.ErrNotFound)
+			k.wantErr(k.s.CloseLink(k.Context(), u.ID, l.ID, event("closed", l.ExpiresAt)), storage.ErrNotFound)
+		})
+		k.must(approve(l.ID, before))
+		k.unchanged(func() {
+			k.wantErr(trade(u, "lnk_another", T0), storage.ErrNotFound)
+			k.wantErr(trade(other, l.ID, T0), storage.ErrNotFound)
+			k.wantErr(trade(u, l.ID, l.ExpiresAt), storage.ErrNotFound)
+		})
+		k.must(trade(u, l.ID, before))
 	}},
 	{"whoever is on the way in goes with all others, and stays when one goes", func(k *kit) {
 		e, u := k.epoch(), k.user("a")
@@ -463,6 +523,7 @@ var accounts = []clause{
 	{"an install is found by the user's name, also of a revoked device", func(k *kit) {
 		e, u, other := k.epoch(), k.user("a"), k.user("b")
 		d, _ := k.issue(k.asking(u, e.Number, "install", T0))
+		k.device(u, e.Number, T0) // of no install
 		own := func(key, install string) bool {
 			k.Helper()
 			yes, err := k.s.OwnInstall(k.Context(), key, install)
@@ -504,6 +565,7 @@ var accounts = []clause{
 		_, err := k.s.SuspendUser(k.Context(), b.ID, event("suspended", T0))
 		k.must(err)
 		k.wantErr(role(a, "", false), storage.ErrLastAdmin) // a suspended one is none
+		k.must(role(b, "", false))
 		k.must(role(a, "", true))
 	}},
 	{"a deleted user leaves root key IDs and opaque ids", func(k *kit) {
@@ -511,6 +573,10 @@ var accounts = []clause{
 		u, other := k.user("a", hash32(1)), k.user("b")
 		d, _ := k.issue(k.asking(u, e.Number, "install", T0))
 		k.openLink(d, T0)
+		kept := k.policy(other.ID, "method GET")
+		for _, p := range []storage.Policy{k.policy(u.ID, "method GET"), kept, k.policy(d.ID, "method GET")} {
+			k.addPolicy(p)
+		}
 		later := k.act(d, "codes", "", T0)
 		_, err := k.s.ReplaceRecoveryCodes(k.Context(), u.ID, nil, &later, event("codes", T0))
 		k.must(err)
@@ -536,16 +602,17 @@ var accounts = []clause{
 		_, err = k.s.Link(k.Context(), u.ID, T0)
 		k.wantErr(err, storage.ErrNotFound)
 		k.equal("waiting", len(k.waiting(u.ID, T0)), 0)
+		k.equal("policies", k.policies(), []storage.Policy{kept})
 		if k.state().Revision <= revision {
 			k.Fatal("the revision stands still: names stay in memory")
 		}
 		all := k.entries()
-		var kept []bool
+		var addresses []bool
 		for _, e := range all[from : from+int64(len(events))] {
-			kept = append(kept, e.ClientIP != "")
+			addresses = append(addresses, e.ClientIP != "")
 			k.equal("erased", e.Erased(), e.ClientIP == "")
 		}
-		k.equal("addresses kept", kept, []bool{false, false, true, false, true, true})
+		k.equal("addresses kept", addresses, []bool{false, false, true, false, true, true})
 		k.chained(all, [32]byte{})
 
 		again := k.newUser("a")

@@ -105,7 +105,12 @@ var epochs = []clause{
 		k.equal("expires at", r.ExpiresAt, T0.Add(storage.ClockSkew))
 	}},
 	{"retiring twice gives the same entry and changes nothing", func(k *kit) {
-		e := k.epoch()
+		before, e := k.epoch(), k.epoch()
+		_, err := k.retire(before.Number, event("epoch_retired", T0))
+		k.must(err)
+		_, err = k.s.RevokeRootKey(k.Context(), key16(1), T0, event("revoked", T0))
+		k.must(err)
+		k.addPolicy(k.policy("", "method GET"))
 		first, err := k.retire(e.Number, event("epoch_retired", T0))
 		k.must(err)
 		k.unchanged(func() {
@@ -124,6 +129,7 @@ var epochs = []clause{
 		}, event("keys_resealed", T0))
 		k.must(err)
 		k.equal("resealed", n, 2)
+		k.equal("audit", k.events()[4:], []string{"keys_resealed"})
 		all := k.epochs()
 		k.equal("the first", all[0].Sealed, append([]byte("again "), a.Sealed...))
 		k.equal("bytes of the retired one", len(all[1].Sealed), 0)

@@ -100,6 +100,28 @@ var expire = []clause{
 		k.must(err)
 		k.equal("added", added, true)
 	}},
+	{"links and acts that wait go at their time, and not before", func(k *kit) {
+		u := k.user("a")
+		in := k.asking(u, k.epoch().Number, "", T0)
+		in.RootKey.ExpiresAt = T0.Add(30 * 24 * time.Hour)
+		d, _ := k.issue(in)
+		l := k.openLink(d, T0)
+		codes := k.act(d, "codes", "", T0)
+		later, err := k.s.ReplaceRecoveryCodes(k.Context(), u.ID, nil, &codes, event("codes", T0))
+		k.must(err)
+		left := func(now time.Time) (n int) {
+			k.Helper()
+			k.expire(storage.Expire{Now: now, Limit: 10})
+			if _, err := k.s.LinkByID(k.Context(), l.ID, T0); err == nil {
+				n++
+			}
+			return n + len(k.waiting(u.ID, T0))
+		}
+		k.equal("before the link's time", left(l.ExpiresAt.Add(-time.Millisecond)), 2)
+		k.equal("at it", left(l.ExpiresAt), 1)
+		k.equal("before the act's time", left(later.ExpiresAt.Add(-time.Millisecond)), 1)
+		k.equal("at it", left(later.ExpiresAt), 0)
+	}},
 	{"old audit entries go; the first that stays anchors the chain", func(k *kit) {
 		for i := range 5 {
 			k.must(k.s.AppendAudit(k.Context(), event("a", T0.Add(time.Duration(i)*time.Minute))))

@@ -134,6 +134,20 @@ var issuing = []clause{
 			k.equal("the new one", d.RevokedAt, time.Time{})
 		}
 	}},
+	{"a login from an install that is there evicts nobody", func(k *kit) {
+		e, u := k.epoch(), k.user("a")
+		for _, install := range []string{"one", "two", "one", "two"} {
+			in := k.asking(u, e.Number, install, T0)
+			in.MaxDevices = 2
+			k.issue(in)
+		}
+		all, err := k.s.Devices(k.Context(), u.ID)
+		k.must(err)
+		k.equal("devices", len(all), 2)
+		for _, d := range all {
+			k.equal("revoked at", d.RevokedAt, time.Time{})
+		}
+	}},
 	{"a lowered limit evicts as many as it takes, never the new one", func(k *kit) {
 		e, u := k.epoch(), k.user("a")
 		a, b := k.device(u, e.Number, T0), k.device(u, e.Number, T0.Add(time.Second))

@@ -43,7 +43,10 @@ func (k *kit) news(r storage.Revocation) storage.Revocation {
 var policies = []clause{
 	{"a policy goes with whom it was for", func(k *kit) {
 		s, u := k.aService("s"), k.user("a")
-		d := k.device(u, k.epoch().Number, T0)
+		k.aService("that stays")
+		e := k.epoch().Number
+		d := k.device(u, e, T0)
+		k.device(k.user("b"), e, T0.Add(time.Hour)) // stays
 		for _, target := range []string{s.ID, s.Secrets[0].DeviceID, d.ID} {
 			k.addPolicy(k.policy(target, "audience photos"))
 		}
@@ -100,6 +103,8 @@ var policies = []clause{
 	}},
 	{"who is not there has no policy, and what is not there is not removed", func(k *kit) {
 		u := k.user("a")
+		k.device(u, k.epoch().Number, T0)
+		k.aService("s")
 		k.addPolicy(k.policy(u.ID, "method GET"))
 		k.unchanged(func() {
 			for _, target := range []string{"usr_nobody0000000000", "dev_nobody0000000000", "svc_nobody0000000000"} {

@@ -133,6 +133,34 @@ var renewing = []clause{
 		k.must(err)
 		k.equal("theft", got.Theft, true)
 	}},
+	{"of many uses the first counts, in whatever order they come", func(k *kit) {
+		for _, order := range [][]time.Duration{{2, 10}, {10, 2}} {
+			inTable := k.login()
+			next := k.renew(inTable, minute)
+			for _, at := range order {
+				k.used(next, at*minute)
+			}
+			k.must(k.s.TouchDevices(k.Context(), []storage.Sighting{{
+				DeviceID: next.ID, RootKeyID: next.RootKeyID, ExpiresAt: next.expires, Last: T0.Add(20 * minute),
+			}})) // of which no first use is told
+			k.equal("in the grace", k.renew(inTable, 3*minute-time.Millisecond), next)
+			k.theft(inTable, 3*minute)
+			_, err := k.s.DeleteUser(k.Context(), storage.DeleteUser{UserID: inTable.UserID}, event("deleted", T0))
+			k.must(err)
+
+			told := k.login()
+			next = k.renew(told, minute)
+			in := asks(told, told.epoch)
+			for _, at := range order {
+				in.Seen = append(in.Seen, next.sighting(at*minute))
+			}
+			got, err := k.present(in, T0.Add(3*minute))
+			k.must(err)
+			k.equal("theft", got.Theft, true)
+			_, err = k.s.DeleteUser(k.Context(), storage.DeleteUser{UserID: told.UserID}, event("deleted", T0))
+			k.must(err)
+		}
+	}},
 	{"a use that a renewal was told of is kept", func(k *kit) {
 		r := k.login()
 		next := k.renew(r, minute)
@@ -207,6 +235,67 @@ var renewing = []clause{
 		again, err := k.present(in, T0.Add(50*minute+time.Second))
 		k.must(err)
 		k.equal("a lost answer", again.ExpiresAt, got.ExpiresAt)
+	}},
+	{"a session's end that is far does not make a root live longer", func(k *kit) {
+		r := k.login()
+		in := asks(r, r.epoch)
+		in.SessionMax = 24 * time.Hour
+		got, err := k.present(in, T0.Add(minute))
+		k.must(err)
+		k.equal("expiry", got.ExpiresAt, seconds(T0.Add(61*minute+time.Second)))
+	}},
+	{"an epoch's expiry is that of its last root, not of the one that was renewed last", func(k *kit) {
+		r := k.login()
+		long := k.asking(storage.User{ID: r.UserID}, r.epoch, "", T0)
+		long.RootKey.ExpiresAt = T0.Add(30 * 24 * time.Hour)
+		k.issue(long)
+		k.renew(r, minute)
+		k.equal("epoch's expiry", k.epochs()[0].ExpiresAt, long.RootKey.ExpiresAt)
+	}},
+	{"what others renew, and what ends with them, is nothing to a device", func(k *kit) {
+		r := k.login()
+		device := func(until time.Time) root {
+			in := k.asking(storage.User{ID: r.UserID}, r.epoch, "", T0)
+			in.RootKey.ExpiresAt = until
+			d, _ := k.issue(in)
+			return root{d, r.epoch, until}
+		}
+		other := device(r.expires.Add(10 * time.Second))
+		next, others := k.renew(r, 5*minute), k.renew(other, minute)
+		lost := r
+		lost.expires = r.expires.Add(30 * time.Second) // between the two, of a history that was lost
+		k.equal("the successor", k.renew(lost, 5*minute), next)
+
+		busy := device(r.expires.Add(minute))
+		for i := range 2 * storage.MaxRenewals {
+			busy = k.renew(busy, time.Duration(10+2*i)*minute)
+		}
+		k.equal("the successor, after many renewals of another", k.renew(other, 2*minute), others)
+
+		second := k.epoch().Number
+		got, err := k.present(asks(busy, second), T0.Add(20*time.Hour))
+		k.must(err)
+		_, err = k.retire(second, event("epoch_retired", T0))
+		k.must(err)
+		third := k.epochs()[2].Number
+		again, err := k.present(asks(busy, third), T0.Add(20*time.Hour))
+		k.must(err)
+		k.equal("a new one for what died", []any{got.New, again.New, again.Epoch}, []any{true, true, third})
+		k.equal("the successor, after others' died", k.renew(other, 2*minute), others)
+	}},
+	{"a branch that is revoked is not its root", func(k *kit) {
+		r := k.login()
+		_, _, err := k.s.RevokeBranch(k.Context(), storage.RevokeBranch{RootKeyID: r.RootKeyID, Fingerprint: key16(10), ExpiresAt: r.expires}, event("branch_revoked", T0))
+		k.must(err)
+		gone := asks(r, r.epoch)
+		gone.RootKeyID = key16(999)
+		_, _, err = k.s.RevokeBranch(k.Context(), storage.RevokeBranch{RootKeyID: gone.RootKeyID, Fingerprint: key16(10), ExpiresAt: r.expires}, event("branch_revoked", T0))
+		k.must(err)
+		_, err = k.s.RevokeRootKey(k.Context(), key16(998), T0, event("revoked", T0))
+		k.must(err)
+		_, err = k.present(gone, T0.Add(minute))
+		k.wantErr(err, storage.ErrNotFound)
+		k.renew(r, minute)
 	}},
 	{"whoever may not have a token gets none", func(k *kit) {
 		r := k.login()

@@ -36,6 +36,7 @@ func Run(t *testing.T, open func(t *testing.T) storage.Store) {
 		{"acts", acts},
 		{"links", links},
 		{"accounts", accounts},
+		{"changes", changes},
 		{"issue", issuing},
 		{"renew", renewing},
 		{"roots", knownRoots},
