@@ -72,3 +72,30 @@ func leftOfRetired(t *testing.T) (left int) {
 	}
 	return pieces(secrets[:2])
 }
+
+// An audit entry of the first form has its address in its hash: whoever is
+// deleted, it stays, or the chain would be broken.
+func TestAddressesOfTheFirstFormStay(t *testing.T) {
+	s, ctx := openTest(t, filepath.Join(t.TempDir(), "db"), Options{}), t.Context()
+	u := storage.User{ID: "usr_AAAAAAAAAAAAAAAA", Name: "a", NameKey: "a", CreatedAt: storagetest.T0}
+	if _, err := s.CreateUser(ctx, u, nil, nil, storage.Event{Time: storagetest.T0, Type: "signup", UserID: u.ID, ClientIP: "192.0.2.1"}); err != nil {
+		t.Fatal(err)
+	}
+	other := storage.Event{Time: storagetest.T0, Type: "user_suspended", Actor: u.ID, UserID: "usr_BBBBBBBBBBBBBBBB", ClientIP: "192.0.2.1"}
+	if err := s.AppendAudit(ctx, other); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.w.do(ctx, func(t *tx) error {
+		_, err := t.exec(`UPDATE audit SET ip_salt = x'', ip_seal = x''`)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.DeleteUser(ctx, storage.DeleteUser{UserID: u.ID}, storage.Event{Time: storagetest.T0, Type: "user_deleted"}); err != nil {
+		t.Fatal(err)
+	}
+	all, err := s.Audit(ctx, 0, 2)
+	if err != nil || len(all) != 2 || all[0].ClientIP == "" || all[1].ClientIP == "" {
+		t.Errorf("%+v, %v", all, err)
+	}
+}

@@ -59,3 +59,41 @@ func TestChainOf(t *testing.T) {
 		t.Error("without a row something is known")
 	}
 }
+
+// A renewal has no savepoint of its own: what it had written when it failed goes
+// with its group.
+func TestRenewalThatFailsHalfWay(t *testing.T) {
+	s, ctx, now := openTest(t, filepath.Join(t.TempDir(), "db"), Options{}), t.Context(), time.Now().UTC().Truncate(time.Second)
+	event := func(kind string) storage.Event { return storage.Event{Time: now, Type: kind} }
+	epoch, err := s.CreateEpoch(ctx, true, func(uint32) ([]byte, error) { return []byte{1}, nil }, event("epoch_created"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := storage.IssueDevice{
+		Device: storage.Device{ID: "dev_AAAAAAAAAAAAAAAA", Name: "phone", CreatedAt: now}, MaxDevices: 1,
+		RootKey: storage.RootKey{ID: [16]byte{1}, Epoch: epoch.Number, ExpiresAt: now.Add(time.Hour)},
+	}
+	if _, err := s.CreateUser(ctx, storage.User{ID: "usr_AAAAAAAAAAAAAAAA", Name: "a", NameKey: "a", CreatedAt: now}, nil, &first, event("signup")); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.w.do(ctx, func(t *tx) error {
+		_, err := t.exec(`CREATE TRIGGER fails BEFORE INSERT ON audit WHEN NEW.type = 'renewed' BEGIN SELECT RAISE(ABORT, 'it fails'); END`)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := s.RenewDevice(ctx, storage.RenewDevice{
+		UserID: "usr_AAAAAAAAAAAAAAAA", DeviceID: first.Device.ID, RootKeyID: first.RootKey.ID, Epoch: epoch.Number, ExpiresAt: first.RootKey.ExpiresAt,
+		Signing: epoch.Number, RootTTL: 2 * time.Hour, Grace: time.Minute,
+	}, "renewal_theft", event("renewed")); err == nil {
+		t.Fatalf("renewed: %+v", out)
+	}
+	d, err := s.Device(ctx, "usr_AAAAAAAAAAAAAAAA", first.Device.ID)
+	if err != nil || !d.ExpiresAt.Equal(first.RootKey.ExpiresAt) {
+		t.Errorf("its root expires at %s, %v: want %s", d.ExpiresAt, err, first.RootKey.ExpiresAt)
+	}
+	epochs, err := s.Epochs(ctx)
+	if err != nil || !epochs[0].ExpiresAt.Equal(first.RootKey.ExpiresAt) {
+		t.Errorf("the epoch %+v, %v: want its end at %s", epochs, err, first.RootKey.ExpiresAt)
+	}
+}

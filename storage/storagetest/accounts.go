@@ -427,6 +427,7 @@ var links = []clause{
 		before := l.ExpiresAt.Add(-time.Millisecond)
 		k.unchanged(func() {
 			k.wantErr(approve("lnk_another", T0), storage.ErrNotFound)
+			k.wantErr(k.s.CloseLink(k.Context(), u.ID, "lnk_another", event("closed", T0)), storage.ErrNotFound)
 			k.wantErr(approve(l.ID, l.ExpiresAt), storage.ErrNotFound)
 			_, err := k.s.LinkByID(k.Context(), l.ID, l.ExpiresAt)
 			k.wantErr(err, storage.ErrNotFound)
@@ -565,8 +566,8 @@ var accounts = []clause{
 		_, err := k.s.SuspendUser(k.Context(), b.ID, event("suspended", T0))
 		k.must(err)
 		k.wantErr(role(a, "", false), storage.ErrLastAdmin) // a suspended one is none
-		k.must(role(b, "", false))
 		k.must(role(a, "", true))
+		k.must(role(b, "", false)) // who is suspended is not the last
 	}},
 	{"a deleted user leaves root key IDs and opaque ids", func(k *kit) {
 		e := k.epoch()

@@ -24,6 +24,9 @@ func (k *kit) member(name string, epoch uint32) *member {
 	in.RootKey.ExpiresAt = seconds(in.RootKey.ExpiresAt)
 	m.first, _ = k.issue(in)
 	m.other = k.device(m.User, epoch, T0)
+	gone := k.device(m.User, epoch, T0)
+	_, err := k.s.RevokeDevices(k.Context(), storage.RevokeDevices{UserID: m.ID, DeviceID: gone.ID}, event("revoked", T0))
+	k.must(err)
 	renewed, err := k.present(asks(root{m.first, epoch, in.RootKey.ExpiresAt}, epoch), T0.Add(minute))
 	k.must(err)
 	m.first.ExpiresAt = renewed.ExpiresAt
@@ -120,7 +123,9 @@ var changesOfUsers = []change{
 		return err
 	}},
 	{"a login", done, func(k *kit, m *member, epoch uint32) error {
-		_, _, err := k.s.IssueDevice(k.Context(), k.asking(m.User, epoch, "", T0), k.done())
+		in := k.asking(m.User, epoch, "", T0)
+		in.RootKey.ExpiresAt = T0.Add(30 * 24 * time.Hour)
+		_, _, err := k.s.IssueDevice(k.Context(), in, k.done())
 		return err
 	}},
 	{"a login from the same install", done, func(k *kit, m *member, epoch uint32) error {
@@ -196,7 +201,7 @@ var changes = []clause{
 		k.epoch()
 		e := k.epoch().Number
 		for i, c := range changesOfUsers {
-			m, other := k.member(fmt.Sprint(i, "a"), e), k.member(fmt.Sprint(i, "b"), e)
+			other, m := k.member(fmt.Sprint(i, "a"), e), k.member(fmt.Sprint(i, "b"), e)
 			before, from := k.belongings(other), len(k.events())
 			if err := c.do(k, m, e); err != nil {
 				k.Fatalf("%s: %v", c.name, err)

@@ -71,11 +71,14 @@ var devices = []clause{
 	}},
 	{"a device is renamed, a revoked one is not", func(k *kit) {
 		e, u := k.epoch(), k.user("a")
-		d := k.device(u, e.Number, T0)
+		d, other := k.device(u, e.Number, T0), k.device(u, e.Number, T0)
 		got, err := k.s.RenameDevice(k.Context(), u.ID, d.ID, "new name", event("device_renamed", T0))
 		k.must(err)
 		d.Name = "new name"
 		k.equal("returned", got, d)
+		got, err = k.s.Device(k.Context(), u.ID, other.ID)
+		k.must(err)
+		k.equal("the other", got, other)
 		_, err = k.s.RevokeDevices(k.Context(), storage.RevokeDevices{UserID: u.ID, Reason: "owner"}, event("device_revoked", T0))
 		k.must(err)
 		k.unchanged(func() {

@@ -210,14 +210,23 @@ var renewing = []clause{
 	}},
 	{"no more than so many successors within the grace", func(k *kit) {
 		r := k.login()
-		for range storage.MaxRenewals {
-			r = k.renew(r, 10*minute)
+		ask := func(grace, after time.Duration) error {
+			in := asks(r, r.epoch)
+			in.Grace = grace
+			got, err := k.present(in, T0.Add(after))
+			if err == nil {
+				r = root{r.Device, got.Epoch, got.ExpiresAt}
+			}
+			return err
 		}
-		k.unchanged(func() {
-			_, err := k.present(asks(r, r.epoch), T0.Add(11*minute-time.Millisecond))
-			k.wantErr(err, storage.ErrRenewalLimit)
-		})
-		k.renew(r, 11*minute)
+		for i, row := range []struct{ grace, wait time.Duration }{{minute, minute}, {minute, minute}, {time.Hour, minute}, {10 * time.Second, 10 * time.Second}} {
+			at := time.Duration(10*(i+1)) * minute
+			for range storage.MaxRenewals {
+				k.must(ask(row.grace, at))
+			}
+			k.unchanged(func() { k.wantErr(ask(row.grace, at+row.wait-time.Millisecond), storage.ErrRenewalLimit) })
+			k.must(ask(row.grace, at+row.wait))
+		}
 	}},
 	{"the session has an end, which the last successor reaches", func(k *kit) {
 		r := k.login()
@@ -261,7 +270,8 @@ var renewing = []clause{
 			return root{d, r.epoch, until}
 		}
 		other := device(r.expires.Add(10 * time.Second))
-		next, others := k.renew(r, 5*minute), k.renew(other, minute)
+		late := device(seconds(T0.Add(30 * 24 * time.Hour)))
+		next, others, lates := k.renew(r, 5*minute), k.renew(other, minute), k.renew(late, minute)
 		lost := r
 		lost.expires = r.expires.Add(30 * time.Second) // between the two, of a history that was lost
 		k.equal("the successor", k.renew(lost, 5*minute), next)
@@ -282,6 +292,20 @@ var renewing = []clause{
 		k.must(err)
 		k.equal("a new one for what died", []any{got.New, again.New, again.Epoch}, []any{true, true, third})
 		k.equal("the successor, after others' died", k.renew(other, 2*minute), others)
+		k.equal("a later one's", k.renew(late, 2*minute), lates)
+	}},
+	{"a new one for what died leaves those before it their successors", func(k *kit) {
+		a := k.login()
+		b := k.renew(a, minute)
+		second := k.epoch().Number
+		_, err := k.present(asks(b, second), T0.Add(minute))
+		k.must(err)
+		_, err = k.retire(second, event("epoch_retired", T0))
+		k.must(err)
+		again, err := k.present(asks(b, k.epochs()[2].Number), T0.Add(minute))
+		k.must(err)
+		k.equal("new", again.New, true)
+		k.equal("the first one's", k.renew(a, minute), b)
 	}},
 	{"a branch that is revoked is not its root", func(k *kit) {
 		r := k.login()

@@ -38,6 +38,17 @@ var restore = []clause{
 		all := k.events()
 		k.equal("event", all[len(all)-1], "restored")
 	}},
+	{"where there are no more epoch numbers none is given again", func(k *kit) {
+		k.epoch()
+		_, err := k.s.Restored(k.Context(), true, event("restored", time.Unix(1<<33, 0)))
+		k.must(err)
+		k.unchanged(func() {
+			_, err := k.s.CreateEpoch(k.Context(), false, sealed, event("epoch_created", T0))
+			if _, ok := errors.AsType[*storage.UnavailableError](err); !ok {
+				k.Fatalf("error %v", err)
+			}
+		})
+	}},
 	{"without the tokens every epoch is retired", func(k *kit) {
 		k.epoch()
 		retired := k.epoch()
