@@ -279,6 +279,12 @@ func TestDelayedActsAreFew(t *testing.T) {
 	}
 	later(a.drop("/v1/devices", alice, api.Proof{}))
 	a.post("/v1/recovery-codes", bearer(alice.Token), api.Proof{}).want(409, "too_many")
+	// All others are not all, and are refused before anything is used up.
+	once := api.Grant{Token: narrow(alice.Token, a.until(time.Hour), "audience macaroond", "once "+nonce())}
+	for range 2 {
+		a.drop("/v1/devices?except=current", once, api.Proof{}).want(409, "too_many")
+	}
+	later(a.drop("/v1/devices", once, api.Proof{})) // that waits already
 	a.post("/v1/recovery-codes", bearer(alice.Token), api.Proof{Code: alice.RecoveryCodes[9]}).want(201, "")
 }
 

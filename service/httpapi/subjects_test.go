@@ -72,6 +72,29 @@ func TestMintForOnesOwn(t *testing.T) {
 	}
 }
 
+// A subject asks for its own devices to be removed like anybody; credentials of
+// this authority's own are not for it.
+func TestSubjectsHaveNoCredentialsHere(t *testing.T) {
+	a := start(t)
+	_, shop := a.minter("shop")
+	g, other := a.mintFor(shop, minting("1")), a.mintFor(shop, minting("1"))
+	for _, act := range acts(other.Device.ID) {
+		q := act.ask(api.Proof{})
+		q.auth = bearer(g.Token)
+		switch act.name {
+		case "codes", "link", "password":
+			a.do(q).want(403, "forbidden")
+		default:
+			if d := later(a.do(q)); d.Act != "remove" {
+				t.Errorf("%s: %+v", act.name, d)
+			}
+		}
+	}
+	if n := len(a.pending(g)); n != 3 {
+		t.Errorf("%d acts wait, want 3", n)
+	}
+}
+
 // No subject, no name and no trick of writing is somebody else's user.
 func TestTakeoverIsImpossible(t *testing.T) {
 	a := start(t)

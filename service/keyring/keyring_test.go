@@ -211,6 +211,11 @@ func TestLoad(t *testing.T) {
 	}
 	before, _ := ring.RootKey(id(1, 1))
 	foreign := sealed(t, keysOf(t, keyB), 4)
+	// What is on the ring stays as it is, whatever the key file opens now.
+	load(nil, epoch(1, foreign, storage.EpochVerifying), epoch(2, two, storage.EpochSigning))
+	if again, _ := ring.RootKey(id(1, 1)); again != before {
+		t.Error("loaded again, an epoch gives another root key")
+	}
 	for _, bad := range []storage.Epoch{
 		epoch(4, foreign, storage.EpochSigning), epoch(4, three, storage.EpochVerifying), epoch(4, nil, storage.EpochVerifying),
 	} {

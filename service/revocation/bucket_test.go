@@ -3,6 +3,9 @@ package revocation
 import (
 	"encoding/binary"
 	"testing"
+	"time"
+
+	"macaroond/storage"
 )
 
 // Where an id goes is each list's own secret: ids that were chosen to share a
@@ -47,5 +50,25 @@ func TestBucketsAreEachListsOwn(t *testing.T) {
 	}
 	if len(spread) < 950 {
 		t.Errorf("1,000 ids are in %d buckets of one list", len(spread))
+	}
+}
+
+// The mark of a root key goes with its last branch: nothing stays for ever.
+func TestSweepForgetsMarks(t *testing.T) {
+	l, key, now := New(), [16]byte{1}, time.Now()
+	hash := l.hash(&key)
+	for n := range byte(2) {
+		l.Add(storage.Revocation{
+			Grain: storage.GrainBranch, RootKeyID: key, Fingerprint: [16]byte{2 + n}, ExpiresAt: now.Add(time.Duration(n) * time.Minute),
+		})
+	}
+	for _, c := range []struct {
+		after  time.Duration
+		marked bool
+	}{{0, true}, {30 * time.Second, true}, {2 * time.Minute, false}} {
+		l.Sweep(now.Add(c.after))
+		if got := l.marked.has(hash, mark(hash)); got != c.marked {
+			t.Errorf("marked after %s: %v", c.after, got)
+		}
 	}
 }
