@@ -2,8 +2,10 @@ package service
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -98,4 +100,73 @@ func TestRotationOnSchedule(t *testing.T) {
 			}
 		}
 	})
+}
+
+// What is minted in a new epoch waits until other processes have heard of that
+// epoch; nothing else waits.
+func TestNewEpochIsHeardElsewhere(t *testing.T) {
+	k := newFeedKit(t, filepath.Join(t.TempDir(), "db"))
+	ended, end := context.WithCancel(t.Context())
+	end()
+	heard := func(what string, epoch uint32, want error) {
+		t.Helper()
+		if err := k.heardElsewhere(ended, epoch); !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", what, err, want)
+		}
+	}
+	first := k.keyring.Signing()
+	heard("the first epoch", first, nil)
+	if _, err := k.ResealKeys(t.Context(), "", Source{}); err != nil {
+		t.Fatal(err)
+	}
+	k.catchUp()
+	heard("after another change of the keys", first, nil)
+	if _, err := k.RotateKeys(t.Context(), "", Source{}); err != nil {
+		t.Fatal(err)
+	}
+	k.catchUp()
+	heard("a new epoch", k.keyring.Signing(), context.Canceled)
+	heard("the one before", first, nil)
+}
+
+// Another history is read whole, though its revision and its sequence are by
+// chance those of the one that it takes the place of.
+func TestOtherHistoryIsReadWhole(t *testing.T) {
+	k := newFeedKit(t, filepath.Join(t.TempDir(), "db"))
+	k.catchUp()
+	now, err := k.store.Restored(t.Context(), false, storage.Event{Time: time.Now(), Type: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.follow.state.Revision, k.follow.state.Sequence = now.Revision, now.Sequence
+	k.catchUp()
+	if n := k.keyring.Epochs(); n != 0 {
+		t.Errorf("%d epochs verify: they are retired in the history that was restored", n)
+	}
+	if k.list.Len() != 1 {
+		t.Errorf("%d entries on the list, want that of the epoch", k.list.Len())
+	}
+}
+
+// Another history's entries have the numbers of the former's, and are fed in
+// their place.
+func TestOtherHistoryIsFed(t *testing.T) {
+	k, other := newFeedKit(t, filepath.Join(t.TempDir(), "db")), newFeedKit(t, filepath.Join(t.TempDir(), "other"))
+	k.revoke(1)
+	k.revoke(2)
+	k.catchUp()
+	other.revoke(3)
+	var want []storage.Revocation
+	for e, err := range other.store.Revocations(t.Context(), 0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, e)
+	}
+	k.Service.store = other.store
+	k.catchUp()
+	got, all := k.feed.at.Load().tail.read(make([]storage.Revocation, 0, 8), 0, 8)
+	if !all || !slices.Equal(got, want) {
+		t.Errorf("%+v, %v: want %+v", got, all, want)
+	}
 }
