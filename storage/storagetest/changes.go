@@ -320,10 +320,12 @@ var changes = []clause{
 		m := k.member("a", e.Number)
 		_, err := k.s.SuspendUser(k.Context(), m.ID, event("suspended", T0))
 		k.must(err)
+		proof := m.proof
+		proof.RootKeyID = [16]byte{1, 2, 3} // of a lost history: it is not on the list
 		k.unchanged(func() {
-			_, _, err := k.s.ChangePassword(k.Context(), storage.ChangePassword{Hash: "new"}, m.proof, k.done())
+			_, _, err := k.s.ChangePassword(k.Context(), storage.ChangePassword{Hash: "new"}, proof, k.done())
 			k.wantErr(err, storage.ErrSuspended)
-			_, err = k.s.OpenLink(k.Context(), m.link, m.proof, k.done())
+			_, err = k.s.OpenLink(k.Context(), m.link, proof, k.done())
 			k.wantErr(err, storage.ErrSuspended)
 		})
 		u := k.newSubject(s, "1")
