@@ -166,7 +166,7 @@ func (a *app) readAll(ctx context.Context, r io.Reader) (string, error) {
 // secret is a password or a code: from the file, or else asked for without
 // echo. The file's one line end is not part of it.
 func (a *app) secret(ctx context.Context, file, flag, prompt string) (string, error) {
-	if a.asks(file) {
+	if a.terminal().Asks(file) {
 		return a.ask(ctx, prompt, flag, false)
 	}
 	text, err := a.readFile(ctx, file)
@@ -183,19 +183,14 @@ func (a *app) secret(ctx context.Context, file, flag, prompt string) (string, er
 	return text, nil
 }
 
-// asks reports whether a secret is asked for, and not read from the file.
-func (a *app) asks(file string) bool {
-	_, there := terminal.Of(a.in)
-	return file == "" || file == "-" && there
-}
+func (a *app) terminal() terminal.Asker { return terminal.Asker{In: a.in, Err: a.err} }
 
 // ask asks at the terminal. flag is what to give where there is none.
 func (a *app) ask(ctx context.Context, prompt, flag string, echo bool) (text string, err error) {
-	at := terminal.Asker{In: a.in, Err: a.err}
 	if echo {
-		text, err = at.Line(ctx, prompt)
+		text, err = a.terminal().Line(ctx, prompt)
 	} else {
-		text, err = at.Secret(ctx, prompt)
+		text, err = a.terminal().Secret(ctx, prompt)
 	}
 	switch {
 	case errors.Is(err, terminal.ErrNone):

@@ -111,7 +111,7 @@ keep them where this device's loss does not lose them too.`,
 // newPassword asks twice: nobody sees a mistyped one.
 func (a *app) newPassword(ctx context.Context, file, name, url string) (string, error) {
 	password, err := a.secret(ctx, file, "--password-file or --no-password", fmt.Sprintf("new password of %s at %s: ", quoted(name), url))
-	if err != nil || !a.asks(file) {
+	if err != nil || !a.terminal().Asks(file) {
 		return password, err
 	}
 	again, err := a.secret(ctx, "", "--password-file", "the same again: ")

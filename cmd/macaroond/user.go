@@ -104,10 +104,10 @@ func newUser(e *env) *cobra.Command {
 // password is a new user's, or a user's new one: from the file, or else asked for,
 // twice, for nobody sees a mistyped one.
 func (e *env) password(ctx context.Context, file string) (string, error) {
-	if _, there := terminal.Of(e.Stdin); file != "" && (file != "-" || !there) {
+	at := terminal.Asker{In: e.Stdin, Err: e.Stderr}
+	if !at.Asks(file) {
 		return e.secret(ctx, file)
 	}
-	at := terminal.Asker{In: e.Stdin, Err: e.Stderr}
 	password, err := at.Secret(ctx, "new password: ")
 	if errors.Is(err, terminal.ErrNone) {
 		return "", usagef("give --password-file F (a file, or - for stdin): a password on the command line could be read by every process here")

@@ -33,6 +33,13 @@ type Asker struct {
 	Err io.Writer
 }
 
+// Asks reports whether what comes from a file, or - for In, is asked for instead:
+// no file was given, or somebody is to type it.
+func (a Asker) Asks(file string) bool {
+	_, there := Of(a.In)
+	return file == "" || file == "-" && there
+}
+
 // Line asks for one line, which is shown while it is typed.
 func (a Asker) Line(ctx context.Context, prompt string) (string, error) {
 	return a.ask(ctx, prompt, true)
