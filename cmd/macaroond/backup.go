@@ -102,8 +102,8 @@ func (e *env) restore(c *cobra.Command, file string, keep bool) error {
 	}
 	former := ""
 	if _, err := os.Stat(cfg.databasePath()); err == nil {
-		former = cfg.databasePath() + ".before-restore-" + now.UTC().Format("20060102T150405.000Z")
-		if err := setAside(c.Context(), cfg.databasePath(), former); err != nil {
+		former = cfg.databasePath() + ".before-restore-" + now.UTC().Format("20060102T150405Z")
+		if former, err = setAside(c.Context(), cfg.databasePath(), former); err != nil {
 			return err
 		}
 	}
@@ -185,25 +185,33 @@ func removeDatabase(path string) error {
 	return nil
 }
 
-// setAside gives the former database a second name. Closing it well first puts
-// what is in its log into its one file, so that neither the second name nor a
-// crash from here on leaves anything behind. One that cannot be opened any more
-// takes its log along.
-func setAside(ctx context.Context, path, former string) error {
+// setAside gives the former database a second name, or that with a number when
+// there is such a file: the one of a restore in the same second. Closing it well
+// first puts what is in its log into its one file, so that neither the second name
+// nor a crash from here on leaves anything behind. One that cannot be opened any
+// more takes its log along.
+func setAside(ctx context.Context, path, name string) (former string, err error) {
 	if st, err := sqlite.Open(ctx, path, sqlite.Options{}); err == nil {
 		if err := st.Close(); err != nil {
-			return err
+			return "", err
 		}
 	}
-	if err := os.Link(path, former); err != nil {
-		return err
+	former = name
+	for n := 2; ; n++ {
+		if err = os.Link(path, former); !errors.Is(err, fs.ErrExist) {
+			break
+		}
+		former = fmt.Sprintf("%s-%d", name, n)
+	}
+	if err != nil {
+		return "", err
 	}
 	for _, suffix := range sidecars {
 		if err := os.Rename(path+suffix, former+suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+			return "", err
 		}
 	}
-	return nil
+	return former, nil
 }
 
 // replace puts the fresh database in place with one rename: at every moment

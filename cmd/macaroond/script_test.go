@@ -41,7 +41,7 @@ func TestScripts(t *testing.T) {
 		"edit":    edit,
 		"login":   login,
 		"server":  server,
-		"stop":    stop,
+		"halt":    halt,
 	})
 }
 
@@ -126,11 +126,11 @@ func asks(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Fatalf("the answer is %s\n%s", got, ts.ReadFile("edgelog"))
 }
 
-// stop ends the server as systemd does; it must end well.
-func stop(ts *testscript.TestScript, neg bool, args []string) {
+// halt ends the server as systemd does; it must end well.
+func halt(ts *testscript.TestScript, neg bool, args []string) {
 	b := ts.Value(background{}).(*background)
 	if neg || len(args) > 0 || b.cmd == nil {
-		ts.Fatalf("usage: stop, after server")
+		ts.Fatalf("usage: halt, after server")
 	}
 	ts.Check(b.cmd.Process.Signal(syscall.SIGTERM))
 	if err := b.cmd.Wait(); err != nil {

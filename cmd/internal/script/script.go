@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -31,6 +32,11 @@ func Run(t *testing.T, setup func(*testscript.Env), commands map[string]Command)
 	}
 	all := map[string]Command{"exits": exits, "member": member}
 	maps.Copy(all, commands)
+	for name := range all {
+		if slices.Contains(builtin, name) {
+			t.Fatalf("%s is testscript's own, and comes first", name)
+		}
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 dir,
 		RequireExplicitExec: true,
@@ -44,6 +50,10 @@ func Run(t *testing.T, setup func(*testscript.Env), commands map[string]Command)
 		},
 	})
 }
+
+// builtin are testscript's commands. A script's own of the same name is never
+// called, which nothing says; stop even ends a script well.
+var builtin = strings.Fields("cd chmod cmp cmpenv cp env exec exists grep kill mkdir mv rm skip stderr stdin stdout stop symlink ttyin ttyout unix2dos unquote wait")
 
 // exits CODE PROGRAM ARG… runs a program that must end with the code; one that
 // a signal ends has 128 and its number.
