@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"macaroond/caveats"
 	"macaroond/service/api"
@@ -85,7 +86,8 @@ func (s *Service) Introspect(ctx context.Context, text string, enforces Enforces
 // enforceable judges what can be judged without a request, and says for which
 // audience and how long the token is active. What this authority does not know,
 // a resource server's own x- caveats among it, is left to a caller that
-// undertook to judge every caveat. A policy never names the audience.
+// undertook to judge every caveat; but one that is not UTF-8 cannot be told in
+// JSON. A policy never names the audience.
 func (s *Service) enforceable(chain token.Chain, who token.Identity, now time.Time, enforces Enforces, svc storage.Service, policies []string) (audience string, expires time.Time, code string) {
 	for i := range chain.Len() {
 		text, _ := chain.Caveat(i)
@@ -110,7 +112,7 @@ func (s *Service) enforceable(chain token.Chain, who token.Identity, now time.Ti
 		if policy && enforces == EnforcesCaveats && c.Name() == "time-before" {
 			return "", expires, api.CodeUnknownCaveat // it would go on from a prefix that has none of this
 		}
-		if thirdParty || (err != nil || c.NeedsRequest()) && !enforced {
+		if thirdParty || !utf8.ValidString(text) || (err != nil || c.NeedsRequest()) && !enforced {
 			return "", expires, api.CodeUnknownCaveat
 		}
 		if err != nil || c.NeedsRequest() {

@@ -90,6 +90,16 @@ func TestClientsFaultsAreNotStale(t *testing.T) {
 	if c := codeIn(err); c != api.CodeStale {
 		t.Errorf("who hung up: %s", c)
 	}
+	unsaid := foreign(narrow(t, root, window(), "audience photos"), "note \xff")
+	if c := codeOf(g, unsaid, get()); c != api.CodeInvalid {
+		t.Errorf("a caveat that the authority cannot tell in JSON: %s", c)
+	}
+	if c := codeOf(g, narrow(t, root, window(), "audience photos"), get()); c != api.CodeOK {
+		t.Fatalf("its beginning: %s", c)
+	}
+	if c := codeOf(g, foreign(unsaid, "note x"), get()); c != api.CodeUnknownCaveat {
+		t.Errorf("the same, of a device that is known: %s", c)
+	}
 	for _, x := range seen {
 		if x.Code == api.CodeStale {
 			t.Errorf("counted: %+v", x)

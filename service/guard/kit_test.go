@@ -2,6 +2,8 @@ package guard_test
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"io"
@@ -295,6 +297,18 @@ func forge(text string) string {
 	b, _ := base64.RawURLEncoding.DecodeString(text)
 	b[len(b)-1]++
 	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+// foreign appends one caveat as another implementation may: any bytes, of which
+// ours refuses some.
+func foreign(text, caveat string) string {
+	b, _ := base64.RawURLEncoding.DecodeString(text)
+	last := len(b) - 32
+	mac := hmac.New(sha256.New, b[last:])
+	mac.Write([]byte(caveat))
+	b = append(b[:last-3], 2, byte(len(caveat)))
+	b = append(append(b, caveat...), 0, 0, 6, 32)
+	return base64.RawURLEncoding.EncodeToString(mac.Sum(b))
 }
 
 // revoke ends a branch, and waits until the guard has heard of it.

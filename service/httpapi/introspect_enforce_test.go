@@ -157,6 +157,34 @@ func TestIntrospectToEnforce(t *testing.T) {
 	}
 }
 
+// A caveat may be any bytes. Of those that nobody understands the asker is told
+// what JSON can tell; a token with others is not active, and never an error.
+func TestIntrospectAnyBytes(t *testing.T) {
+	a := start(t)
+	alice := a.user("alice")
+	_, photos := a.service("photos", "photos")
+	for caveat, active := range map[string]bool{
+		"note \xff": false, "\xff": false, "note \xed\xa0\x80": false, "note \xc0\xae": false,
+		"": true, "note \x00\x1b[31m": true, "note \u2028": true, "note \ufffd": true, "\"\\": true,
+	} {
+		for where, text := range map[string]string{
+			"behind the audience": foreign(narrow(alice.Token, a.until(time.Hour), "audience photos"), caveat),
+			"before it":           narrow(foreign(narrow(alice.Token, a.until(time.Hour)), caveat), "audience photos"),
+		} {
+			r := a.enforce(photos, text)
+			if in := into[api.Introspection](r, 200); in.Active != active || active && !slices.Contains(in.Caveats, caveat) {
+				t.Errorf("%q, %s: %s", caveat, where, r.body)
+			}
+			if caveat == "note \ufffd" { // which is only unusual
+				continue
+			}
+			if d := into[api.Decision](a.verify(photos, text, api.Request{Audience: "photos"}), 200); d.Code != api.CodeUnknownCaveat {
+				t.Errorf("%q, %s: %s", caveat, where, d.Code)
+			}
+		}
+	}
+}
+
 // With the prefix, tokens for its audience can be made, and no others.
 func TestWhatAPrefixIsWorth(t *testing.T) {
 	a := start(t, func(s *setup) { s.service.Settings.MaxPrefixTTL = 2 * time.Hour })

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"bufio"
 	"bytes"
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
@@ -306,6 +307,18 @@ func (a *authority) service(name string, serves ...string) (api.Service, string)
 // narrow appends caveats offline.
 func narrow(text string, add ...string) string {
 	return must(token.Attenuate(must(token.Parse(text)), add...)).Text()
+}
+
+// foreign appends one caveat as another implementation may: any bytes, of which
+// ours refuses some.
+func foreign(text, caveat string) string {
+	b, _ := base64.RawURLEncoding.DecodeString(text)
+	last := len(b) - 32
+	mac := hmac.New(sha256.New, b[last:])
+	mac.Write([]byte(caveat))
+	b = append(b[:last-3], 2, byte(len(caveat)))
+	b = append(append(b, caveat...), 0, 0, 6, 32)
+	return base64.RawURLEncoding.EncodeToString(mac.Sum(b))
 }
 
 // until is a time-before so far from now.
