@@ -2,6 +2,7 @@ package guard_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -61,6 +62,36 @@ func TestAudiences(t *testing.T) {
 		}
 		if got := code(both, text); got != row.both {
 			t.Errorf("%s, at photos by a credential that serves more: %s, want %s", row.name, got, row.both)
+		}
+	}
+}
+
+// Nor is the authority asked to judge what it alone can judge, when the token is
+// for another audience.
+func TestOnlineNamesTheAudience(t *testing.T) {
+	a := start(t)
+	g := a.guard(nil)
+	root := a.device("alice").Token
+	box := a.sealed(root, "audience photos") // which names none
+	for i, row := range []struct {
+		with  []string
+		want  string
+		asked int64
+	}{
+		{[]string{"audience photos"}, api.CodeOK, 1},
+		{[]string{"audience mail"}, api.CodeWrongAudience, 0},
+		{[]string{"audience photos", "audience mail"}, api.CodeWrongAudience, 1},
+		{nil, api.CodeWrongAudience, 0},
+		{[]string{box}, api.CodeWrongAudience, 0},
+		{[]string{box, "audience photos"}, api.CodeOK, 1},
+	} {
+		before := a.count("/v1/verify").Load()
+		text := narrow(t, root, append(append([]string{window()}, row.with...), fmt.Sprint("once ", i))...)
+		if got := codeOf(g, text, get()); got != row.want {
+			t.Errorf("%q: %s, want %s", row.with, got, row.want)
+		}
+		if n := a.count("/v1/verify").Load() - before; n != row.asked {
+			t.Errorf("%q: %d questions, want %d", row.with, n, row.asked)
 		}
 	}
 }

@@ -49,6 +49,7 @@ func (g *Guard) judge(ctx context.Context, text string, v *verify.Verdict, facts
 	facts.Time, facts.Audience = g.o.Now(), g.o.Audience
 	t := v.Unverified()
 	special := specialOf(t)
+	special.authority = special.authority && names(t, g.o.Audience) // without it nobody needs to be asked
 	if special.address || special.authority {
 		address(facts, from.address)
 	}

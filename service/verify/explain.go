@@ -35,7 +35,10 @@ func (v *Verdict) Reason() string {
 	case api.CodeUnknownCaveat, api.CodeExpired, api.CodeNotYetValid, api.CodeRefused:
 	case api.CodeWrongAudience:
 		if !v.named && !v.hasAudience() {
-			return "the token names no audience, so it is good at the authority only"
+			if v.Chain.Bare() {
+				return "the token names no audience, so it is good at the authority only"
+			}
+			return "the token is narrowed and names no audience, so it is good nowhere yet"
 		}
 	default:
 		return reasons[v.Code]

@@ -233,6 +233,11 @@ func TestAudienceRule(t *testing.T) {
 	if bare.Reason() == other.Reason() || !strings.Contains(bare.Reason(), "names no audience") || strings.Contains(other.Reason(), "names no audience") {
 		t.Errorf("%q and %q", bare.Reason(), other.Reason())
 	}
+	// It is said at the authority, too, where only the bare root needs none.
+	narrowed := ask(v, tokenWith(t, "note x"))
+	if !strings.Contains(bare.Reason(), "at the authority") || !strings.Contains(narrowed.Reason(), "names no audience") || strings.Contains(narrowed.Reason(), "at the authority") {
+		t.Errorf("%q and %q", bare.Reason(), narrowed.Reason())
+	}
 }
 
 // AllowBare excuses from naming an audience and from nothing else.
