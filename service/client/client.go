@@ -82,7 +82,7 @@ func normalize(s string, plainHTTP bool) (string, error) {
 		host += "%" + zone // an interface's name, which may have capitals
 	}
 	switch {
-	case u.Scheme != "http" && u.Scheme != "https", host == "", u.Opaque != "":
+	case u.Scheme != "http" && u.Scheme != "https", host == "":
 		return "", errors.New("the server's URL must be https://host or http://host")
 	case u.User != nil, u.RawQuery != "", u.ForceQuery, u.Fragment != "":
 		return "", errors.New("the server's URL must have no user, query or fragment")
