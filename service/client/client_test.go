@@ -22,6 +22,8 @@ func TestNewURL(t *testing.T) {
 		"https://auth.example:8443/a/b/": "https://auth.example:8443/a/b",
 		"http://127.0.0.1:8420":          "http://127.0.0.1:8420",
 		"http://localhost:80":            "http://localhost",
+		"http://localhost:443":           "http://localhost:443", // each scheme's own port, and no other's
+		"https://auth.example:80":        "https://auth.example:80",
 		"http://[::1]:8420/":             "http://[::1]:8420",
 		"https://[2001:DB8::1]":          "https://[2001:db8::1]",
 		"https://[FE80::1%25Wlan0]:8420": "https://[fe80::1%25Wlan0]:8420",
@@ -112,6 +114,7 @@ func TestForeignAnswers(t *testing.T) {
 		"another kind of success":    {201, "application/json", `{"devices":[]}`, isStatus(201)},
 		"JSON of another shape":      {200, "application/json", `{"devices":"` + secret + `"}`, isPlain},
 		"no JSON":                    {200, "application/json", secret, isPlain},
+		"an OAuth error":             {400, "application/json", `{"error":"invalid_grant"}`, isStatus(400)},
 		"trailing bytes":             {200, "application/json", `{"devices":[]}{}`, isPlain},
 		"longer than anything sound": {200, "application/json", strings.Repeat(" ", maxAnswer+1), isPlain},
 	} {
@@ -271,6 +274,11 @@ func TestUnreachable(t *testing.T) {
 	for name, c := range map[string]*Client{"silent": silent, "gone": gone, "cut short": cut} {
 		if err := c.Logout(t.Context(), Bearer(secret)); !errors.Is(err, ErrUnreachable) || strings.Contains(err.Error(), secret) {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for given, want := range map[*Client]time.Duration{silent: 20 * time.Millisecond, gone: 30 * time.Second} {
+		if given.http.Timeout != want {
+			t.Errorf("an exchange may take %v, want %v", given.http.Timeout, want)
 		}
 	}
 	// The caller's own end is the caller's own reason.

@@ -81,6 +81,11 @@ func TestNarrow(t *testing.T) {
 			Narrowing{For: time.Hour + time.Second, Audience: "a"},
 			[]string{"audience a", "time-before 2026-03-01T13:00:01Z"},
 		},
+		{
+			"a second", "2026-03-01T12:00:00Z",
+			Narrowing{For: time.Second, Audience: "a"},
+			[]string{"time-before 2026-03-01T13:00:00Z", "audience a", "time-before 2026-03-01T12:00:01Z"},
+		},
 		{"no expiry asked", noon, Narrowing{Audience: "a"}, []string{"audience a"}},
 		{"nothing at all", noon, Narrowing{}, nil},
 	} {
@@ -126,6 +131,16 @@ func TestNarrowSharesTheWindow(t *testing.T) {
 	first, err := Narrow(root, n, at("2026-03-01T12:00:00Z"))
 	if err != nil {
 		t.Fatal(err)
+	}
+	// Neither where the root ends is a window, nor when something begins.
+	begins, err := token.Attenuate(root, "time-after 2026-03-01T11:00:00Z")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, from := range []*token.Token{rootToken(t, at("2026-03-01T12:30:00Z")), begins} {
+		if got := narrow(from, "2026-03-01T12:00:00Z", n)[len(from.UnverifiedCaveats()):]; !slices.Equal(got[:2], one[3:5]) {
+			t.Errorf("from %q: added %q", from.UnverifiedCaveats(), got)
+		}
 	}
 	again := narrow(first, "2026-03-01T12:00:10Z", Narrowing{For: 5 * time.Second, ForSelf: true})
 	if got := again[len(first.UnverifiedCaveats()):]; !slices.Equal(got, []string{"time-before 2026-03-01T12:00:15Z"}) {

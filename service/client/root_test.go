@@ -28,6 +28,7 @@ type link struct {
 	cut   error         // nothing arrives
 	drop  error         // requests arrive, answers do not
 	busy  string        // the Retry-After of a 503, which is all that is answered
+	over  bool          // all that is answered is that the session is
 	slow  chan struct{} // requests wait for it to be closed
 }
 
@@ -51,6 +52,13 @@ func (l *link) RoundTrip(r *http.Request) (*http.Response, error) {
 		answer.Header().Set("Retry-After", l.busy)
 		answer.WriteHeader(http.StatusServiceUnavailable)
 		answer.WriteString(`{"title":"maintenance","code":"unavailable"}`)
+		return answer.Result(), nil
+	}
+	if l.over {
+		answer := httptest.NewRecorder()
+		answer.Header().Set("Content-Type", "application/problem+json")
+		answer.WriteHeader(http.StatusForbidden)
+		answer.WriteString(`{"title":"Forbidden","code":"session_over"}`)
 		return answer.Result(), nil
 	}
 	res, err := http.DefaultTransport.RoundTrip(r)
@@ -177,7 +185,7 @@ func TestSessionRenewsPastShortRequests(t *testing.T) {
 	first := d.grant.Token
 	d.slow, d.ahead = make(chan struct{}), life-30*time.Second // when it is urgent, everybody waits for it
 	for range 3 {
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), 400*time.Millisecond)
 		if root, err := d.Root(ctx); err != nil || root.Text() != first || ctx.Err() != nil {
 			t.Errorf("%v, %v: it has no root in time", err, ctx.Err())
 		}
@@ -195,33 +203,115 @@ func TestSessionRenewsPastShortRequests(t *testing.T) {
 // Who is told to wait waits, but asks again while there is time; and a root that
 // has expired is not handed out, asked or not.
 func TestSessionAsksAgainInTime(t *testing.T) {
-	d := newDevice(t, nil)
-	first := d.grant.Token
-	d.busy = "3600"
-	for _, step := range []struct {
+	type step struct {
 		at    time.Duration
 		asked int
-	}{
-		{life/2 + time.Second, 1},
-		{life - 61*time.Second, 1},
-		{life - 60*time.Second + time.Second, 2}, // urgent
-		{life - 2*time.Second, 2},
-		{life + time.Second, 3},
-		{life + 2*time.Second, 3},
-		{life + 7*time.Second, 4},
+	}
+	for wait, steps := range map[string][]step{
+		"3600": {
+			{life/2 + time.Second, 1},
+			{life - 61*time.Second, 1},
+			{life - 60*time.Second + time.Second, 2}, // urgent
+			{life - 2*time.Second, 2},
+			{life + time.Second, 3},
+			{life + 2*time.Second, 3},
+			{life + 7*time.Second, 4},
+		},
+		"0": {
+			{life/2 + time.Second, 1},
+			{life/2 + 15*time.Second, 1},
+			{life/2 + 18*time.Second, 2}, // a 64th of its life
+			{life - 50*time.Second, 3},
+			{life - 47*time.Second, 3},
+			{life - 44*time.Second, 4},
+			{life + time.Second, 5},
+			{life + 4*time.Second, 5},
+			{life + 7*time.Second, 6},
+		},
 	} {
-		d.ahead = step.at
-		root, err := d.Root(t.Context())
-		if step.at < life {
-			if err != nil || root.Text() != first {
-				t.Errorf("at %v: %v", step.at, err)
+		d := newDevice(t, nil)
+		first := d.grant.Token
+		d.busy = wait
+		for _, step := range steps {
+			d.ahead = step.at
+			root, err := d.Root(t.Context())
+			if step.at < life {
+				if err != nil || root.Text() != first {
+					t.Errorf("%s: at %v: %v", wait, step.at, err)
+				}
+			} else if wantCode(t, err, "unavailable"); root != nil {
+				t.Errorf("%s: at %v: it hands out a root that has expired", wait, step.at)
 			}
-		} else if wantCode(t, err, "unavailable"); root != nil {
-			t.Errorf("at %v: it hands out a root that has expired", step.at)
+			if d.asked != step.asked {
+				t.Errorf("%s: at %v: asked %d times, want %d", wait, step.at, d.asked, step.asked)
+			}
 		}
-		if d.asked != step.asked {
-			t.Errorf("at %v: asked %d times, want %d", step.at, d.asked, step.asked)
+	}
+}
+
+// A session that is over ends with its root: nobody is asked until then.
+func TestSessionThatIsOver(t *testing.T) {
+	d := newDevice(t, nil)
+	d.over = true
+	for _, at := range []time.Duration{life/2 + time.Second, life - 30*time.Second, life - time.Second} {
+		d.ahead = at
+		d.wants(d.grant.Token, d.grant.Token, 1)
+	}
+	d.ahead = life + time.Second
+	_, err := d.Root(t.Context())
+	if wantCode(t, err, api.CodeSessionOver); d.asked != 2 {
+		t.Errorf("asked %d times, want once more at the end", d.asked)
+	}
+}
+
+// In memory a session goes on as well, and without anybody to tell of failures.
+func TestSessionInMemory(t *testing.T) {
+	d := newDevice(t, nil)
+	store := client.InMemory(d.grant.Token)
+	d.Session = must[*client.Session](t)(client.NewSession(t.Context(), d.c, store, client.SessionOptions{Now: func() time.Time { return time.Now().Add(d.ahead) }}))
+	d.drop, d.ahead = errors.New("reset"), life/2+time.Second
+	if d.root() != d.grant.Token || must[client.Kept](t)(store.Load(t.Context())).Token != d.grant.Token {
+		t.Error("another root, though none arrived")
+	}
+	d.drop, d.ahead = nil, d.ahead+20*time.Second
+	second := d.root()
+	if second == d.grant.Token || must[client.Kept](t)(store.Load(t.Context())).Token != second {
+		t.Error("not renewed, or not kept")
+	}
+}
+
+// keptAt is a store that says otherwise since when it has its root.
+type keptAt struct {
+	client.RootStore
+	since time.Time
+}
+
+func (s keptAt) Load(ctx context.Context) (client.Kept, error) {
+	kept, err := s.RootStore.Load(ctx)
+	kept.Since = s.since
+	return kept, err
+}
+
+// Since when a root is there may be unknown, or by a clock that was ahead: its
+// half is then that of what is left.
+func TestSessionOfARootKeptAtNoTime(t *testing.T) {
+	for name, since := range map[string]time.Time{"unknown": {}, "ahead": time.Now().Add(life / 2)} {
+		d := newDevice(t, func(s client.RootStore) client.RootStore { return keptAt{s, since} })
+		d.ahead = life/2 - 10*time.Second
+		if d.root(); d.asked != 0 {
+			t.Errorf("%s: renewed too early", name)
 		}
+		d.ahead = life/2 + 10*time.Second
+		if d.root(); d.asked != 1 {
+			t.Errorf("%s: asked %d times, want once", name, d.asked)
+		}
+	}
+	// Known, it is that of its whole life, however late the store is opened.
+	d := newDevice(t, nil)
+	d.ahead = life/2 + 10*time.Second
+	d.Session = d.open(rootfile.Open(d.file))
+	if d.root(); d.asked != 1 {
+		t.Errorf("opened after the half: asked %d times, want once", d.asked)
 	}
 }
 
@@ -391,6 +481,13 @@ func TestSessionTransport(t *testing.T) {
 	if begins[0] == begins[1] || begins[1] != must[*token.Token](t)(token.Parse(d.stored())).UnverifiedCaveats()[0] {
 		t.Errorf("narrowed from %q", begins)
 	}
+	if err := d.c.Logout(t.Context(), client.Bearer(d.stored())); err != nil {
+		t.Fatal(err)
+	}
+	d.ahead += life/2 + time.Second
+	if res, err := (&http.Client{Transport: tr}).Get(resource.URL); !errors.Is(err, client.ErrLoggedOut) || len(got) != 2 {
+		t.Errorf("logged out: %v, %v, %d requests", res, err, len(got))
+	}
 }
 
 // Somebody has logged in again, into the same file: 401 makes the session look
@@ -402,7 +499,9 @@ func TestSessionTakesANewLogin(t *testing.T) {
 	}
 	var good atomic.Value
 	good.Store("")
+	var came atomic.Int64
 	resource := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		came.Add(1)
 		body, _ := io.ReadAll(r.Body)
 		if text := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "); mint(text) != good.Load() || string(body) != "x" {
 			w.WriteHeader(http.StatusUnauthorized)
@@ -435,6 +534,9 @@ func TestSessionTakesANewLogin(t *testing.T) {
 	}
 	login()
 	wants(401) // a look each time would be too much
+	if n := came.Load(); n != 2 {
+		t.Errorf("%d requests, want 2: there was no other root to send them again from", n)
+	}
 	d.ahead = 6 * time.Second
 	var all sync.WaitGroup
 	for range 20 {
@@ -453,36 +555,38 @@ func TestSessionTakesANewLogin(t *testing.T) {
 
 // A clock that is slow by more than the root lives: the file's time is of that
 // clock, and so the half would come after the end. Only what the origins' answers
-// say helps.
+// say helps; and one of them that is behind does not put it off.
 func TestSessionOfASlowClock(t *testing.T) {
-	const slow = 2 * life
-	for _, told := range []bool{false, true} {
+	for _, c := range []struct {
+		slow, told time.Duration
+		renewed    bool
+	}{
+		{2 * life, 0, false},
+		{2 * life, 2 * life, true},
+		{0, -2 * life, true},
+	} {
 		d := newDevice(t, nil)
-		d.ahead = -slow
+		d.ahead = -c.slow
 		if then := time.Now().Add(d.ahead); os.Chtimes(d.file, then, then) != nil {
 			t.Fatal("the file's time cannot be set")
 		}
 		d.Session = d.open(rootfile.Open(d.file))
 		resource := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			date := time.Now().Add(d.ahead)
-			if told {
-				date = date.Add(slow)
-			}
-			w.Header().Set("Date", date.UTC().Format(http.TimeFormat))
+			w.Header().Set("Date", time.Now().Add(d.ahead+c.told).UTC().Format(http.TimeFormat))
 		}))
 		defer resource.Close()
 		tr := must[*client.Transport](t)(d.Transport(client.TransportOptions{
 			Origins: []string{resource.URL}, Narrowing: client.Narrowing{Audience: "photos"}, Now: func() time.Time { return time.Now().Add(d.ahead) },
 		}))
 		for _, after := range []time.Duration{0, life/2 - 10*time.Second, life/2 + 10*time.Second} {
-			d.ahead = after - slow
+			d.ahead = after - c.slow
 			res, err := (&http.Client{Transport: tr}).Get(resource.URL)
 			if err != nil {
 				t.Fatal(err)
 			}
 			res.Body.Close()
-			if renewed := d.stored() != d.grant.Token; renewed != (told && after > life/2) {
-				t.Errorf("told the time: %v; after %v: renewed: %v", told, after, renewed)
+			if renewed := d.stored() != d.grant.Token; renewed != (c.renewed && after > life/2) {
+				t.Errorf("slow by %v, told of %v; after %v: renewed: %v", c.slow, c.told, after, renewed)
 			}
 		}
 	}

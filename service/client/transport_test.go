@@ -210,7 +210,7 @@ func TestNewTransportRefuses(t *testing.T) {
 		}
 	}
 	if _, err := NewTransport(rootToken(t, at("2126-04-01T00:00:00Z")), TransportOptions{
-		Origins: []string{"http://photos.example", "HTTPS://Photos.example:443/"}, Narrowing: Narrowing{Audience: "photos", Methods: []string{"GET"}}, PlainHTTP: true,
+		Origins: []string{"http://photos.example", "HTTPS://Photos.example:443/"}, Narrowing: Narrowing{Audience: "photos", For: 10 * time.Second, Methods: []string{"GET"}}, PlainHTTP: true,
 	}); err != nil {
 		t.Error(err)
 	}
@@ -456,12 +456,26 @@ func TestTransportTriesOnce(t *testing.T) {
 				w.Header().Set("Date", time.Now().Add(c.ahead(len(s.requests()))).UTC().Format(http.TimeFormat))
 				w.WriteHeader(http.StatusUnauthorized)
 			})
-			resp, err := done(newTransport(t, TransportOptions{Origins: []string{s.URL}}), request(t, "GET", s.URL, nil))
+			var answers []*body // what is not closed holds a connection
+			base := roundTripper(func(r *http.Request) (*http.Response, error) {
+				resp, err := http.DefaultTransport.RoundTrip(r)
+				if err == nil {
+					b := &body{Reader: resp.Body}
+					resp.Body, answers = b, append(answers, b)
+				}
+				return resp, err
+			})
+			resp, err := done(newTransport(t, TransportOptions{Origins: []string{s.URL}, Base: base}), request(t, "GET", s.URL, nil))
 			if err != nil || resp.StatusCode != http.StatusUnauthorized {
 				t.Errorf("%v, %v", resp, err)
 			}
 			if got := len(s.requests()); got != c.want {
 				t.Errorf("%d requests, want %d", got, c.want)
+			}
+			for i, b := range answers {
+				if b.closed == 0 {
+					t.Errorf("answer %d was not closed", i)
+				}
 			}
 		})
 	}
