@@ -87,7 +87,7 @@ func (c *config) check() error {
 		return usagef("trusted_proxies: %w", err)
 	}
 	for _, o := range c.CORSOrigins {
-		if u, err := url.Parse(o); err != nil || u.Scheme == "" || u.Host == "" || u.Scheme+"://"+u.Host != o || strings.Contains(o, "*") {
+		if u, err := url.Parse(o); err != nil || u.Host == "" || u.Scheme+"://"+u.Host != o || strings.Contains(o, "*") {
 			return usagef("cors_origins: %q is not scheme://host[:port]", o)
 		}
 	}
@@ -104,7 +104,7 @@ func (c *config) check() error {
 		c.formatEnds = append(c.formatEnds, end)
 	}
 	if c.Issuer != "" {
-		if u, err := url.Parse(c.Issuer); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil || len(c.Issuer) > 256 {
+		if u, err := url.Parse(c.Issuer); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil || strings.ContainsAny(c.Issuer, "?#") || len(c.Issuer) > 256 {
 			return usagef("issuer: not a URL such as https://auth.example.com")
 		}
 	}
