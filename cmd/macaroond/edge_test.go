@@ -100,6 +100,10 @@ func TestEdge(t *testing.T) {
 	if status, _, body := get(url+"/authz/original?audience=mail", "Authorization", "Bearer "+bound, "X-Original-Method", "GET", "X-Original-Uri", "/"); status != http.StatusForbidden {
 		t.Errorf("another audience: %d %s", status, body)
 	}
+	// The cookie is the authority's to take, which knows whose page sends it.
+	if status, header, body := get(url+"/authz/original?audience=photos", "Cookie", api.Cookie+"="+bound, "X-Original-Method", "GET", "X-Original-Uri", "/", "X-Forwarded-For", "192.0.2.7"); status != http.StatusUnauthorized || header.Get("Set-Cookie") != "" {
+		t.Errorf("the cookie: %d %v %s", status, header, body)
+	}
 	// Metrics: the verdicts above, and each name is in the manual.
 	_, _, text := get("http://" + metrics + "/metrics")
 	parser := expfmt.NewTextParser(model.LegacyValidation)
