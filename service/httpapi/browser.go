@@ -50,7 +50,7 @@ func (s *server) presented(r *http.Request) (cred credential, cookie bool, err e
 	if err != nil || cred.token != "" {
 		return cred, false, err
 	}
-	if s.svc == nil || len(r.Header["Authorization"]) > 0 || len(r.Header["Cookie"]) == 0 {
+	if s.svc == nil {
 		return cred, false, errNoToken()
 	}
 	switch values := api.CookieValues(r.Header["Cookie"]); len(values) {
@@ -73,11 +73,9 @@ func (x *call) token() (cred credential, cookie bool, err error) {
 	return cred, cookie, err
 }
 
-// hasCookie reports whether a request that was authorized was so by the cookie:
-// with a header beside it, it was refused.
-func hasCookie(r *http.Request) bool {
-	return len(r.Header["Cookie"]) > 0 && len(api.CookieValues(r.Header["Cookie"])) > 0
-}
+// hasCookie reports the cookie. A request that was authorized was so by it: with
+// a header beside it, it was refused.
+func hasCookie(r *http.Request) bool { return len(api.CookieValues(r.Header["Cookie"])) > 0 }
 
 // sameSite holds a request that came with the cookie against what its own page
 // would send. method and host are those that the browser asked for: behind a

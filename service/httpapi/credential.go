@@ -27,7 +27,7 @@ func credentialOf(r *http.Request) (credential, error) {
 	default:
 		return credential{}, &service.Error{Code: api.CodeBadRequest, Detail: "more than one Authorization header"}
 	}
-	if len(r.Header["Cookie"]) > 0 && len(api.CookieValues(r.Header["Cookie"])) > 0 {
+	if hasCookie(r) {
 		return credential{}, &service.Error{Code: api.CodeBadRequest, Detail: "an Authorization header and the cookie " + api.Cookie + ": send one of them"}
 	}
 	scheme, rest, _ := strings.Cut(values[0], " ")
