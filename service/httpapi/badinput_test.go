@@ -119,6 +119,11 @@ func TestBadBodies(t *testing.T) {
 				q.header = []string{"Content-Type", ct}
 				a.do(q).want(415, "unsupported_media")
 			}
+			for _, ct := range []string{"", "application/json; charset=utf-8", "Application/JSON"} {
+				q := e.ask("{")
+				q.header = []string{"Content-Type", ct}
+				a.do(q).want(400, "bad_request") // of these it is the body that is wrong
+			}
 		})
 	}
 	// All of that was nothing. (The right body at each is other tests' business.)

@@ -14,7 +14,7 @@ import (
 // Who made a request decides: each combination of what a browser says about it,
 // on what changes something and on what does not.
 func TestCrossSiteRequests(t *testing.T) {
-	a := start(t, func(s *setup) { s.trust(proxy); s.service.Settings.Browser = []string{"photos"} })
+	a := start(t, func(s *setup) { s.trust(proxy); s.service.Settings.Browser = []string{"photos", "backend"} })
 	p := a.browser("alice")
 	own := "http://" + a.addr
 	_, port, _ := strings.Cut(a.addr, ":")
@@ -57,11 +57,12 @@ func TestCrossSiteRequests(t *testing.T) {
 					checkForeign(t, name, a.do(ask{method: method, path: "/v1/devices", header: header}), want)
 				}
 				// Behind each kind of gateway, where the browser's method and host are
-				// what the gateway says of them.
+				// what the gateway says of them; Envoy's question has them as they are.
 				checkForeign(t, "nginx: "+name, a.do(ask{method: "GET", path: "/authz/original?audience=photos", header: append(slices.Clone(header),
 					"X-Original-Method", method, "X-Original-URI", "/x", "X-Original-Host", a.addr)}), want)
 				checkForeign(t, "Caddy: "+name, a.do(ask{method: "GET", path: "/authz/forwarded?audience=photos", header: append(slices.Clone(header),
 					"X-Forwarded-Method", method, "X-Forwarded-Uri", "/x", "X-Forwarded-Host", a.addr)}), want)
+				checkForeign(t, "Envoy: "+name, a.do(ask{method: method, path: "/authz/request/x", header: header}), want)
 			}
 		}
 	}
@@ -162,6 +163,8 @@ func TestCrossSiteLogin(t *testing.T) {
 				t.Errorf("%s, %s: %q", row.name, path, setCookie(r))
 			}
 		}
+		// One that keeps the token itself may be anywhere.
+		a.do(ask{method: "POST", path: "/v1/login", header: row.header, body: strings.Replace(body, `,"mode":"cookie"`, "", 1)}).want(200, "")
 	}
 }
 
@@ -251,15 +254,17 @@ func TestSynchronizerToken(t *testing.T) {
 		t.Errorf("%q became %q", p.CSRFToken, again.CSRFToken)
 	}
 	a.by(p, "PATCH", "/v1/devices/"+p.Device.ID, `{"name":"after"}`).want(200, "")
-	// A bearer has no use for one.
+	// A bearer has no use for one, whatever other cookie it sends.
 	d := a.login("alice", api.DeviceIn{Name: "phone"})
-	if s := into[api.Session](a.do(ask{method: "GET", path: "/v1/session", auth: bearer(d.Token)}), 200); s.CSRFToken != "" || s.Device.Name != "phone" {
+	if s := into[api.Session](a.do(ask{method: "GET", path: "/v1/session", auth: bearer(d.Token), header: []string{"Cookie", "theme=dark"}}), 200); s.CSRFToken != "" || s.Device.Name != "phone" {
 		t.Errorf("%+v", s)
 	}
 }
 
 // A WebSocket's handshake is a GET that a page of another origin can make with
-// the cookie: it must be of the own origin.
+// the cookie: it must be of the own origin. So is a CONNECT over HTTP/2; what is
+// neither is no handshake, whatever its headers say, and needs the synchronizer
+// token.
 func TestHandshakes(t *testing.T) {
 	a := start(t, func(s *setup) { s.trust(proxy); s.service.Settings.Browser = []string{"photos"} })
 	p := a.browser("alice")
@@ -277,9 +282,11 @@ func TestHandshakes(t *testing.T) {
 		{"no origin, but its metadata", []string{"Sec-Fetch-Site", "same-origin"}, false},
 	} {
 		for _, mark := range [][]string{{"Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="}, {"Upgrade", "WebSocket"}, {"Sec-Fetch-Mode", "websocket"}} {
-			r := a.do(ask{method: "GET", path: "/authz/original?audience=photos", header: slices.Concat(row.header, mark,
-				[]string{"X-Original-Method", "GET", "X-Original-URI", "/live", "X-Original-Host", a.addr, "Cookie", cookieName + "=" + p.cookie})})
-			checkForeign(t, row.name+" "+mark[0], r, row.want)
+			for _, method := range []string{"GET", "CONNECT", "POST"} {
+				r := a.do(ask{method: "GET", path: "/authz/original?audience=photos", header: slices.Concat(row.header, mark,
+					[]string{"X-Original-Method", method, "X-Original-URI", "/live", "X-Original-Host", a.addr, "Cookie", cookieName + "=" + p.cookie})})
+				checkForeign(t, method+" "+row.name+" "+mark[0], r, row.want && method != "POST")
+			}
 		}
 	}
 }

@@ -22,7 +22,7 @@ func TestCORS(t *testing.T) {
 			}
 		}
 	}
-	for _, path := range []string{"/v1/login", "/v1/devices", "/oauth2/revoke"} {
+	for _, path := range []string{"/v1/login", "/v1/devices", "/oauth2/revoke", "/.well-known/oauth-authorization-server"} {
 		r := preflight(path, app, "POST")
 		if r.StatusCode != 204 || r.Header.Get("Access-Control-Allow-Origin") != app || r.Header.Get("Access-Control-Allow-Credentials") != "" || !strings.EqualFold(r.Header.Get("Access-Control-Allow-Headers"), "authorization,content-type") {
 			t.Errorf("%s: %d %v", path, r.StatusCode, r.Header)

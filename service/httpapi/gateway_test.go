@@ -221,6 +221,8 @@ func TestForwardedFor(t *testing.T) {
 		}
 		a.do(ask{method: "GET", path: "/authz/request/x", auth: auth, header: header}).wantVerdict(row.name, status, code)
 	}
+	// Who says nothing of a client is one, where it is no gateway's question.
+	a.do(ask{method: "GET", path: "/v1/devices", auth: bearer(narrow(alice.Token, "audience macaroond", "client-ip "+proxy))}).want(200, "")
 }
 
 // A gateway that is not trusted, or that writes what is no address, is told of

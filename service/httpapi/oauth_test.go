@@ -64,6 +64,7 @@ func TestOAuthClients(t *testing.T) {
 		{"no secret", "", []string{"client_id", svc.ID}, "invalid_client", "invalid_client"},
 		{"an unknown client", basic("svc_0123456789abcdef", svc.Secret), nil, "invalid_client", "invalid_client"},
 		{"bad escapes in Basic", basic("%zz", svc.Secret), nil, "invalid_client", "invalid_client"},
+		{"bad escapes in a secret that nobody has", basic("my-app", "%zz"), nil, "invalid_client", "invalid_client"},
 		{"a user", basic("alice", password("alice")), nil, "invalid_client", "invalid_client"},
 	} {
 		for path, want := range map[string]string{"/oauth2/introspect": row.introspection, "/oauth2/revoke": row.revocation} {
