@@ -10,18 +10,19 @@ import (
 // What a column holds goes into a variable of its kind, or nowhere: nothing is
 // cut, converted or left as it was.
 func TestAssign(t *testing.T) {
-	n := int64(7)
+	n, set := int64(7), new(int64)
 	for _, c := range []struct {
 		dest, value, want any // want nil: refused
 	}{
 		{new(string), "a", "a"},
 		{new(storage.Grain), int64(2), storage.Grain(2)},
 		{new(int64), int64(-1), int64(-1)},
+		{new(uint32), int64(0), uint32(0)},
 		{new(uint32), int64(1<<32 - 1), uint32(1<<32 - 1)},
 		{new([]byte), []byte{1}, []byte{1}},
 		{new(bool), int64(1), true},
 		{new(*int64), int64(7), &n},
-		{new(*int64), nil, (*int64)(nil)},
+		{&set, nil, (*int64)(nil)},
 
 		{new(string), int64(1), nil},
 		{new(string), []byte("a"), nil},
@@ -29,8 +30,9 @@ func TestAssign(t *testing.T) {
 		{new(int64), "1", nil},
 		{new(int64), nil, nil},
 		{new(int64), 1.5, nil},
-		{new(uint32), int64(-1), nil},
+		{new(int32), int64(1 << 31), nil},
 		{new(uint32), int64(1 << 32), nil},
+		{new(uint64), int64(-1), nil},
 		{new([]byte), "a", nil},
 		{new([]byte), nil, nil},
 		{new([]int64), []byte{1}, nil},
@@ -64,12 +66,38 @@ func TestConnReadsWhatItWrote(t *testing.T) {
 		if _, err := one(tx, func(r scanner) (n int64, err error) { return n, r.Scan(&n, &n) }, `SELECT 1`); err == nil {
 			t.Error("one column goes into two variables")
 		}
+		if _, err := one(tx, func(r scanner) (n int64, err error) { return n, r.Scan(&n) }, `SELECT '1'`); err == nil {
+			t.Error("a text goes into a number")
+		}
 		if _, err := tx.exec(`SELECT ?`, struct{}{}); err == nil {
 			t.Error("a struct is bound")
 		}
 		return nil
 	})
 	if err != nil {
+		t.Error(err)
+	}
+}
+
+// What ends before its last row is an error, for readers and for changes: half
+// a list of what is revoked is none.
+func TestListIsWhole(t *testing.T) {
+	s := openTest(t, t.TempDir()+"/db", Options{})
+	check := func(name string, q queryer) {
+		for _, query := range []string{
+			`SELECT n FROM nowhere`,
+			`SELECT abs(-9223372036854775808)`,                              // it overflows
+			`SELECT abs(column1) FROM (VALUES (1), (-9223372036854775808))`, // in the second row
+			`SELECT column1 FROM (VALUES (1), ('a'))`,
+		} {
+			n, err := list(q, func(r scanner) (n int64, err error) { return n, r.Scan(&n) }, query)
+			if err == nil {
+				t.Errorf("%s: %s: %v", name, query, n)
+			}
+		}
+	}
+	check("reader", s.reader(t.Context()))
+	if err := s.w.do(t.Context(), func(tx *tx) error { check("change", tx); return nil }); err != nil {
 		t.Error(err)
 	}
 }

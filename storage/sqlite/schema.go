@@ -75,17 +75,9 @@ func (s *Store) schemaVersion(ctx context.Context) (version int64, err error) {
 	defer func() { err = errors.Join(err, db.Close()) }()
 
 	r := reader{ctx, db}
-	// One look, for another process may be making its first tables just now.
-	all, ours := 0, 0
-	if _, err := one(r, func(r scanner) (_ int, err error) { return 0, r.Scan(&all, &ours) },
-		`SELECT count(*), count(*) FILTER (WHERE type = 'table' AND name = 'goose_db_version') FROM sqlite_master`); err != nil {
+	some, err := exists(r, `SELECT 1 FROM sqlite_master LIMIT 1`)
+	if err != nil || !some {
 		return 0, err
-	}
-	switch {
-	case all == 0:
-		return 0, nil
-	case ours == 0:
-		return 0, unavailable(reasonNotOurs, nil)
 	}
 	return one(r, func(r scanner) (n int64, err error) { return n, r.Scan(&n) }, `SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied = 1`)
 }

@@ -14,15 +14,14 @@ func (t *tx) addSecret(service string, v storage.ServiceSecret) error {
 	return err
 }
 
-const selectSecrets = `SELECT id, hash, device_id, root_key_id, created_at FROM service_secrets `
+// selectSecrets gives what a change needs of secrets: whose they are, and what
+// dies with them.
+const selectSecrets = `SELECT id, device_id, root_key_id FROM service_secrets `
 
 func scanSecret(r scanner) (v storage.ServiceSecret, err error) {
-	var hash, key []byte
-	var created int64
-	err = r.Scan(&v.ID, &hash, &v.DeviceID, &key, &created)
-	copy(v.Hash[:], hash)
+	var key []byte
+	err = r.Scan(&v.ID, &v.DeviceID, &key)
 	copy(v.RootKeyID[:], key)
-	v.CreatedAt = fromMilli(created)
 	return v, err
 }
 

@@ -24,6 +24,33 @@ func TestContract(t *testing.T) {
 	t.Run("plans", seen.plans)
 }
 
+// The next page is read while one is given out: a consumer that takes its time
+// sees each entry all the same, and once.
+func TestPages(t *testing.T) {
+	s := openTest(t, filepath.Join(t.TempDir(), "db"), Options{})
+	const n = 3*pageLength + 1
+	fillRevocations(t, s, n)
+	read := func(each func(seq int64)) (last int64) {
+		for r, err := range s.Revocations(t.Context(), 0) {
+			must(t, err)
+			if r.Seq != last+1 {
+				t.Fatalf("entry %d comes after %d", r.Seq, last)
+			}
+			last = r.Seq
+			each(last)
+		}
+		return last
+	}
+	last := read(func(seq int64) {
+		if seq%pageLength == 1 { // far longer than it takes to read a page
+			read(func(int64) {})
+		}
+	})
+	if last != n {
+		t.Errorf("%d entries of %d", last, n)
+	}
+}
+
 // statements are those that the writers of a test have prepared.
 type statements struct {
 	mu  sync.Mutex

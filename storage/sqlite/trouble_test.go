@@ -140,6 +140,11 @@ func TestCorrupt(t *testing.T) {
 
 	s = openTest(t, path, Options{})
 	wantUnavailable(t, s.Check(t.Context()), reasonDamaged)
+	place := t.TempDir()
+	wantUnavailable(t, s.Backup(t.Context(), filepath.Join(place, "backup")), reasonDamaged)
+	if left, err := os.ReadDir(place); err != nil || len(left) != 0 {
+		t.Errorf("a backup that failed left %v, %v", left, err)
+	}
 	before, err := s.State(t.Context())
 	must(t, err)
 	_, err = revoke(t.Context(), s, 1)
@@ -161,6 +166,36 @@ func TestCorrupt(t *testing.T) {
 	wantSequence(t, s, 5000)
 	_, err = revoke(t.Context(), s, 1)
 	must(t, err)
+}
+
+// A list that cannot be read to its end is an error: it does not end before.
+func TestCorruptInTheMiddle(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "db")
+	s := openTest(t, path, Options{})
+	fillRevocations(t, s, 5000)
+	var key []byte
+	must(t, s.read.QueryRow(`SELECT root_key_id FROM revocations WHERE seq = 4500`).Scan(&key))
+	must(t, s.Close())
+	bad, err := os.ReadFile(path)
+	must(t, err)
+	for at := bytes.Index(bad, key); at >= 0; at = bytes.Index(bad, key) { // in the table, and in its index
+		page := at / 4096 * 4096
+		copy(bad[page:page+4096], bytes.Repeat([]byte{0xEE}, 4096))
+	}
+	must(t, os.WriteFile(path, bad, 0o600))
+
+	s = openTest(t, path, Options{})
+	read := 0
+	for r, err := range s.Revocations(t.Context(), 4100) {
+		if err != nil {
+			wantUnavailable(t, err, reasonDamaged)
+			return
+		}
+		if read++; r.Seq != int64(4100+read) {
+			t.Fatalf("entry %d of those after 4100 is %d", read, r.Seq)
+		}
+	}
+	t.Errorf("no error, after %d entries", read)
 }
 
 func TestNotADatabase(t *testing.T) {

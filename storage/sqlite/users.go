@@ -110,7 +110,7 @@ func (s *Store) SetPassword(ctx context.Context, in storage.SetPassword, ev stor
 func (s *Store) SuspendUser(ctx context.Context, id string, ev storage.Event) ([]storage.Revocation, error) {
 	return change(ctx, s, func(t *tx) ([]storage.Revocation, error) {
 		u, err := findUser(t, id)
-		if err == nil && u.SuspendedAt.IsZero() {
+		if err == nil {
 			err = t.notLastAdmin(u)
 		}
 		if err != nil {

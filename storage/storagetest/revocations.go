@@ -185,6 +185,8 @@ var branches = []clause{
 		k.must(err)
 		k.covered(10)
 		k.covered(20, 15, 10)
+		k.covered(20, 10, 15)
+		k.covered(10, 15)
 		_, added, err := k.revokeBranch(5, 0, T0) // the parent of a revoked one is another matter
 		k.must(err)
 		k.equal("parent added", added, true)

@@ -37,15 +37,16 @@ func dead(seq int64, v storage.ServiceSecret, expires time.Time) storage.Revocat
 
 var secrets = []clause{
 	{"a secret is added to those that are there, oldest first, and moves the revision", func(k *kit) {
-		s := k.aService("a")
+		s, other := k.aService("a"), k.aService("b") // whose secrets count for itself
 		before := k.state().Revision
 		v := serviceSecret(900)
 		k.must(k.s.AddServiceSecret(k.Context(), storage.AddServiceSecret{ServiceID: s.ID, Secret: v, Max: 3}, event("service_secret_added", T0)))
 		k.equal("secrets", k.services()[0].Secrets, append(s.Secrets, v))
+		k.equal("the other's", k.services()[1], other)
 		if k.state().Revision <= before {
 			k.Error("the revision did not move")
 		}
-		k.equal("audit", k.events(), []string{"service_added", "service_secret_added"})
+		k.equal("audit", k.events(), []string{"service_added", "service_added", "service_secret_added"})
 	}},
 	{"no more secrets than Max, and none for nobody", func(k *kit) {
 		s := k.aService("a")
@@ -55,12 +56,16 @@ var secrets = []clause{
 		})
 		k.equal("secrets", k.services()[0].Secrets, s.Secrets)
 	}},
-	{"a secret that is removed takes its root key with it, and no other's", func(k *kit) {
+	{"a secret that is removed takes its root key with it, and no other's, and moves the revision", func(k *kit) {
 		s, e := k.aService("a"), k.epoch()
 		k.must(k.mintService(s, 0, e.Number, T0.Add(time.Hour)))
 		k.must(k.mintService(s, 1, e.Number, T0.Add(time.Hour)))
+		before := k.state().Revision
 		revoked, err := k.s.RemoveServiceSecret(k.Context(), s.ID, s.Secrets[0].ID, T0.Add(time.Minute), event("service_secret_removed", T0))
 		k.must(err)
+		if k.state().Revision <= before {
+			k.Error("the revision did not move")
+		}
 		k.equal("revoked", revoked, []storage.Revocation{dead(1, s.Secrets[0], T0.Add(time.Hour))})
 		k.equal("list", k.list(0), revoked)
 		k.equal("secrets", k.services()[0].Secrets, s.Secrets[1:])
@@ -87,16 +92,17 @@ var secrets = []clause{
 			}
 		})
 	}},
-	{"minting stores the root key with its greatest expiry, and the epoch's", func(k *kit) {
+	{"minting stores the root key with its greatest expiry, and its epoch's", func(k *kit) {
 		s, old := k.aService("a"), k.epoch()
 		k.must(k.mintService(s, 0, old.Number, T0.Add(2*time.Hour)))
 		k.must(k.mintService(s, 0, old.Number, T0.Add(time.Hour)))
 		e := k.epoch()
+		k.must(k.mintService(s, 1, e.Number, T0.Add(3*time.Hour)))
 		k.must(k.mintService(s, 0, e.Number, T0.Add(time.Minute)))
 		all, err := k.s.Epochs(k.Context())
 		k.must(err)
 		k.equal("the first epoch's", all[0].ExpiresAt, T0.Add(2*time.Hour))
-		k.equal("the second epoch's", all[1].ExpiresAt, T0.Add(time.Minute))
+		k.equal("the second epoch's", all[1].ExpiresAt, T0.Add(3*time.Hour))
 		last := k.entries()[len(k.entries())-1]
 		k.equal("event's root key", *last.RootKeyID, s.Secrets[0].RootKeyID)
 		k.equal("event's device", last.DeviceID, s.Secrets[0].DeviceID)

@@ -89,7 +89,8 @@ var store = []clause{
 		cancel()
 		k.unchanged(func() {
 			for name, call := range calls(k, ctx) {
-				if err := call(); !errors.Is(err, context.Canceled) {
+				var u *storage.UnavailableError
+				if err := call(); !errors.Is(err, context.Canceled) || errors.As(err, &u) {
 					k.Errorf("%s: %v", name, err)
 				}
 			}

@@ -17,7 +17,9 @@ func (k *kit) newSubject(s storage.Service, subject string) storage.User {
 }
 
 func (k *kit) issueFor(u storage.User, epoch uint32, install string) (storage.Device, []storage.Revocation, error) {
-	return k.s.IssueSubject(k.Context(), u, k.asking(u, epoch, install, T0), event("minted", T0))
+	in := k.asking(u, epoch, install, T0)
+	in.UserID = "usr_nobody" // the device is u's, whoever is named here
+	return k.s.IssueSubject(k.Context(), u, in, event("minted", T0))
 }
 
 func (k *kit) issueSubject(s storage.Service, subject string, epoch uint32) storage.Device {
@@ -51,11 +53,12 @@ var subjects = []clause{
 		k.must(err)
 		k.equal("same install, same device", again.ID, d.ID)
 		k.equal("replaced", k.keys(revoked), rootKeys(d))
-		for owner, subject := range map[string]string{other.ID: "1", s.ID: "2", "": "1"} {
+		k.equal("audit", k.events()[3:], []string{"minted", "minted"})
+		k.user("local") // of no owner, and no subject
+		for owner, subject := range map[string]string{other.ID: "1", s.ID: "2", "": ""} {
 			_, err := k.s.Subject(k.Context(), owner, subject)
 			k.wantErr(err, storage.ErrNotFound)
 		}
-		k.equal("audit", k.events()[3:], []string{"minted", "minted"})
 	}},
 	{"the same subject of two services is two users", func(k *kit) {
 		s, other, e := k.aService("a"), k.aService("b"), k.epoch()
@@ -107,20 +110,25 @@ var subjects = []clause{
 	}},
 	{"a name that is given replaces the former, and moves the revision", func(k *kit) {
 		s, e := k.aService("a"), k.epoch()
-		u := k.newSubject(s, "1")
+		u, local := k.newSubject(s, "1"), k.user("local")
 		_, _, err := k.issueFor(u, e.Number, "")
 		k.must(err)
 		before := k.state().Revision
-		u.Name = ""
-		_, _, err = k.issueFor(u, e.Number, "")
-		k.must(err)
-		k.equal("revision", k.state().Revision, before)
+		for _, name := range []string{"", u.Name} {
+			u.Name = name
+			_, _, err = k.issueFor(u, e.Number, "")
+			k.must(err)
+			k.equal("revision", k.state().Revision, before)
+		}
 		u.Name = "a:another"
 		_, _, err = k.issueFor(u, e.Number, "")
 		k.must(err)
 		got, err := k.s.Subject(k.Context(), s.ID, "1")
 		k.must(err)
-		k.equal("name", got.Name, "a:another")
+		k.equal("user", got, u)
+		other, err := k.s.User(k.Context(), local.ID)
+		k.must(err)
+		k.equal("somebody else", other, local)
 		if k.state().Revision <= before {
 			k.Error("the revision did not move")
 		}
@@ -198,6 +206,7 @@ var subjects = []clause{
 		u.Name = "a:renamed"
 		k.notIssued(u, e.Number, storage.ErrSuspended)
 		k.must(k.s.ResumeSubject(k.Context(), s.ID, "1", event("user_resumed", T0)))
+		k.equal("event's user", k.entries()[len(k.entries())-1].UserID, u.ID)
 		_, _, err = k.issueFor(u, e.Number, "")
 		k.must(err)
 	}},
@@ -222,12 +231,17 @@ var subjects = []clause{
 		u := k.newSubject(s, "1")
 		_, _, err := k.issueFor(u, e.Number, "")
 		k.must(err)
+		k.issueSubject(s, "2", e.Number)
+		_, err = k.s.SuspendSubject(k.Context(), s.ID, "2", event("user_suspended", T0))
+		k.must(err)
 		resume := func() error {
 			return k.s.ResumeSubject(k.Context(), s.ID, "1", event("user_resumed", T0.Add(time.Second)))
 		}
 		for range 2 { // first of a user that is well, then of one that the owner suspended
+			entries := len(k.entries())
 			_, err = k.s.SuspendUser(k.Context(), u.ID, event("user_suspended", T0))
 			k.must(err)
+			k.equal("audit", k.events()[entries:], []string{"user_suspended"})
 			k.unchanged(func() { k.wantErr(resume(), storage.ErrSuspended) })
 			k.unchanged(func() {
 				_, err := k.s.SuspendSubject(k.Context(), s.ID, "1", event("user_suspended", T0))
@@ -239,5 +253,6 @@ var subjects = []clause{
 			k.must(err)
 		}
 		k.must(resume())
+		k.must(k.s.ResumeSubject(k.Context(), s.ID, "2", event("user_resumed", T0))) // which is the owner's own still
 	}},
 }
