@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"encoding/binary"
 	"errors"
+	"fmt"
+	"iter"
 	"log/slog"
 	"path/filepath"
 	"slices"
@@ -156,6 +158,53 @@ func TestFeedOrder(t *testing.T) {
 	wg.Wait()
 }
 
+// watched is a store that keeps what was read of it but the state.
+type watched struct {
+	storage.Store
+	read []string
+}
+
+func (w *watched) Revocations(ctx context.Context, after int64) iter.Seq2[storage.Revocation, error] {
+	w.read = append(w.read, fmt.Sprint("revocations after ", after))
+	return w.Store.Revocations(ctx, after)
+}
+
+func (w *watched) Epochs(ctx context.Context) ([]storage.Epoch, error) {
+	w.read = append(w.read, "epochs")
+	return w.Store.Epochs(ctx)
+}
+
+// Ten times a second nothing is read but what is new.
+func TestFollowerReadsWhatIsNew(t *testing.T) {
+	k := newFeedKit(t, filepath.Join(t.TempDir(), "db"))
+	k.revoke(1)
+	k.catchUp()
+	w := &watched{Store: k.store}
+	k.Service.store = w
+	for _, row := range []struct {
+		what string
+		do   func()
+		want []string
+	}{
+		{"nothing happens", func() {}, nil},
+		{"something is revoked", func() { k.revoke(2) }, []string{"revocations after 1"}},
+		{"nothing happens again", func() {}, nil},
+		{"a service is added", func() {
+			if err := k.store.AddService(t.Context(), storage.Service{ID: "svc_a", Name: "a"}, storage.Event{Time: time.Now(), Type: "test"}); err != nil {
+				t.Fatal(err)
+			}
+		}, []string{"epochs"}},
+		{"and nothing more", func() {}, nil},
+	} {
+		w.read = nil
+		row.do()
+		k.catchUp()
+		if !slices.Equal(w.read, row.want) {
+			t.Errorf("%s: read %q, want %q", row.what, w.read, row.want)
+		}
+	}
+}
+
 // What this process revokes wakes the follower: a reader who waits hears of
 // each long before the tick.
 func TestFeedIsKicked(t *testing.T) {
@@ -229,6 +278,9 @@ func TestFeedTail(t *testing.T) {
 	if _, got, err := k.read(FeedQuestion{}); err != nil || len(got) != all {
 		t.Errorf("from the start: %d entries, %v", len(got), err)
 	}
+	if some, _ := k.feed.at.Load().tail.read(make([]storage.Revocation, 0, 2), 100, all); len(some) != 2 {
+		t.Errorf("%d entries in a room for two", len(some))
+	}
 	// One that falls behind the tail while it reads goes on in the table.
 	a, err := k.Feed(t.Context(), k.asker, FeedQuestion{Generation: generation, After: 100})
 	if err != nil {
@@ -244,6 +296,9 @@ func TestFeedTail(t *testing.T) {
 				SELECT seq + ?1, 1, randomblob(16), x'', 0, expires_at FROM revocations WHERE seq <= 10000`, all)
 			exec(t, path, `UPDATE state SET sequence = ?1`, all+10_000)
 			k.catchUp()
+			if k.feed.at.Load().tail != a.tail {
+				t.Error("what was read before was read again")
+			}
 		}
 		got = append(got, e.Seq)
 	}
@@ -253,20 +308,52 @@ func TestFeedTail(t *testing.T) {
 	if n := len(k.feed.at.Load().tail.ring); n != tailLength {
 		t.Errorf("the tail has %d entries", n)
 	}
+	// A reader may go away at any entry, and what cannot be read does not look like the end.
+	for _, after := range []int64{0, a.Next + 9000} {
+		a, err := k.Feed(t.Context(), k.asker, FeedQuestion{Generation: generation, After: after})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range a.Entries(t.Context()) {
+			break
+		}
+		a.Close()
+	}
+	if a, err = k.Feed(t.Context(), k.asker, FeedQuestion{}); err != nil {
+		t.Fatal(err)
+	}
+	k.store.Close()
+	var last error
+	for _, last = range a.Entries(t.Context()) {
+	}
+	if last == nil {
+		t.Error("a list of which nothing can be read is whole")
+	}
 }
 
-// What has expired is a gap and no end.
+// What has expired is a gap and no end; and who has anything to be told, if it is
+// where the feed is, does not wait.
 func TestFeedGaps(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "db")
 	newFeedKit(t, path)
 	insert(t, path, 10)
 	exec(t, path, `DELETE FROM revocations WHERE seq IN (1, 2, 5, 9, 10)`)
 	k := newFeedKit(t, path)
+	k.feed.waiting.total = 0
 	generation := k.FeedPosition().Generation
 	for after, want := range map[int64][]int64{0: {3, 4, 6, 7, 8}, 4: {6, 7, 8}, 5: {6, 7, 8}, 8: nil, 10: nil} {
-		if a, got, err := k.read(FeedQuestion{Generation: generation, After: after}); err != nil || !slices.Equal(got, want) || a.Next != 10 {
+		q := FeedQuestion{Generation: generation, After: after}
+		if after < 10 {
+			q.Wait = api.MaxFeedWait
+		}
+		if a, got, err := k.read(q); err != nil || !slices.Equal(got, want) || a.Next != 10 {
 			t.Errorf("after %d: %v, %v", after, got, err)
 		}
+	}
+	k = newFeedKit(t, filepath.Join(t.TempDir(), "db"))
+	k.feed.waiting.total = 0
+	if a, got, err := k.read(FeedQuestion{Wait: api.MaxFeedWait}); err != nil || len(got) != 0 || a.Next != 0 {
+		t.Errorf("the empty list, from the start: %v, %v", got, err)
 	}
 }
 
@@ -341,6 +428,21 @@ func TestFeedOtherHistory(t *testing.T) {
 	time.Sleep(2 * coalesce) // what bounds how often it looks
 	if a, got, err := other.read(FeedQuestion{Generation: now.Generation, After: 2}); err != nil || len(got) != 0 || a.Next != 2 {
 		t.Errorf("%v, %v", got, err)
+	}
+}
+
+// Whoever asks about another history, however often, has the table looked at no
+// more than that often.
+func TestFeedLooksSeldom(t *testing.T) {
+	k := newFeedKit(t, filepath.Join(t.TempDir(), "db"))
+	read := k.list.AsOf()
+	for _, row := range []struct{ after, want time.Duration }{{coalesce - 1, 0}, {coalesce, coalesce}, {2*coalesce - 1, coalesce}} {
+		k.now = func() time.Time { return read.Add(row.after) }
+		_, _, err := k.read(FeedQuestion{Generation: "another"})
+		wantFeedCode(t, err, api.CodeOtherGeneration)
+		if got := k.list.AsOf().Sub(read); got != row.want {
+			t.Errorf("asked %v after it was read: read %v after", row.after, got)
+		}
 	}
 }
 
@@ -471,6 +573,22 @@ func TestFeedBusy(t *testing.T) {
 		if p.count() != 0 || len(p.by) != 0 {
 			t.Errorf("%d places are taken, %v", p.taken, p.by)
 		}
+	}
+}
+
+// A name that gives one of its places back has no more than before.
+func TestPlaces(t *testing.T) {
+	p := places{total: 3, each: 2}
+	release := p.take("a")
+	if release == nil || p.take("a") == nil {
+		t.Fatal("no place for the first two")
+	}
+	release()
+	if p.take("a") == nil || p.take("a") != nil {
+		t.Error("not two of one name")
+	}
+	if p.take("b") == nil || p.take("c") != nil {
+		t.Error("not three in all")
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -50,6 +51,10 @@ func TestPlaceInTheFeedHasItsPolicies(t *testing.T) {
 		texts := k.policies.Load().Append(nil, who, time.Now())
 		if at := k.FeedPosition().Sequence; at >= entry.Seq && len(texts) != 1 {
 			t.Fatalf("at %d of %d with policies %q", at, entry.Seq, texts)
+		}
+		// What was on the list early is told when its place is, and once.
+		if a, got, err := k.read(FeedQuestion{}); err != nil || !slices.Equal(got, through(1, a.Next)) {
+			t.Errorf("%v, %v", got, err)
 		}
 	}
 	if at := k.FeedPosition().Sequence; at != entry.Seq || entry.Seq != 2 {

@@ -459,6 +459,9 @@ func TestWritable(t *testing.T) {
 			t.Fatal(err)
 		}
 		appendOne(t, s) // in a page that is sound
+		if err := s.w.do(t.Context(), func(*tx) error { return unavailable(reasonLocked, nil) }); err == nil {
+			t.Fatal("no error")
+		}
 		s.w.probe()
 		wantUnavailable(t, s.Writable(t.Context()), reasonDamaged)
 	})

@@ -94,6 +94,9 @@ var store = []clause{
 					k.Errorf("%s: %v", name, err)
 				}
 			}
+			for range 100 { // never, not seldom
+				k.wantErr(k.s.AppendAudit(ctx, event("never", T0)), context.Canceled)
+			}
 		})
 	}},
 	{"a change that is refused, whatever for, does not say that none can be made", func(k *kit) {
