@@ -162,11 +162,23 @@ func TestFeedOrder(t *testing.T) {
 type watched struct {
 	storage.Store
 	read []string
+	fail error // of reading revocations, after the first
 }
 
 func (w *watched) Revocations(ctx context.Context, after int64) iter.Seq2[storage.Revocation, error] {
 	w.read = append(w.read, fmt.Sprint("revocations after ", after))
-	return w.Store.Revocations(ctx, after)
+	all := w.Store.Revocations(ctx, after)
+	if w.fail == nil {
+		return all
+	}
+	return func(yield func(storage.Revocation, error) bool) {
+		for r, err := range all {
+			if yield(r, err) {
+				yield(storage.Revocation{}, w.fail)
+			}
+			return
+		}
+	}
 }
 
 func (w *watched) Epochs(ctx context.Context) ([]storage.Epoch, error) {
@@ -202,6 +214,29 @@ func TestFollowerReadsWhatIsNew(t *testing.T) {
 		if !slices.Equal(w.read, row.want) {
 			t.Errorf("%s: read %q, want %q", row.what, w.read, row.want)
 		}
+	}
+}
+
+// Of a list that cannot be read to its end what was read is in force, and the
+// node is as old as before: it does not take what is missing for not revoked.
+func TestFollowerReadsTheWholeList(t *testing.T) {
+	k := newFeedKit(t, filepath.Join(t.TempDir(), "db"))
+	w := &watched{Store: k.store, fail: errors.New("damaged")}
+	k.Service.store = w
+	before := k.FeedPosition()
+	for n := range uint64(3) {
+		k.revoke(n + 1)
+	}
+	if err := k.CatchUp(t.Context()); !errors.Is(err, w.fail) {
+		t.Errorf("error %v", err)
+	}
+	if got := k.FeedPosition(); got != before {
+		t.Errorf("at %+v, was at %+v", got, before)
+	}
+	w.fail = nil
+	k.catchUp()
+	if a, got, err := k.read(FeedQuestion{}); err != nil || a.Next != 3 || !slices.Equal(got, through(1, 3)) {
+		t.Errorf("%v, %v", got, err)
 	}
 }
 
