@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"slices"
 	"strings"
 
@@ -15,9 +13,6 @@ import (
 	"macaroond/cmd/internal/terminal"
 	"macaroond/service/token"
 )
-
-// maxInput bounds a token, password or credential that is read, in bytes.
-const maxInput = 64 << 10
 
 // notEmpty refuses a flag that was given and says nothing, such as
 // --audience "$UNSET" or --for 0. It must not mean what leaving it out does: no
@@ -62,7 +57,7 @@ func (t *tokenFlags) given(ctx context.Context, a *app) (*token.Token, error) {
 		a.note("warning: a token on the command line is visible to everybody on this machine")
 		return token.Parse(t.argv)
 	case t.file != "":
-		text, err := a.readFile(ctx, t.file)
+		text, err := a.terminal().ReadFile(ctx, t.file)
 		if err != nil {
 			return nil, err
 		}
@@ -78,10 +73,10 @@ func (a *app) presented(ctx context.Context, t *tokenFlags) (*token.Token, error
 	if tok, err := t.given(ctx, a); tok != nil || err != nil {
 		return tok, err
 	}
-	if !piped(a.in) {
+	if !terminal.Piped(a.in) {
 		return nil, nil
 	}
-	text, err := a.readAll(ctx, a.in)
+	text, err := a.terminal().ReadFile(ctx, "-")
 	if err != nil {
 		return nil, fmt.Errorf("standard input: %w", err)
 	}
@@ -89,17 +84,6 @@ func (a *app) presented(ctx context.Context, t *tokenFlags) (*token.Token, error
 		return nil, usagef("stdin is empty: the command before it printed no token")
 	}
 	return parseToken(text)
-}
-
-// piped reports whether there is anybody to write to standard input: it is no
-// terminal, and no other character device such as /dev/null.
-func piped(in io.Reader) bool {
-	f, ok := in.(*os.File)
-	if !ok {
-		return true
-	}
-	info, err := f.Stat()
-	return err != nil || info.Mode()&os.ModeCharDevice == 0
 }
 
 // presentedOrStored is presented, and the stored root when there is nothing.
@@ -114,71 +98,25 @@ func (a *app) presentedOrStored(ctx context.Context, t *tokenFlags) (*token.Toke
 	return c.root()
 }
 
-// byteOrderMark is what some editors put before a file's first character.
-const byteOrderMark = "\ufeff"
-
 // parseToken allows what editors and echo leave around a token.
 func parseToken(text string) (*token.Token, error) {
-	return token.Parse(strings.TrimSpace(strings.TrimPrefix(text, byteOrderMark)))
+	return token.Parse(strings.TrimSpace(strings.TrimPrefix(text, terminal.ByteOrderMark)))
 }
 
-// readFile reads a small file; "-" is standard input.
-func (a *app) readFile(ctx context.Context, name string) (string, error) {
-	if name == "-" {
-		return a.readAll(ctx, a.in)
-	}
-	f, err := os.Open(name)
-	if err != nil {
-		return "", err // names the file
-	}
-	defer f.Close()
-	text, err := a.readAll(ctx, f)
-	if err != nil {
-		return "", fmt.Errorf("%s: %w", name, err)
-	}
-	return text, nil
-}
-
-// readAll reads a small input to its end, or until ctx ends. A read that is
-// still waiting then (nothing can wake it) ends with the process, which
-// follows at once.
-func (a *app) readAll(ctx context.Context, r io.Reader) (string, error) {
-	type result struct {
-		b   []byte
-		err error
-	}
-	done := make(chan result, 1)
-	go func() {
-		b, err := io.ReadAll(io.LimitReader(r, maxInput+1))
-		done <- result{b, err}
-	}()
-	select {
-	case <-ctx.Done():
-		return "", context.Cause(ctx)
-	case got := <-done:
-		if len(got.b) > maxInput {
-			return "", fmt.Errorf("more than %d bytes: this is no token, password or credential", maxInput)
-		}
-		return string(got.b), got.err
-	}
-}
-
-// secret is a password or a code: from the file, or else asked for without
-// echo. The file's one line end is not part of it.
+// secret is a password or a code: from the file, or else asked for without echo.
 func (a *app) secret(ctx context.Context, file, flag, prompt string) (string, error) {
 	if a.terminal().Asks(file) {
 		return a.ask(ctx, prompt, flag, false)
 	}
-	text, err := a.readFile(ctx, file)
+	text, err := a.terminal().ReadFile(ctx, file)
 	if err != nil {
 		return "", err
 	}
-	text = strings.TrimSuffix(strings.TrimSuffix(text, "\n"), "\r")
-	switch {
-	case text == "":
+	if text, err = terminal.OneLine(text, file); err != nil {
+		return "", usageError{err}
+	}
+	if text == "" {
 		return "", usagef("%s is empty", file)
-	case strings.HasPrefix(text, byteOrderMark):
-		return "", usagef("%s begins with a byte-order mark, which no keyboard types: save it as UTF-8 without", file)
 	}
 	return text, nil
 }

@@ -91,7 +91,7 @@ func (a *app) asker(ctx context.Context, file string) (chosen, client.Credential
 	if err != nil {
 		return c, client.Credential{}, err
 	}
-	text, err := a.readFile(ctx, file)
+	text, err := a.terminal().ReadFile(ctx, file)
 	if err != nil {
 		return c, client.Credential{}, err
 	}

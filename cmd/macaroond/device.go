@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"macaroond/cmd/internal/terminal"
 	"macaroond/service"
 	"macaroond/service/api"
 	"macaroond/storage"
@@ -86,7 +87,7 @@ With --all every token of everybody is dead: all epochs are retired but a new on
 				return e.revokeAll(c)
 			}
 			if file == "" {
-				if !e.piped() {
+				if !terminal.Piped(e.Stdin) {
 					return usagef("which token? pipe it in, or give --token-file F (a file, or - for stdin)")
 				}
 				file = "-"

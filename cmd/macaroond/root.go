@@ -7,11 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"macaroond/cmd/internal/terminal"
 	"macaroond/service/api"
 )
 
@@ -124,51 +124,20 @@ func writeJSON(w io.Writer, v any) error {
 	return enc.Encode(v)
 }
 
-// secret reads a secret's one line from a file, or - for stdin. It never
-// comes by argv, which every process of the machine can read. An interrupt ends
-// a read that nothing else would; its goroutine ends with the process.
+// secret reads a secret's one line from a file, or - for stdin. It never comes by
+// argv, which every process of the machine can read.
 func (e *env) secret(ctx context.Context, path string) (string, error) {
-	type read struct {
-		b   []byte
-		err error
-	}
-	done := make(chan read, 1)
-	go func() {
-		var r read
-		if path == "-" {
-			r.b, r.err = io.ReadAll(io.LimitReader(e.Stdin, 1<<16))
-		} else {
-			r.b, r.err = os.ReadFile(path)
-		}
-		done <- r
-	}()
-	select {
-	case r := <-done:
-		if r.err != nil {
-			return "", usageError{r.err}
-		}
-		line := strings.TrimSuffix(strings.TrimSuffix(string(r.b), "\n"), "\r")
-		if strings.Contains(line, "\n") {
-			if path == "-" {
-				path = "stdin"
-			}
-			return "", usagef("%s has more than one line, and a secret is one", path)
-		}
-		return line, nil
-	case <-ctx.Done():
+	line, err := terminal.Asker{In: e.Stdin}.ReadFile(ctx, path)
+	if ctx.Err() != nil {
 		return "", errors.New("interrupted")
 	}
-}
-
-// piped reports whether there is anybody to write to standard input: it is no
-// terminal, and no other character device such as /dev/null.
-func (e *env) piped() bool {
-	f, ok := e.Stdin.(*os.File)
-	if !ok {
-		return e.Stdin != nil
+	if err == nil {
+		line, err = terminal.OneLine(line, path)
 	}
-	info, err := f.Stat()
-	return err != nil || info.Mode()&os.ModeCharDevice == 0
+	if err != nil {
+		return "", usageError{err}
+	}
+	return line, nil
 }
 
 func newVersion(e *env) *cobra.Command {

@@ -1,4 +1,5 @@
-// Package terminal asks people: both commands do so where no file was given.
+// Package terminal asks people, and reads what they give in a file instead: by one
+// rule for both commands.
 package terminal
 
 import (
@@ -15,8 +16,8 @@ import (
 // ErrNone: there is nobody to ask.
 var ErrNone = errors.New("there is no terminal to ask at")
 
-// maxLine bounds what is entered, in bytes.
-const maxLine = 64 << 10
+// maxInput bounds a token, password or credential that is read, in bytes.
+const maxInput = 64 << 10
 
 // Of gives the descriptor of a stream that is a terminal.
 func Of(stream any) (fd int, ok bool) {
@@ -98,7 +99,7 @@ func (a Asker) ask(ctx context.Context, prompt string, echo bool) (string, error
 func readLine(r io.Reader) (string, error) {
 	var line []byte
 	var b [1]byte
-	for len(line) < maxLine {
+	for len(line) < maxInput {
 		n, err := r.Read(b[:])
 		if n == 1 && b[0] == '\n' {
 			break
