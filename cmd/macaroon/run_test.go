@@ -15,9 +15,7 @@ import (
 	"time"
 
 	"macaroond/service/api"
-	"macaroond/service/client"
 	"macaroond/service/client/rootfile"
-	"macaroond/service/token"
 )
 
 // An interrupt ends a read that nothing else would.
@@ -214,32 +212,6 @@ func TestCompareClocks(t *testing.T) {
 		a.compareClocks(&api.Grant{ExpiresAt: api.At(now.Add(time.Hour)), ExpiresIn: 3600}, now.Add(ahead))
 		if got := errs.String(); (got == "") != (want == "") || !strings.Contains(got, want) {
 			t.Errorf("%v ahead: %q", ahead, got)
-		}
-	}
-}
-
-func TestParseCredential(t *testing.T) {
-	id := token.NewID(token.ServicePrefix)
-	good := client.Basic(id, "s3cret")
-	for in, ok := range map[string]bool{
-		id + ":s3cret\n": true,
-		`{"id":"` + id + `","secret":"s3cret","serves":["a"],"calls":[],"actions":[],"rights":[]}` + "\n": true,
-		`{"id":"` + id + `"}`:               false,
-		`{"id":"` + id + `","secret":7}`:    false,
-		id:                                  false,
-		id + ":":                            false,
-		"usr_AAAAAAAAAAAAAAAA:s3cret":       false,
-		"svc_AAAAAAAAAAAAAAAA\n:s3cret":     false,
-		"":                                  false,
-		`{"id":"svc_A","secret":"s3cret"}`:  false,
-		"correct horse battery staple 1:23": false,
-	} {
-		got, err := parseCredential(in)
-		if ok && (err != nil || got != good) || !ok && (err == nil || got != (client.Credential{})) {
-			t.Errorf("%q: %v", in, err)
-		}
-		if err != nil && strings.Contains(err.Error(), "s3cret") {
-			t.Errorf("%q: the error has the secret: %v", in, err)
 		}
 	}
 }

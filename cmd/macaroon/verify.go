@@ -2,16 +2,13 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"macaroond/service/api"
 	"macaroond/service/client"
-	"macaroond/service/token"
 )
 
 func itoa(n int) string { return strconv.Itoa(n) }
@@ -37,7 +34,7 @@ a service, with the credential that macaroond service add printed.`,
 	t.register(cmd)
 	f := cmd.Flags()
 	f.BoolVar(&why, "why", false, "print every caveat, and why it refused")
-	f.StringVar(&credentialFile, "credential-file", "", "ask as a service: `FILE` holds id:secret, or what macaroond service add --json printed (- is standard input)")
+	f.StringVar(&credentialFile, "credential-file", "", "ask as a service: `FILE` holds ID:SECRET, or what macaroond service add --json printed (- is standard input)")
 	f.StringVar(&req.Audience, "audience", "", "who is asked to take the token; only the authority itself does without")
 	f.StringVar(&req.Method, "method", "", "the request's method")
 	f.StringVar(&req.Path, "path", "", "the request's path, as it goes over the wire")
@@ -95,26 +92,11 @@ func (a *app) asker(ctx context.Context, file string) (chosen, client.Credential
 	if err != nil {
 		return c, client.Credential{}, err
 	}
-	cred, err := parseCredential(text)
+	cred, err := client.ParseCredential(text)
+	if err != nil {
+		err = usagef("%s: %w", file, err)
+	}
 	return c, cred, err
-}
-
-// parseCredential reads a service credential: the JSON that it was made with,
-// or id:secret.
-func parseCredential(text string) (client.Credential, error) {
-	text = strings.TrimSpace(text)
-	id, secret, _ := strings.Cut(text, ":")
-	if strings.HasPrefix(text, "{") {
-		var s api.Service
-		if json.Unmarshal([]byte(text), &s) != nil { // its error may quote the secret
-			return client.Credential{}, usagef("the credential file is not the JSON of a service credential")
-		}
-		id, secret = s.ID, s.Secret
-	}
-	if !token.IsID(id, token.ServicePrefix) || secret == "" {
-		return client.Credential{}, usagef("the credential file holds no service credential: want id:secret or its JSON")
-	}
-	return client.Basic(id, secret), nil
 }
 
 func (a *app) printDecision(d *api.Decision, why bool, now time.Time) {

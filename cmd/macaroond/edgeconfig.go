@@ -1,17 +1,13 @@
 package main
 
 import (
-	"encoding/json"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"macaroond/service/api"
 	"macaroond/service/client"
-	"macaroond/service/token"
 )
 
 // edgeConfig is the configuration of a sidecar, told once as config is.
@@ -131,22 +127,9 @@ func (c *edgeConfig) credential() (client.Credential, error) {
 		}
 		text = string(b)
 	}
-	id, secret, ok := splitCredential(strings.TrimSpace(text))
-	if !ok { // and nothing of it is shown
-		return client.Credential{}, usagef("%s: not a service credential: want ID:SECRET on one line, or what macaroond service add --json prints", source)
+	cred, err := client.ParseCredential(text)
+	if err != nil {
+		err = usagef("%s: %w", source, err)
 	}
-	return client.Basic(id, secret), nil
-}
-
-func splitCredential(text string) (id, secret string, ok bool) {
-	if strings.HasPrefix(text, "{") {
-		var in api.Service
-		if json.Unmarshal([]byte(text), &in) != nil {
-			return "", "", false
-		}
-		id, secret = in.ID, in.Secret
-	} else {
-		id, secret, _ = strings.Cut(text, ":")
-	}
-	return id, secret, token.IsID(id, token.ServicePrefix) && plainWord(secret)
+	return cred, err
 }

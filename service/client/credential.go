@@ -2,10 +2,16 @@ package client
 
 import (
 	"encoding/base64"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"unique"
+
+	"macaroond/service/api"
+	"macaroond/service/token"
 )
 
 // Credential is what a request proves itself with: a token, a service
@@ -22,6 +28,25 @@ func Bearer(token string) Credential { return credential("Bearer " + token) }
 // base64url.
 func Basic(id, secret string) Credential {
 	return credential("Basic " + base64.StdEncoding.EncodeToString([]byte(id+":"+secret)))
+}
+
+// ParseCredential reads a service credential from its file: what macaroond service
+// add --json printed, or ID:SECRET on one line. The error repeats nothing of it.
+func ParseCredential(text string) (Credential, error) {
+	text = strings.TrimSpace(text)
+	id, secret, _ := strings.Cut(text, ":")
+	if strings.HasPrefix(text, "{") {
+		var s api.Service
+		if json.Unmarshal([]byte(text), &s) != nil { // its error may quote the secret
+			s = api.Service{}
+		}
+		id, secret = s.ID, s.Secret
+	}
+	unseen := func(r rune) bool { return r <= ' ' || r > '~' }
+	if !token.IsID(id, token.ServicePrefix) || secret == "" || strings.ContainsFunc(secret, unseen) {
+		return Credential{}, errors.New("not a service credential: want ID:SECRET on one line, or what macaroond service add --json prints")
+	}
+	return Basic(id, secret), nil
 }
 
 func credential(header string) Credential { return Credential{unique.Make(header)} }
