@@ -87,7 +87,7 @@ func sentence(s string) string {
 		s = s[:limit] + "…"
 	}
 	return strings.Map(func(r rune) rune {
-		if hidden(r) {
+		if Hidden(r) {
 			return '?'
 		}
 		return r

@@ -14,7 +14,7 @@ import (
 
 // mustEscape reports the characters that a pattern cannot have as they are.
 func mustEscape(r rune) bool {
-	return r == ' ' || r == '*' || hidden(r)
+	return r == ' ' || r == '*' || Hidden(r)
 }
 
 // pathPattern accepts one pattern of a path caveat.

@@ -51,7 +51,7 @@ func judge(t *testing.T, text string, r *Request, want Outcome) {
 // tellable asserts that words can go into a log line as they are.
 func tellable(t *testing.T, s string) {
 	t.Helper()
-	if !utf8.ValidString(s) || strings.ContainsFunc(s, hidden) {
+	if !utf8.ValidString(s) || strings.ContainsFunc(s, Hidden) {
 		t.Errorf("not fit to be shown: %q", s)
 	}
 }

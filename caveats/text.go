@@ -60,7 +60,7 @@ func plain(s string) error {
 		if r == utf8.RuneError && size == 1 {
 			return flaw("not UTF-8")
 		}
-		if hidden(r) {
+		if Hidden(r) {
 			return flaw("control character, line separator or bidirectional control")
 		}
 		i += size
@@ -90,19 +90,11 @@ func shown(s string) bool {
 	return true
 }
 
-// hidden reports a character that would let a caveat read as something it is
-// not: controls (general category Cc), the line and paragraph separators, and
+// Hidden reports a character that would let a line of text read as something it
+// is not: controls (general category Cc), the line and paragraph separators, and
 // the twelve characters with Unicode's Bidi_Control property.
-func hidden(r rune) bool {
-	switch {
-	case unicode.IsControl(r),
-		r == '\u2028', r == '\u2029',
-		r == '\u061c', r == '\u200e', r == '\u200f',
-		'\u202a' <= r && r <= '\u202e',
-		'\u2066' <= r && r <= '\u2069':
-		return true
-	}
-	return false
+func Hidden(r rune) bool {
+	return unicode.IsControl(r) || unicode.In(r, unicode.Zl, unicode.Zp, unicode.Bidi_Control)
 }
 
 // printable reports whether s is printable ASCII without space.

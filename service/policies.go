@@ -189,7 +189,7 @@ func newPolicy(in api.PolicyIn) (storage.Policy, error) {
 		return p, badField("/target/device", "not a device's id")
 	case len(in.Caveats) < 1 || len(in.Caveats) > maxPolicyCaveats:
 		return p, badField("/caveats", "1 to %d caveats", maxPolicyCaveats)
-	case in.Reason == "" || len(in.Reason) > maxReasonLen || !utf8.ValidString(in.Reason) || strings.ContainsFunc(in.Reason, func(r rune) bool { return r < ' ' || r == 0x7f }):
+	case in.Reason == "" || len(in.Reason) > maxReasonLen || !utf8.ValidString(in.Reason) || strings.ContainsFunc(in.Reason, caveats.Hidden):
 		return p, badField("/reason", "1 to %d bytes of text on one line", maxReasonLen)
 	case in.TTL < 0 || in.TTL > int64(maxPolicyLifetime/time.Second):
 		return p, badField("/ttl", "ttl is 1 to %d seconds", int64(maxPolicyLifetime/time.Second))

@@ -3,7 +3,6 @@ package verify
 import (
 	"strconv"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 
 	"macaroond/caveats"
@@ -119,13 +118,7 @@ func (v *Verdict) Caveats() []api.CaveatVerdict {
 // printable shows a caveat as it is; quoted when it is not the text that a
 // caveat can be, and could garble a terminal or a log.
 func printable(s string) string {
-	if plain(s) {
-		return s
-	}
-	hidden := func(r rune) bool {
-		return unicode.IsControl(r) || unicode.In(r, unicode.Zl, unicode.Zp, unicode.Bidi_Control)
-	}
-	if utf8.ValidString(s) && !strings.ContainsFunc(s, hidden) {
+	if plain(s) || utf8.ValidString(s) && !strings.ContainsFunc(s, caveats.Hidden) {
 		return s
 	}
 	return strconv.QuoteToASCII(s)
