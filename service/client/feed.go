@@ -374,7 +374,8 @@ func (f *feedReader) entry() (r api.Revocation, err error) {
 	if json.Unmarshal(value, &r) != nil {
 		return r, errFeed("an entry is none")
 	}
-	return r, f.next(&r)
+	err = f.next(&r)
+	return r, err
 }
 
 // next holds an entry against the one before it and against what it needs.

@@ -70,7 +70,7 @@ func (s *Store) ReplaceRecoveryCodes(ctx context.Context, userID string, codes [
 
 // RecoveryCodes implements [storage.Store].
 func (s *Store) RecoveryCodes(ctx context.Context, userID string) (int, error) {
-	return one(s.reader(ctx), func(r scanner) (n int, err error) { return n, r.Scan(&n) }, `SELECT count(*) FROM recovery_codes WHERE user_id = ?`, userID)
+	return one(s.reader(ctx), column[int], `SELECT count(*) FROM recovery_codes WHERE user_id = ?`, userID)
 }
 
 // OwnInstall implements [storage.Store].

@@ -79,7 +79,7 @@ func syncDir(path string) error {
 
 // Check implements [storage.Store].
 func (s *Store) Check(ctx context.Context) error {
-	said, err := list(s.reader(ctx), func(r scanner) (line string, err error) { return line, r.Scan(&line) }, `PRAGMA quick_check(1)`)
+	said, err := list(s.reader(ctx), column[string], `PRAGMA quick_check(1)`)
 	if err != nil {
 		return err
 	}

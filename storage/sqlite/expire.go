@@ -79,7 +79,7 @@ func (t *tx) expireAudit(in storage.Expire) (int, error) {
 		return 0, nil
 	}
 	before := milli(in.AuditBefore)
-	end, err := list(t, func(r scanner) (seq int64, err error) { return seq, r.Scan(&seq) },
+	end, err := list(t, column[int64],
 		`SELECT seq FROM (SELECT seq, time FROM audit ORDER BY seq LIMIT ?) AS oldest WHERE time >= ? ORDER BY seq LIMIT 1`, in.Limit, before)
 	if err != nil {
 		return 0, err

@@ -46,7 +46,7 @@ func (s *Store) AddPolicy(ctx context.Context, in storage.AddPolicy, ev storage.
 // RemovePolicy implements [storage.Store].
 func (s *Store) RemovePolicy(ctx context.Context, id string, ev storage.Event) (storage.Revocation, error) {
 	return change(ctx, s, func(t *tx) (storage.Revocation, error) {
-		target, err := one(t, func(r scanner) (v string, err error) { return v, r.Scan(&v) }, `SELECT target FROM policies WHERE id = ?`, id)
+		target, err := one(t, column[string], `SELECT target FROM policies WHERE id = ?`, id)
 		if err != nil {
 			return storage.Revocation{}, err
 		}
@@ -78,6 +78,7 @@ func (s *Store) Policies(ctx context.Context) ([]storage.Policy, error) {
 			return p, err
 		}
 		p.CreatedAt, p.ExpiresAt = fromMilli(created), fromMilli(expires)
-		return p, fromWords(caveats, &p.Caveats)
+		err = fromWords(caveats, &p.Caveats)
+		return p, err
 	}, `SELECT id, target, caveats, reason, created_at, expires_at FROM policies ORDER BY created_at, id`)
 }

@@ -19,7 +19,8 @@ type renewal struct {
 }
 
 func scanRenewal(r scanner) (v renewal, err error) {
-	return v, r.Scan(&v.expires, &v.epoch, &v.next, &v.renewed, &v.seen)
+	err = r.Scan(&v.expires, &v.epoch, &v.next, &v.renewed, &v.seen)
+	return v, err
 }
 
 // RenewDevice implements [storage.Store]. It needs no savepoint: what it refuses
@@ -107,7 +108,8 @@ type session struct {
 func (t *tx) session(in storage.RenewDevice) (session, error) {
 	var revoked, suspended bool
 	s, err := one(t, func(r scanner) (s session, err error) {
-		return s, r.Scan(&s.user, &suspended, &s.device, &revoked, &s.ttl, &s.started, &s.latest, &s.many, &s.epochExpires)
+		err = r.Scan(&s.user, &suspended, &s.device, &revoked, &s.ttl, &s.started, &s.latest, &s.many, &s.epochExpires)
+		return s, err
 	}, `SELECT u.name, u.suspended_at <> 0, d.name,
 		d.revoked_at <> 0 OR EXISTS (SELECT 1 FROM revocations WHERE root_key_id = k.id AND fingerprint = x'' AND epoch = 0)
 			OR NOT EXISTS (SELECT 1 FROM epochs WHERE number = ? AND state <> ?),
@@ -340,7 +342,10 @@ func (s *Store) Roots(ctx context.Context, rootKeyID [16]byte, now time.Time) ([
 			roots = append(roots, storage.Root{Epoch: epoch, ExpiresAt: fromMilli(expires)})
 		}
 	}
-	first, err := one(r, func(r scanner) (epoch uint32, err error) { return epoch, r.Scan(&epoch, &known, &unknown) },
+	first, err := one(r, func(r scanner) (epoch uint32, err error) {
+		err = r.Scan(&epoch, &known, &unknown)
+		return epoch, err
+	},
 		`SELECT epoch, known_until, unknown_until FROM root_keys WHERE id = ?`, rootKeyID[:])
 	switch {
 	case errors.Is(err, storage.ErrNotFound):
@@ -358,7 +363,7 @@ func (s *Store) Roots(ctx context.Context, rootKeyID [16]byte, now time.Time) ([
 	if oldest <= at {
 		return roots, unknown <= at, nil
 	}
-	epochs, err := list(r, func(r scanner) (n uint32, err error) { return n, r.Scan(&n) }, `SELECT number FROM epochs WHERE state <> ?`, storage.EpochRetired)
+	epochs, err := list(r, column[uint32], `SELECT number FROM epochs WHERE state <> ?`, storage.EpochRetired)
 	for _, n := range epochs {
 		add(n, oldest)
 	}

@@ -48,7 +48,7 @@ func (t *tx) list(r storage.Revocation) (storage.Revocation, bool, error) {
 // revokeKey lists a root key until no root macaroon under it lives that there is
 // or may be, nor at expires, and appends the entry, if it is new, to out.
 func (t *tx) revokeKey(out []storage.Revocation, id [16]byte, expires time.Time) ([]storage.Revocation, error) {
-	until, err := list(t, scanMilli, `SELECT `+keyUntil+` FROM root_keys k WHERE id = ?`, id[:])
+	until, err := list(t, column[int64], `SELECT `+keyUntil+` FROM root_keys k WHERE id = ?`, id[:])
 	if err != nil {
 		return nil, err
 	}
@@ -125,8 +125,6 @@ func scanKeyID(r scanner) (id [16]byte, err error) {
 	copy(id[:], b)
 	return id, err
 }
-
-func scanMilli(r scanner) (at int64, err error) { return at, r.Scan(&at) }
 
 // RevokeDevices implements [storage.Store].
 func (s *Store) RevokeDevices(ctx context.Context, in storage.RevokeDevices, ev storage.Event) ([]storage.Revocation, error) {

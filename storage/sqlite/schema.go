@@ -79,5 +79,5 @@ func (s *Store) schemaVersion(ctx context.Context) (version int64, err error) {
 	if err != nil || !some {
 		return 0, err
 	}
-	return one(r, func(r scanner) (n int64, err error) { return n, r.Scan(&n) }, `SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied = 1`)
+	return one(r, column[int64], `SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied = 1`)
 }

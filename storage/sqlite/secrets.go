@@ -98,7 +98,7 @@ func (s *Store) RemoveService(ctx context.Context, id string, until time.Time, e
 		if err != nil {
 			return nil, err
 		}
-		users, err := list(t, func(r scanner) (id string, err error) { return id, r.Scan(&id) }, `SELECT id FROM users WHERE owner = ? AND owner <> '' ORDER BY id`, id)
+		users, err := list(t, column[string], `SELECT id FROM users WHERE owner = ? AND owner <> '' ORDER BY id`, id)
 		if err != nil {
 			return nil, err
 		}

@@ -55,7 +55,8 @@ func (s *Store) Services(ctx context.Context) ([]storage.Service, error) {
 			copy(v.secret.RootKeyID[:], key)
 		}
 		v.CreatedAt = fromMilli(created)
-		return v, errors.Join(fromWords(serves, &v.Serves), fromWords(calls, &v.Calls), fromWords(actions, &v.Actions), fromWords(rights, &v.Rights))
+		err = errors.Join(fromWords(serves, &v.Serves), fromWords(calls, &v.Calls), fromWords(actions, &v.Actions), fromWords(rights, &v.Rights))
+		return v, err
 	}, `SELECT s.id, s.name, s.serves, s.calls, s.actions, s.rights, s.created_at,
 		x.id, x.hash, x.device_id, x.root_key_id, x.created_at
 		FROM services s LEFT JOIN service_secrets x ON x.service_id = s.id ORDER BY s.name, x.created_at, x.id`)

@@ -65,6 +65,13 @@ func (t *tx) exec(query string, args ...any) (int64, error) {
 	return n, fault(t.w.ctx, err)
 }
 
+// column scans a row of one column. (In a return statement the order of a variable
+// and of a call that changes it is left open, so no scan stands in one.)
+func column[T any](r scanner) (v T, err error) {
+	err = r.Scan(&v)
+	return v, err
+}
+
 // list reads all rows of a query.
 func list[T any](q queryer, scan func(scanner) (T, error), query string, args ...any) ([]T, error) {
 	rows, ctx, err := q.query(query, args...)
@@ -98,7 +105,7 @@ func one[T any](q queryer, scan func(scanner) (T, error), query string, args ...
 
 // exists tells whether a query has a row.
 func exists(q queryer, query string, args ...any) (bool, error) {
-	_, err := one(q, func(r scanner) (n int64, err error) { return n, r.Scan(&n) }, query, args...)
+	_, err := one(q, column[int64], query, args...)
 	if errors.Is(err, storage.ErrNotFound) {
 		return false, nil
 	}
@@ -147,7 +154,8 @@ func (s *Store) State(ctx context.Context) (storage.State, error) {
 		return storage.State{}, err
 	}
 	return one(s.reader(ctx), func(r scanner) (st storage.State, err error) {
-		return st, r.Scan(&st.Generation, &st.Sequence, &st.Audit, &st.Revision)
+		err = r.Scan(&st.Generation, &st.Sequence, &st.Audit, &st.Revision)
+		return st, err
 	}, `SELECT generation, sequence, audit_seq, revision FROM state WHERE id = 1`)
 }
 

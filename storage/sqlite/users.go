@@ -71,7 +71,7 @@ func (s *Store) Users(ctx context.Context, afterKey string, limit int) ([]storag
 // PasswordFrom implements [storage.Store].
 func (s *Store) PasswordFrom(ctx context.Context, id string) (hash string, err error) {
 	for _, from := range [...]string{id, ""} {
-		hash, err = one(s.reader(ctx), func(r scanner) (h string, err error) { return h, r.Scan(&h) },
+		hash, err = one(s.reader(ctx), column[string],
 			`SELECT password_hash FROM users WHERE password_hash <> '' AND id >= ? ORDER BY id LIMIT 1`, from)
 		if !errors.Is(err, storage.ErrNotFound) {
 			break

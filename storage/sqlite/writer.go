@@ -346,7 +346,7 @@ func (w *writer) begin() (*tx, error) {
 // write-ahead log a commit could be lost with the power. The file got one when
 // it was opened first, so later it is another file.
 func (w *writer) checkMode() error {
-	mode, err := one(&tx{w: w}, func(r scanner) (mode string, err error) { return mode, r.Scan(&mode) }, `PRAGMA journal_mode`)
+	mode, err := one(&tx{w: w}, column[string], `PRAGMA journal_mode`)
 	switch {
 	case err != nil:
 		return err
