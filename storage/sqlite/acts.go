@@ -173,11 +173,7 @@ func (s *Store) Delayed(ctx context.Context, userID string, now time.Time) ([]st
 // CancelDelayed implements [storage.Store].
 func (s *Store) CancelDelayed(ctx context.Context, userID, id string, ev storage.Event) error {
 	return s.w.do(ctx, func(t *tx) error {
-		n, err := t.exec(`DELETE FROM delayed WHERE id = ? AND user_id = ? AND expires_at > ?`, id, userID, milli(ev.Time))
-		if err == nil && n == 0 {
-			err = storage.ErrNotFound
-		}
-		if err != nil {
+		if err := t.must(`DELETE FROM delayed WHERE id = ? AND user_id = ? AND expires_at > ?`, id, userID, milli(ev.Time)); err != nil {
 			return err
 		}
 		return t.audit(ev)

@@ -53,11 +53,7 @@ func (s *Store) Device(ctx context.Context, userID, deviceID string) (storage.De
 // RenameDevice implements [storage.Store].
 func (s *Store) RenameDevice(ctx context.Context, userID, deviceID, name string, ev storage.Event) (storage.Device, error) {
 	return change(ctx, s, func(t *tx) (storage.Device, error) {
-		n, err := t.exec(`UPDATE devices SET name = ? WHERE id = ? AND user_id = ? AND revoked_at = 0`, name, deviceID, userID)
-		if err == nil && n == 0 {
-			err = storage.ErrNotFound
-		}
-		if err != nil {
+		if err := t.must(`UPDATE devices SET name = ? WHERE id = ? AND user_id = ? AND revoked_at = 0`, name, deviceID, userID); err != nil {
 			return storage.Device{}, err
 		}
 		if err := t.audit(ev); err != nil {

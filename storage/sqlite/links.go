@@ -112,11 +112,7 @@ func (s *Store) ApproveLink(ctx context.Context, userID, deviceID, id string, ev
 // CloseLink implements [storage.Store].
 func (s *Store) CloseLink(ctx context.Context, userID, id string, ev storage.Event) error {
 	return s.w.do(ctx, func(t *tx) error {
-		n, err := t.exec(`DELETE FROM links WHERE id = ? AND user_id = ? AND expires_at > ?`, id, userID, milli(ev.Time))
-		if err == nil && n == 0 {
-			err = storage.ErrNotFound
-		}
-		if err != nil {
+		if err := t.must(`DELETE FROM links WHERE id = ? AND user_id = ? AND expires_at > ?`, id, userID, milli(ev.Time)); err != nil {
 			return err
 		}
 		return t.audit(ev)
@@ -131,9 +127,5 @@ func (t *tx) forgetLinks(userID string) error {
 
 // consumeLink trades an approved link for the right to a device, once.
 func (t *tx) consumeLink(userID, id string, now time.Time) error {
-	n, err := t.exec(`DELETE FROM links WHERE id = ? AND user_id = ? AND approved_at <> 0 AND expires_at > ?`, id, userID, milli(now))
-	if err == nil && n == 0 {
-		err = storage.ErrNotFound
-	}
-	return err
+	return t.must(`DELETE FROM links WHERE id = ? AND user_id = ? AND approved_at <> 0 AND expires_at > ?`, id, userID, milli(now))
 }

@@ -18,6 +18,11 @@ type renewal struct {
 	seen    int64 // when it was first seen in use; see chain.seen
 }
 
+// selectRenewals gives the rows under a root key (?1), from the one on that may speak
+// for a root macaroon of that expiry (?2).
+const selectRenewals = `SELECT expires_at, next_epoch, next_expires_at, renewed_at, next_seen_at FROM renewals
+	WHERE root_key_id = ?1 AND expires_at >= COALESCE((SELECT MAX(expires_at) FROM renewals WHERE root_key_id = ?1 AND expires_at <= ?2), 0) `
+
 func scanRenewal(r scanner) (v renewal, err error) {
 	err = r.Scan(&v.expires, &v.epoch, &v.next, &v.renewed, &v.seen)
 	return v, err
@@ -146,9 +151,7 @@ type chain []renewal
 // from the first; -1 is all. With a long grace a device can have a hundred
 // thousand.
 func (t *tx) chain(rootKeyID [16]byte, from int64, limit int) (chain, error) {
-	return list(t, scanRenewal, `SELECT expires_at, next_epoch, next_expires_at, renewed_at, next_seen_at FROM renewals
-		WHERE root_key_id = ?1 AND expires_at >= COALESCE((SELECT MAX(expires_at) FROM renewals WHERE root_key_id = ?1 AND expires_at <= ?2), 0)
-		ORDER BY expires_at LIMIT +?3`, rootKeyID[:], from, limit) // SQLite plans anew for each value of a bare parameter
+	return list(t, scanRenewal, selectRenewals+`ORDER BY expires_at LIMIT +?3`, rootKeyID[:], from, limit) // SQLite plans anew for each value of a bare parameter
 }
 
 // look is for a device with many rows: whether it may have one more, and which
@@ -329,9 +332,7 @@ func (t *tx) remember(rootKeyID [16]byte, r renewal) error {
 // key is read: that comes last.
 func (s *Store) Roots(ctx context.Context, rootKeyID [16]byte, now time.Time) ([]storage.Root, bool, error) {
 	r, at := s.reader(ctx), milli(now)
-	rows, err := list(r, scanRenewal, `SELECT expires_at, next_epoch, next_expires_at, renewed_at, next_seen_at FROM renewals
-		WHERE root_key_id = ?1 AND expires_at >= COALESCE((SELECT MAX(expires_at) FROM renewals WHERE root_key_id = ?1 AND expires_at <= ?2), 0)
-		ORDER BY expires_at DESC LIMIT ?3`, rootKeyID[:], at, storage.KnownRoots)
+	rows, err := list(r, scanRenewal, selectRenewals+`ORDER BY expires_at DESC LIMIT ?3`, rootKeyID[:], at, storage.KnownRoots)
 	if err != nil {
 		return nil, false, err
 	}

@@ -91,11 +91,7 @@ func (s *Store) RemoveService(ctx context.Context, id string, until time.Time, e
 				return nil, err
 			}
 		}
-		n, err := t.exec(`DELETE FROM services WHERE id = ?`, id)
-		if err == nil && n == 0 {
-			err = storage.ErrNotFound
-		}
-		if err != nil {
+		if err := t.must(`DELETE FROM services WHERE id = ?`, id); err != nil {
 			return nil, err
 		}
 		users, err := list(t, column[string], `SELECT id FROM users WHERE owner = ? AND owner <> '' ORDER BY id`, id)

@@ -65,6 +65,15 @@ func (t *tx) exec(query string, args ...any) (int64, error) {
 	return n, fault(t.w.ctx, err)
 }
 
+// must is exec of what is about one thing: ErrNotFound when it is not there.
+func (t *tx) must(query string, args ...any) error {
+	n, err := t.exec(query, args...)
+	if err == nil && n == 0 {
+		err = storage.ErrNotFound
+	}
+	return err
+}
+
 // column scans a row of one column. (In a return statement the order of a variable
 // and of a call that changes it is left open, so no scan stands in one.)
 func column[T any](r scanner) (v T, err error) {
