@@ -226,6 +226,9 @@ func (s *Service) facts(in api.Request) (caveats.Request, error) {
 			if r.Target = u.EscapedPath(); r.Target == "" {
 				r.Target = "/" // RFC 9110 section 4.2.3
 			}
+			if target, _, _ := strings.Cut(in.URL, "?"); strings.Contains(target, "#") {
+				r.Target += "#" // a server may read on behind it: no canonical path
+			}
 		}
 	}
 	return r, nil

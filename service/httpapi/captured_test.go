@@ -263,3 +263,22 @@ func TestProofWithoutOrigin(t *testing.T) {
 		t.Error(p.Detail)
 	}
 }
+
+// Nor is a URL known that another host's name would begin: a proof for that host
+// must not pass here, for the target is the client's.
+func TestProofForAnotherHost(t *testing.T) {
+	a := start(t, func(s *setup) { s.trust(proxy); s.http.AuthzOrigin = photosOrigin })
+	alice := a.user("alice")
+	key := newKey()
+	a.pass(time.Minute)
+	text := narrow(alice.Token, a.until(time.Minute), "audience photos", "cnf "+key.Thumbprint())
+	for target, want := range map[string]int{"/x": 200, ".evil.example/x": 403, ":8443/x": 403, "*": 403, photosOrigin + "/x": 403} {
+		proof := must(key.Prove("GET", photosOrigin+target, text, a.clock.Now()))
+		r := a.do(ask{method: "GET", path: "/authz/original?audience=photos", auth: "DPoP " + text, header: []string{
+			"X-Original-Method", "GET", "X-Original-URI", target, "DPoP", proof,
+		}})
+		if r.StatusCode != want {
+			t.Errorf("%s: %s %s", target, r.Status, r.body)
+		}
+	}
+}

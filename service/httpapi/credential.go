@@ -48,7 +48,7 @@ func (c credential) presented(r *http.Request, origin, target string) *dpop.Pres
 		return nil
 	}
 	shown := &dpop.Presented{Proofs: proofs, Scheme: c.bound}
-	if origin != "" {
+	if origin != "" && strings.HasPrefix(target, "/") { // another would go on with the origin's host
 		shown.URL = strings.TrimSuffix(origin, "/") + target
 	}
 	return shown

@@ -131,6 +131,8 @@ func TestFactsDecide(t *testing.T) {
 		{"method GET", api.Request{Method: "GET"}, api.Request{Method: "get"}, "refused"},
 		{"path /a/*", api.Request{Path: "/a/b?c=d"}, api.Request{Path: "/a/b/c"}, "refused"},
 		{"path /a/*", api.Request{URL: "https://photos.example/a/b?c=d"}, api.Request{URL: "https://photos.example/a/%2e%2e"}, "refused"},
+		{"path /a/*", api.Request{URL: "https://photos.example/a/b?c#d"}, api.Request{URL: "https://photos.example/a/b#/../../c"}, "refused"},
+		{"path /", api.Request{URL: "https://photos.example"}, api.Request{URL: "https://photos.example#/c"}, "refused"},
 		{"path /a/*", api.Request{Path: "/a/b", URL: "https://photos.example/c"}, api.Request{Path: "/c", URL: "https://photos.example/a/b"}, "refused"},
 		{"allow read", api.Request{Actions: []string{"read"}}, api.Request{Actions: []string{"read", "write"}}, "refused"},
 		{"client-ip 192.0.2.0/24", api.Request{ClientIP: "::ffff:192.0.2.7"}, api.Request{ClientIP: "192.0.3.7"}, "refused"},
