@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"macaroond/service/token"
+	"macaroond/storage"
 )
 
 // TestRootKeyVectors holds the derivation against Python's hmac and node's
@@ -59,4 +60,31 @@ func TestRootKeyVectors(t *testing.T) {
 		})
 	}
 	t.Logf("%d root keys checked", len(file.Vectors))
+}
+
+// TestSealedVector holds what is sealed against the specification's example,
+// which libsodium and Python's hmac made: a box lives as long as its token,
+// whatever release reads it.
+func TestSealedVector(t *testing.T) {
+	const box = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXfmhjwm3Mv_fqP_FXKiYS_Eu7HDl_GOXbzIE"
+	var secret [32]byte
+	for i := range secret {
+		secret[i] = byte(i)
+	}
+	keys := keysOf(t, keyA)
+	stored, err := keys.seal(1, secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ring := New(keys)
+	if err := ring.Load([]storage.Epoch{epoch(1, stored, storage.EpochSigning)}); err != nil {
+		t.Fatal(err)
+	}
+	id, err := token.ParseIdentifier("m1.1.AAAAAAAAAAAAAAAAAAAAAA")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, ok := ring.OpenSealed(id, box); !ok || text != "method GET" {
+		t.Errorf("%q, %v", text, ok)
+	}
 }

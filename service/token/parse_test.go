@@ -379,6 +379,7 @@ func TestParseJSON(t *testing.T) {
 		{"no caveats", `{"v":2,"l":"https://auth.example.com","i":"` + identifier + `","s64":"` + sig + `"}`, binary("")},
 		{"an empty caveat", `{"v":2,"l":"https://auth.example.com","i":"` + identifier + `","c":[{"i":""}],"s64":"` + sig + `"}`, binary(first(""))},
 		{"third party", `{"v":2,"l":"https://auth.example.com","i":"` + identifier + `","c":[{"i":"x","v64":"` + encode("\xff") + `","l":"idp"}],"s64":"` + sig + `"}`, binary(loc("idp") + ident("x") + vid("\xff") + eos)},
+		{"empty locations, which are none", `{"v":2,"l":"","i":"` + identifier + `","c":[{"i":"x","l":""}],"s64":"` + sig + `"}`, encode(version2 + ident(identifier) + eos + first("x") + eos + sigOf(strings.Repeat("\xfe", 32)))},
 		{"third party, v as text", `{"v":2,"l":"https://auth.example.com","i":"` + identifier + `","c":[{"i":"x","v":"vid"}],"s64":"` + sig + `"}`, binary(ident("x") + vid("vid") + eos)},
 		{"other order, escapes and space", "{ \"s64\":\"" + sig + "\",\n\"\\u0069\":\"" + identifier + "\",\"l\":\"https:\\/\\/auth.example.com\"}\n", binary("")},
 	} {
