@@ -52,6 +52,8 @@ func Window(now time.Time) time.Time {
 // new caveats is the one that all our clients use: the window, the audience,
 // then the rest. There is no window when the asked expiry lies beyond it, when
 // no expiry is asked, or when a holder has narrowed t to end within it already.
+// An audience that t names is not named again: an edge verifies on its own only
+// what names it once.
 //
 // Errors match [caveats.ErrSyntax] or [caveats.ErrUnknown] for an argument
 // that makes no caveat, [token.ErrTooLarge] when there is no room left.
@@ -77,7 +79,7 @@ func (n Narrowing) Caveats(t *token.Token, now time.Time) ([]string, error) {
 			l.add(caveats.TimeBefore(end), nil)
 		}
 	}
-	if n.Audience != "" {
+	if n.Audience != "" && !slices.Contains(UnverifiedAudiences(t), n.Audience) {
 		l.add(caveats.Audience(n.Audience))
 	}
 	if n.For != 0 {
@@ -114,25 +116,20 @@ func (n Narrowing) Caveats(t *token.Token, now time.Time) ([]string, error) {
 const minLifetime = 10 * time.Second
 
 // PerRequest is n for tokens that are made from t, each for one request, by
-// whoever sends it: valid for a minute unless n says otherwise, without a random
-// note, because nobody else gets them, and without an audience that t has
-// already, because an edge verifies on its own only what names it once. It is
-// what [Transport] and the package tokensource narrow by. The errors are a
-// lifetime of less than 10 seconds, and no audience in n or t, for no resource
-// server takes such a token.
+// whoever sends it: valid for a minute unless n says otherwise, and without a
+// random note, because nobody else gets them. It is what [Transport] and the
+// package tokensource narrow by. The errors are a lifetime of less than 10
+// seconds, and no audience in n or t, for no resource server takes such a token.
 func (n Narrowing) PerRequest(t *token.Token) (Narrowing, error) {
 	n.ForSelf = true
 	if n.For == 0 {
 		n.For = time.Minute
 	}
-	named := UnverifiedAudiences(t)
 	switch {
 	case n.For < minLifetime:
 		return Narrowing{}, fmt.Errorf("a request's token must be valid for at least %s", minLifetime)
-	case n.Audience == "" && len(named) == 0:
+	case n.Audience == "" && len(UnverifiedAudiences(t)) == 0:
 		return Narrowing{}, errors.New("an audience is needed: no resource server takes a token without one")
-	case slices.Contains(named, n.Audience):
-		n.Audience = ""
 	}
 	return n, nil
 }

@@ -112,7 +112,7 @@ func TestNarrow(t *testing.T) {
 }
 
 // A device's tokens begin with the same bytes for an hour, and a token that is
-// bounded by a window gets no second one.
+// bounded by a window gets no second one, nor an audience that it names.
 func TestNarrowSharesTheWindow(t *testing.T) {
 	root := rootToken(t, at("2026-04-01T00:00:00Z"))
 	narrow := func(from *token.Token, now string, n Narrowing) []string {
@@ -142,9 +142,15 @@ func TestNarrowSharesTheWindow(t *testing.T) {
 			t.Errorf("from %q: added %q", from.UnverifiedCaveats(), got)
 		}
 	}
-	again := narrow(first, "2026-03-01T12:00:10Z", Narrowing{For: 5 * time.Second, ForSelf: true})
-	if got := again[len(first.UnverifiedCaveats()):]; !slices.Equal(got, []string{"time-before 2026-03-01T12:00:15Z"}) {
-		t.Errorf("narrowing again added %q", got)
+	for audience, want := range map[string][]string{
+		"":       {"time-before 2026-03-01T12:00:15Z"},
+		"photos": {"time-before 2026-03-01T12:00:15Z"},
+		"mail":   {"audience mail", "time-before 2026-03-01T12:00:15Z"}, // good nowhere, as was asked
+	} {
+		again := narrow(first, "2026-03-01T12:00:10Z", Narrowing{For: 5 * time.Second, Audience: audience, ForSelf: true})
+		if got := again[len(first.UnverifiedCaveats()):]; !slices.Equal(got, want) {
+			t.Errorf("narrowing again to %q added %q", audience, got)
+		}
 	}
 }
 
