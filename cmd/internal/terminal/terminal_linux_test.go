@@ -67,6 +67,7 @@ func TestEcho(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			tty, keyboard := pseudo(t)
 			ctx, interrupt := context.WithCancelCause(t.Context())
+			defer interrupt(nil)
 			asked := make(prompt, 2)
 			var text string
 			ended := make(chan error, 1)
