@@ -127,6 +127,34 @@ func TestOwnOrigin(t *testing.T) {
 	}
 }
 
+// The host that a page's origin is held against is the one that the gateway says
+// the browser asked for, and not that of its own question.
+func TestOriginBehindAGateway(t *testing.T) {
+	a := start(t, func(s *setup) { s.trust(proxy); s.service.Settings.Browser = []string{"photos"} })
+	p := a.browser("alice")
+	for _, row := range []struct {
+		origin string
+		host   []string
+		want   bool
+	}{
+		{"https://app.example", []string{"app.example"}, true},
+		{"http://" + a.addr, []string{"app.example"}, false},
+		{"https://app.example", nil, false},
+		{"http://" + a.addr, nil, false},
+		{"https://app.example", []string{""}, false},
+		{"https://app.example", []string{"app.example", "app.example"}, false},
+		{"https://app.example", []string{"evil.example", "app.example"}, false},
+	} {
+		for path, family := range map[string]string{"/authz/original": "X-Original-", "/authz/forwarded": "X-Forwarded-"} {
+			header := []string{"Cookie", cookieName + "=" + p.cookie, "X-CSRF-Token", p.CSRFToken, "Origin", row.origin, family + "Method", "POST", family + "Uri", "/x"}
+			for _, host := range row.host {
+				header = append(header, family+"Host", host)
+			}
+			checkForeign(t, fmt.Sprintf("%s: %s asked %q", path, row.origin, row.host), a.do(ask{method: "GET", path: path + "?audience=photos", header: header}), row.want)
+		}
+	}
+}
+
 // A page of another site cannot log a browser in, which would make its user
 // work in somebody else's account.
 func TestCrossSiteLogin(t *testing.T) {

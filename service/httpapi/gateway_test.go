@@ -221,8 +221,9 @@ func TestForwardedFor(t *testing.T) {
 		}
 		a.do(ask{method: "GET", path: "/authz/request/x", auth: auth, header: header}).wantVerdict(row.name, status, code)
 	}
-	// Who says nothing of a client is one, where it is no gateway's question.
+	// Who says nothing of a client is one itself, but for a gateway that asks.
 	a.do(ask{method: "GET", path: "/v1/devices", auth: bearer(narrow(alice.Token, "audience macaroond", "client-ip "+proxy))}).want(200, "")
+	a.do(ask{method: "GET", path: "/authz/request/x", auth: bearer(narrow(alice.Token, "audience backend", "client-ip "+proxy))}).wantVerdict("the gateway itself", 403, "refused")
 }
 
 // A gateway that is not trusted, or that writes what is no address, is told of
