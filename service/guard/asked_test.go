@@ -195,6 +195,28 @@ func TestRemoteUserWithoutName(t *testing.T) {
 	}
 }
 
+// A gateway understands 401 and 403, and no 429: a client that has asked too much
+// for now is told 503, and neither to log in nor that it may not.
+func TestTooManyQuestionsThroughAGateway(t *testing.T) {
+	a := start(t)
+	g := a.guard(func(o *guard.Options) { o.IntrospectionsPerClient = 1 })
+	edge := httpapi.NewEdge(httpapi.Config{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}, Log: slog.New(slog.DiscardHandler), Requests: httpapi.NewRequests()}, g)
+	for i, want := range []int{http.StatusOK, http.StatusServiceUnavailable} {
+		r := httptest.NewRequest("GET", "/authz/original?audience=photos", nil)
+		for name, value := range map[string]string{
+			"Authorization":     "Bearer " + narrow(t, a.device(fmt.Sprint("user", i)).Token, window(), "audience photos", soon()),
+			"X-Original-Method": "GET", "X-Original-URI": "/", "X-Forwarded-For": "192.0.2.7",
+		} {
+			r.Header.Set(name, value)
+		}
+		w := httptest.NewRecorder()
+		edge.ServeHTTP(w, r)
+		if w.Code != want || (w.Header().Get("Retry-After") != "") != (want != http.StatusOK) || w.Header().Get("WWW-Authenticate") != "" {
+			t.Errorf("question %d: %d %v %s, want %d", i, w.Code, w.Header(), w.Body, want)
+		}
+	}
+}
+
 // What the sidecar learned without a name it does not keep.
 func TestNamelessIsNotKept(t *testing.T) {
 	a := start(t)
