@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -36,6 +37,30 @@ func TestInterrupted(t *testing.T) {
 			t.Errorf("%v: exit code %d, %q, %q", args, code, &out, &errs)
 		}
 		w.Close() // lets the reader end
+	}
+}
+
+// A job tells by the exit code whether to try again, or to have somebody log in.
+func TestExitCodes(t *testing.T) {
+	for _, row := range []struct {
+		err  error
+		want int
+	}{
+		{errors.New("x"), exitFailed},
+		{usagef("x"), exitUsage},
+		{fmt.Errorf("x: %w", errNoLogin), exitNoLogin},
+		{fmt.Errorf("%w: x", client.ErrUnreachable), exitServer},
+		{&client.StatusError{Status: 404}, exitServer},
+		{&api.Problem{Status: 401, Code: api.CodeRevoked}, exitNoLogin},
+		{&api.Problem{Status: 401, Code: api.CodeBadCredentials}, exitFailed},
+		{&api.Problem{Status: 403, Code: api.CodeForbidden}, exitFailed},
+		{&api.Problem{Status: 429, Code: api.CodeRateLimited}, exitServer},
+		{&api.Problem{Status: 500, Code: api.CodeInternal}, exitServer},
+		{&api.Problem{Status: 503, Code: api.CodeStale}, exitServer},
+	} {
+		if got := codeOf(row.err); got != row.want {
+			t.Errorf("%v: exit code %d, want %d", row.err, got, row.want)
+		}
 	}
 }
 

@@ -2,6 +2,8 @@ package main
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -32,6 +34,7 @@ func environment(settings []string) (environ []string) {
 func given(args []string) *pflag.FlagSet {
 	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
 	flags.Bool("dev", false, "")
+	flags.String("config", "", "")
 	if err := flags.Parse(args); err != nil {
 		panic(err)
 	}
@@ -229,6 +232,31 @@ func checkSetting(t *testing.T, settings string, err error, ok bool) {
 	var usage usageError
 	if (err == nil) != ok || !ok && (!errors.As(err, &usage) || !strings.HasPrefix(err.Error(), key+": ")) {
 		t.Errorf("%s: %v, want it taken: %v", settings, err, ok)
+	}
+}
+
+// A file's values have their types, and are not read as if they were left out.
+func TestConfigFileTypes(t *testing.T) {
+	for _, row := range []struct {
+		text string
+		want string // in the error; empty: none
+	}{
+		{"key_file: k\nsignup: off\nmax_devices: 7\nroot_ttl: 2h\nrenew_grace: 0\ntrusted_proxies: [10.0.0.0/8]", ""},
+		{"trusted_proxies: |\n  10.0.0.0/8\n  ::1/128", ""},
+		{"key_file: 7", "key_file: not a string"},
+		{"authz_audience: [a]", "authz_audience: not a string"},
+		{"trusted_proxies: 7", "trusted_proxies: not a list of strings"},
+		{"trusted_proxies: [7]", "trusted_proxies: not a list of strings"},
+		{"root_ttl: 7", "root_ttl: not a duration"},
+		{"max_devices: 7.5", "max_devices: not a whole number"},
+		{"max_devices: 7 devices", "max_devices: not a whole number"},
+	} {
+		file := filepath.Join(t.TempDir(), "c.yaml")
+		must(t, os.WriteFile(file, []byte(row.text+"\n"), 0o600))
+		_, err := configured(nil, "--config", file)
+		if (err == nil) != (row.want == "") || err != nil && !strings.HasPrefix(err.Error(), row.want) {
+			t.Errorf("%s: %v, want %q", row.text, err, row.want)
+		}
 	}
 }
 
