@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
 	"io"
 	"maps"
@@ -19,6 +21,7 @@ import (
 
 	"macaroond/service/api"
 	"macaroond/service/client"
+	"macaroond/service/token"
 )
 
 // A sidecar judges as the authority does, counts it, can be reloaded, ends
@@ -166,5 +169,53 @@ func TestEdge(t *testing.T) {
 		if strings.Contains(written, secret[len(secret)/2:]) {
 			t.Errorf("the %s was written:\n%s", name, written)
 		}
+	}
+}
+
+// A sidecar with a certificate takes nothing in clear text, and another
+// certificate without a restart; a configuration that lost what it needs is none.
+func TestEdgeCertificate(t *testing.T) {
+	dir := t.TempDir()
+	path := func(name string) string { return filepath.Join(dir, name) }
+	write := func(name, text string) { t.Helper(); must(t, os.WriteFile(path(name), []byte(text), 0o600)) }
+	const needed = "authority: https://127.0.0.1:1\naudience: photos\nlisten: 127.0.0.1:0\n"
+	rest := "credential_file: " + path("credential") + "\ntls_cert_file: " + path("cert") + "\ntls_key_file: " + path("key") + "\n"
+	write("credential", token.NewID(token.ServicePrefix)+":mds_x\n")
+	write("edge.yaml", needed+rest)
+	pool := x509.NewCertPool()
+	pool.AddCert(certificate(t, path("cert"), path("key"), 1))
+	out, log := newRecord(), newRecord()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan int, 1)
+	go func() {
+		ended <- run(ctx, process{Args: []string{"edge", "--config", path("edge.yaml")}, Stdin: strings.NewReader(""), Stdout: out, Stderr: log})
+	}()
+	address := out.wait(t, `macaroond edge listens on https://(\S+)`)
+	serial := func(want int64) {
+		t.Helper()
+		c, err := tls.Dial("tcp", address, &tls.Config{RootCAs: pool})
+		must(t, err)
+		defer c.Close()
+		if n := c.ConnectionState().PeerCertificates[0].SerialNumber.Int64(); n != want {
+			t.Errorf("certificate %d, want %d", n, want)
+		}
+	}
+	serial(1)
+	pool.AddCert(certificate(t, path("cert"), path("key"), 2))
+	hangup(t)
+	log.wait(t, "configuration reloaded")
+	serial(2)
+	write("edge.yaml", strings.Replace(needed, "audience: photos\n", "", 1)+rest)
+	hangup(t)
+	log.wait(t, "the configuration is bad; the old one stays in force.*which audience")
+	if resp, err := http.Get("http://" + address + "/livez"); err == nil {
+		resp.Body.Close()
+		if resp.StatusCode == http.StatusOK {
+			t.Error("answered without TLS")
+		}
+	}
+	cancel()
+	if code := <-ended; code != exitOK {
+		t.Errorf("exit code %d\n%s", code, log)
 	}
 }
