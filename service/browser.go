@@ -70,19 +70,17 @@ func SetCookie(text string, keep time.Duration) string {
 	return api.Cookie + "=" + text + "; Path=/; Max-Age=" + strconv.FormatInt(age, 10) + "; Secure; HttpOnly; SameSite=Lax"
 }
 
-// intoCookie turns a grant into one for the cookie: the same root with "via
-// cookie". The token still stands in it, for the wire to put into the cookie;
-// that CSRFToken is there says so.
+// intoCookie turns a grant of a root that was just minted into one for the
+// cookie: the same root with "via cookie". The token still stands in it, for the
+// wire to put into the cookie; that CSRFToken is there says so.
 func (s *Service) intoCookie(g *api.Grant) error {
 	root, err := token.Parse(g.Token)
 	if err != nil {
 		return err
 	}
-	t := root
-	if via := caveats.ViaCookie().String(); !slices.Contains(root.UnverifiedCaveats(), via) {
-		if t, err = token.Attenuate(root, via); err != nil {
-			return err
-		}
+	t, err := token.Attenuate(root, caveats.ViaCookie().String())
+	if err != nil {
+		return err
 	}
 	g.Token, g.TokenType = t.Text(), ""
 	g.CSRFToken = s.csrf(t.UnverifiedIdentifier(), g.User.ID, g.Device.ID)

@@ -86,7 +86,7 @@ func (s *Service) ClaimLink(ctx context.Context, in api.LinkIn, src Source) (api
 	}
 	code := plainCode(in.Code)
 	ask := storage.ClaimLink{UserID: user.ID, Code: s.sealing.LinkCode(user.ID, code), Now: s.now()}
-	if open.ID != "" && strings.HasPrefix(code, leadOf(open.ID)) {
+	if strings.HasPrefix(code, leadOf(open.ID)) {
 		ask.LinkID = open.ID
 	}
 	claim, hash := newClaim(open.ID)
@@ -142,7 +142,7 @@ func (s *Service) TradeClaim(ctx context.Context, in api.ClaimIn, src Source) (*
 		return nil, none, err
 	}
 	hash := claimHash(in.Claim)
-	if subtle.ConstantTimeCompare(hash[:], l.Claim[:]) != 1 || !l.Claimed() {
+	if subtle.ConstantTimeCompare(hash[:], l.Claim[:]) != 1 {
 		return refused()
 	}
 	if l.ApprovedAt.IsZero() {

@@ -51,13 +51,8 @@ func (s *Service) Renew(ctx context.Context, text string, cookie bool, src Sourc
 		return api.Grant{}, &api.Refusal{Code: api.CodeRevoked, Reason: "this root token was renewed long ago and somebody uses its successor: the device is logged out"}
 	}
 	id.Epoch = out.Epoch
-	var own []string // of a bare root's kind, such as the cookie's
-	for i := token.MintCaveats; i < c.Chain.Len(); i++ {
-		text, _ := c.Chain.Caveat(i)
-		own = append(own, text)
-	}
 	who := token.Identity{User: c.User, Device: c.Device, Expires: out.ExpiresAt}
-	grant, err := s.rootGrant(ctx, id, who, out.UserName, out.DeviceName, own...)
+	grant, err := s.rootGrant(ctx, id, who, out.UserName, out.DeviceName)
 	if err == nil && cookie {
 		err = s.intoCookie(&grant)
 	}
@@ -106,7 +101,7 @@ func (s *Service) rootKey(ctx context.Context, id token.Identifier) (key token.R
 }
 
 // rootGrant makes the root macaroon that was stored, and what is answered with it.
-func (s *Service) rootGrant(ctx context.Context, id token.Identifier, who token.Identity, username, device string, own ...string) (api.Grant, error) {
+func (s *Service) rootGrant(ctx context.Context, id token.Identifier, who token.Identity, username, device string) (api.Grant, error) {
 	key, known, err := s.rootKey(ctx, id)
 	if err != nil {
 		return api.Grant{}, err
@@ -118,9 +113,6 @@ func (s *Service) rootGrant(ctx context.Context, id token.Identifier, who token.
 		return api.Grant{}, err
 	}
 	t, err := token.Mint(&key, s.Settings().Issuer, id, who)
-	if err == nil && len(own) > 0 {
-		t, err = token.Attenuate(t, own...)
-	}
 	if err != nil {
 		return api.Grant{}, err
 	}
