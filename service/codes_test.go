@@ -6,6 +6,26 @@ import (
 	"testing"
 )
 
+// What is secret is drawn anew each time, and of a link's code all but the part
+// that names the link.
+func TestSecretsAreDrawn(t *testing.T) {
+	for name, draw := range map[string]func() string{
+		"service secret": func() string { secret, _ := newSecret(); return secret },
+		"claim":          func() string { claim, _ := newClaim("lnk_a"); return claim },
+		"link code": func() string {
+			code := newLinkCode("lnk_a")
+			if !strings.HasPrefix(code, leadOf("lnk_a")) || len(plainCode(code)) != leadLen+secretLen {
+				t.Errorf("link code %q", code)
+			}
+			return code
+		},
+	} {
+		if a, b, c := draw(), draw(), draw(); a == b || b == c || a == c {
+			t.Errorf("%s: %q, %q, %q", name, a, b, c)
+		}
+	}
+}
+
 // A recovery code is the same however it is read back, and another user's or
 // any other code is not.
 func TestRecoveryCodes(t *testing.T) {

@@ -1,8 +1,15 @@
 package service
 
 import (
+	"context"
+	"path/filepath"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"macaroond/caveats"
+	"macaroond/service/api"
+	"macaroond/storage"
 )
 
 // Nothing expires for a while after a start, while the wall clock has visibly
@@ -33,4 +40,101 @@ func TestExpiryClock(t *testing.T) {
 			t.Errorf("after %v, %v ahead: %v, jumped %v; want %v, %v", row.elapsed, row.ahead, got, c.jumped, row.want, row.jumped)
 		}
 	}
+}
+
+// What was seen is written down every so often, and when the service ends.
+func TestHouseWritesDownWhatWasSeen(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "db")
+	synctest.Test(t, func(t *testing.T) {
+		k := newFeedKit(t, path)
+		k.SetSettings(Settings{Issuer: "https://auth.example", Audience: "macaroond", Signup: "device", RootTTL: time.Hour, MaxStaleness: time.Minute, MaxDevices: 10})
+		g, err := k.Signup(t.Context(), api.SignupIn{Username: "ann", Device: api.DeviceIn{Name: "d"}}, Source{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		use := func() time.Time {
+			t.Helper()
+			time.Sleep(time.Second)
+			if _, err := k.Authorize(t.Context(), Shown{Token: g.Token, Facts: caveats.Request{Actions: []string{"devices:list"}}, Bare: true}); err != nil {
+				t.Fatal(err)
+			}
+			return time.Now()
+		}
+		seen := func(what string, want time.Time) {
+			t.Helper()
+			d, err := k.store.Device(t.Context(), g.User.ID, g.Device.ID)
+			if err != nil || !d.LastSeenAt.Equal(want) {
+				t.Errorf("%s: seen %v, want %v (%v)", what, d.LastSeenAt, want, err)
+			}
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		ended := make(chan struct{})
+		go func() { k.Run(ctx); close(ended) }()
+		at := use()
+		time.Sleep(seenInterval)
+		seen("in time", at)
+		at = use()
+		stop()
+		<-ended
+		seen("at the end", at)
+	})
+}
+
+// Of what has had its time nothing is left, however much it is; entries of the
+// audit have none unless one is configured.
+func TestSweep(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "db")
+	k := newFeedKit(t, path)
+	insert(t, path, 2*expireLimit)
+	k.catchUp()
+	now := time.Now()
+	check := func(at, retention time.Duration, revocations, entries int) {
+		t.Helper()
+		k.SetSettings(Settings{MaxStaleness: time.Minute, AuditRetention: retention})
+		k.Sweep(t.Context(), now.Add(at))
+		listed := 0
+		for _, err := range k.store.Revocations(t.Context(), 0) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			listed++
+		}
+		audit, err := k.store.Audit(t.Context(), 0, 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if listed != revocations || k.list.Len() != revocations || len(audit) != entries {
+			t.Errorf("after %v: %d revocations, %d in memory, and %d entries of the audit", at, listed, k.list.Len(), len(audit))
+		}
+	}
+	check(23*time.Hour, 0, 2*expireLimit, 1) // that of the first epoch
+	check(25*time.Hour, 26*time.Hour, 0, 1)
+	check(25*time.Hour, 24*time.Hour, 0, 0)
+}
+
+// A clock that was wrong at the start deletes no revocation: nothing goes before
+// it can have been set.
+func TestNothingExpiresSoonAfterAStart(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "db")
+	synctest.Test(t, func(t *testing.T) {
+		k := newFeedKit(t, path)
+		entries, err := k.store.RevokeRootKey(t.Context(), [16]byte{1}, time.Now().Add(-time.Hour), storage.Event{Time: time.Now(), Type: "test"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		k.revoked(entries...)
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { k.keepHouse(ctx); close(ended) }()
+		defer func() { stop(); <-ended }()
+		time.Sleep(settle - time.Second)
+		if k.list.Len() != 1 {
+			t.Error("it is gone before the clock is trusted")
+		}
+		time.Sleep(sweepInterval + time.Second)
+		if k.list.Len() != 0 {
+			t.Error("it stays for ever")
+		}
+	})
 }

@@ -2,9 +2,11 @@ package service
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -94,6 +96,94 @@ func TestPolicyTable(t *testing.T) {
 		}
 		if fmt.Sprint(texts) != row.texts || !until.Equal(want) {
 			t.Errorf("%s after %v: %v until %v, want %s until %v", row.who.User, row.at, texts, until, row.texts, want)
+		}
+	}
+}
+
+// Who is asked afterwards says for whom a policy was, which one, and by whom; the
+// list has it for as long as it is in force.
+func TestPoliciesAreRecorded(t *testing.T) {
+	k := newFeedKit(t, filepath.Join(t.TempDir(), "db"))
+	k.SetSettings(Settings{Issuer: "https://auth.example", Signup: "device", RootTTL: time.Hour, MaxStaleness: time.Minute, MaxDevices: 10})
+	g, err := k.Signup(t.Context(), api.SignupIn{Username: "ann", Device: api.DeviceIn{Name: "d"}}, Source{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := k.store.State(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var added []api.Policy
+	for _, target := range []api.PolicyTarget{{Everyone: true}, {User: g.User.ID}, {Device: g.Device.ID}} {
+		p, err := k.AddPolicy(t.Context(), api.PolicyIn{Target: target, Caveats: []string{"method GET"}, Reason: "r", TTL: 60}, ActorOperator, Source{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.Target != target {
+			t.Errorf("for %+v, asked for %+v", p.Target, target)
+		}
+		added = append(added, p)
+	}
+	listed := func(want []api.Policy) {
+		t.Helper()
+		got, err := k.Policies(t.Context())
+		if err != nil || fmt.Sprint(got.Policies) != fmt.Sprint(want) {
+			t.Errorf("listed: %+v, %v", got.Policies, err)
+		}
+	}
+	listed(added)
+	for i := len(added) - 1; i > 0; i-- {
+		if err := k.RemovePolicy(t.Context(), added[i].ID, ActorOperator, Source{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	listed(added[:1])
+	k.now = func() time.Time { return added[0].ExpiresAt.Time }
+	listed([]api.Policy{})
+
+	entries, err := k.store.Audit(t.Context(), before.Audit, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, e := range entries {
+		got = append(got, fmt.Sprint(e.Type, e.Actor, e.UserID, e.DeviceID, e.Detail))
+	}
+	all, user, device := added[0].ID+" for everybody", added[1].ID, added[2].ID
+	want := []string{
+		fmt.Sprint(EventPolicyAdded, ActorOperator, all), fmt.Sprint(EventPolicyAdded, ActorOperator, g.User.ID, user),
+		fmt.Sprint(EventPolicyAdded, ActorOperator, g.Device.ID, device),
+		fmt.Sprint(EventPolicyRemoved, ActorOperator, g.Device.ID, device), fmt.Sprint(EventPolicyRemoved, ActorOperator, g.User.ID, user),
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("audit:\n%q, want\n%q", got, want)
+	}
+}
+
+// The bounds of a policy are in what may be asked for.
+func TestNewPolicy(t *testing.T) {
+	ok := api.PolicyIn{Target: api.PolicyTarget{Everyone: true}, Caveats: []string{"method GET"}, Reason: "an incident"}
+	for name, row := range map[string]struct {
+		change func(*api.PolicyIn)
+		field  string // empty: it is taken
+	}{
+		"as it is":              {func(*api.PolicyIn) {}, ""},
+		"16 caveats":            {func(p *api.PolicyIn) { p.Caveats = slices.Repeat(p.Caveats, 16) }, ""},
+		"17 caveats":            {func(p *api.PolicyIn) { p.Caveats = slices.Repeat(p.Caveats, 17) }, "/caveats"},
+		"200 bytes":             {func(p *api.PolicyIn) { p.Reason = strings.Repeat("é", 100) }, ""},
+		"201 bytes":             {func(p *api.PolicyIn) { p.Reason = "r" + strings.Repeat("é", 100) }, "/reason"},
+		"two lines":             {func(p *api.PolicyIn) { p.Reason = "a\nb" }, "/reason"},
+		"a terminal's sequence": {func(p *api.PolicyIn) { p.Reason = "a\x1bb" }, "/reason"},
+		"a deletion":            {func(p *api.PolicyIn) { p.Reason = "a\x7fb" }, "/reason"},
+		"no UTF-8":              {func(p *api.PolicyIn) { p.Reason = "a\xff" }, "/reason"},
+		"366 days":              {func(p *api.PolicyIn) { p.TTL = 366 * 24 * 3600 }, ""},
+		"a second more":         {func(p *api.PolicyIn) { p.TTL = 366*24*3600 + 1 }, "/ttl"},
+	} {
+		in := ok
+		row.change(&in)
+		_, err := newPolicy(in)
+		if field := AsError(errors.Join(err)).Field; (err == nil) != (row.field == "") || field != row.field {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

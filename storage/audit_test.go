@@ -1,10 +1,20 @@
 package storage
 
 import (
+	"bytes"
 	"encoding/hex"
 	"testing"
 	"time"
 )
+
+// The salt is another one each time: nobody who has a seal whose address is erased
+// finds it again by trying all addresses.
+func TestAddressesAreSaltedAnew(t *testing.T) {
+	a, b := SealAddress("192.0.2.1"), SealAddress("192.0.2.1")
+	if len(a.Salt) != 16 || bytes.Equal(a.Salt, b.Salt) || a.Seal == b.Seal {
+		t.Errorf("%x and %x", a, b)
+	}
+}
 
 // An entry as an earlier release wrote it verifies still, and not as one of the
 // present form.

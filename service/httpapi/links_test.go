@@ -37,6 +37,9 @@ func (a *authority) approve(g api.Grant, id string) *reply {
 func TestLink(t *testing.T) {
 	a := start(t, func(s *setup) { s.trust(proxy) })
 	alice := a.named("alice")
+	if l := into[api.Links](a.get("/v1/links", alice), 200).Links; len(l) != 0 {
+		t.Errorf("nobody has asked: %+v", l)
+	}
 	open := a.openLink(alice, api.Proof{Code: alice.RecoveryCodes[0]})
 	if !open.ExpiresAt.Equal(a.clock.Now().Add(5*time.Minute)) || len(open.Code) != 9 {
 		t.Errorf("%+v", open)
