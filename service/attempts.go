@@ -212,19 +212,13 @@ func (a *attempts) count(what string, l limit) error {
 // what an attacker can guess would only give them a bucket more.
 const minInstall = 16
 
-// tryLogin begins an attempt to log in. One from an install that is one of the
-// user's devices, which an attacker cannot name, has its own bucket: however many
-// others guess at the account, its owner gets in from there. Whether the user
+// ownInstall reports whether an attempt to log in is from an install that is one of
+// the user's devices, which an attacker cannot name. It has its own bucket: however
+// many others guess at the account, its owner gets in from there. Whether the user
 // exists, and whether it has such an install, is one question to the database.
-func (s *Service) tryLogin(ctx context.Context, key, install string, elsewhere func() (*attempt, error)) (*attempt, error) {
-	if len(install) >= minInstall {
-		own, err := s.store.OwnInstall(ctx, key, install)
-		if err != nil {
-			return nil, err
-		}
-		if own {
-			return s.attempts.own(key, install)
-		}
+func (s *Service) ownInstall(ctx context.Context, key, install string) (bool, error) {
+	if len(install) < minInstall {
+		return false, nil
 	}
-	return elsewhere()
+	return s.store.OwnInstall(ctx, key, install)
 }

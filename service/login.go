@@ -213,7 +213,15 @@ func (s *Service) begin(ctx context.Context, username string, from api.DeviceIn,
 	if key, err = s.soughtName(ctx, username); err != nil {
 		return device, "", nil, err
 	}
-	t, err = s.tryLogin(ctx, key, device.InstallID, func() (*attempt, error) { return limited(key, src.address()) })
+	own, err := s.ownInstall(ctx, key, device.InstallID)
+	if err != nil {
+		return device, "", nil, err
+	}
+	if own {
+		t, err = s.attempts.own(key, device.InstallID)
+	} else {
+		t, err = limited(key, src.address())
+	}
 	if err != nil {
 		s.metrics.logins.WithLabelValues("limited").Inc()
 	}

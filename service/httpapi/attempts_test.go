@@ -233,6 +233,21 @@ func (a *authority) gauge(name string) float64 {
 	return 0
 }
 
+// counted reads one of the service's counters, by its label.
+func (a *authority) counted(name string) map[string]float64 {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(a.svc.Metrics().Collectors()...)
+	got := map[string]float64{}
+	for _, f := range must(reg.Gather()) {
+		if f.GetName() == name {
+			for _, m := range f.GetMetric() {
+				got[m.GetLabel()[0].GetValue()] = m.GetCounter().GetValue()
+			}
+		}
+	}
+	return got
+}
+
 // A full hashing pool is a 503 at once, for whoever comes next, and spends no
 // memory on them.
 func TestHashingPoolIsFull(t *testing.T) {

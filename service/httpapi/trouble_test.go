@@ -113,6 +113,7 @@ func TestDatabaseIsGone(t *testing.T) {
 	for _, q := range []ask{
 		{method: "POST", path: "/v1/login", auth: basic("alice", password("alice")), body: `{"device":{"name":"d"}}`},
 		{method: "POST", path: "/v1/login", auth: basic("nobody", "wrong guess"), body: `{"device":{"name":"d"}}`},
+		{method: "POST", path: "/v1/login", auth: basic("alice", password("alice")), body: `{"device":{"name":"d","install_id":"0123456789abcdef"}}`},
 		{method: "POST", path: "/v1/signup", body: `{"username":"bob","device":{"name":"d"}}`},
 		{method: "POST", path: "/v1/recover", body: `{"username":"bob","code":"x","device":{"name":"d"}}`},
 		{method: "GET", path: "/v1/devices", auth: bearer(alice.Token)},
@@ -125,6 +126,9 @@ func TestDatabaseIsGone(t *testing.T) {
 		{method: "GET", path: "/v1/admin/audit", auth: bearer(chief.Token)},
 	} {
 		a.do(q).wantUnavailable(q.method + " " + q.path)
+	}
+	if got := a.counted("macaroond_logins_total"); got["limited"] != 0 || got["ok"] == 0 {
+		t.Errorf("the database's trouble is counted as guesses: %v", got)
 	}
 	a.do(ask{method: "GET", path: "/livez"}).health(200, "ok")
 	a.do(ask{method: "GET", path: "/readyz"}).health(503, "unavailable", "database")
