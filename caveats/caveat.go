@@ -3,7 +3,6 @@ package caveats
 import (
 	"iter"
 	"strings"
-	"time"
 )
 
 // Caveat is one restriction, parsed: a small immutable value that can be
@@ -45,16 +44,6 @@ func (c Caveat) Args() iter.Seq[string] {
 // no request.
 func (c Caveat) NeedsRequest() bool {
 	return c.rule == nil || !c.rule.requestless
-}
-
-// Time returns the instant that a time-before or a time-after names, in UTC;
-// false for any other caveat.
-func (c Caveat) Time() (time.Time, bool) {
-	if c.rule == nil || !c.rule.instant {
-		return time.Time{}, false
-	}
-	t, err := parseInstant(c.Argument())
-	return t, err == nil
 }
 
 // Check judges c by the facts in r. A nil r states no facts.

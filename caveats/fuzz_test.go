@@ -51,7 +51,8 @@ func FuzzParsePrint(f *testing.F) {
 		if rebuilt != text || c.Name()+" "+c.Argument() != text {
 			t.Fatalf("%q is rebuilt as %q", text, rebuilt)
 		}
-		if at, ok := c.Time(); ok && !strings.HasPrefix(text[len(c.Name())+1:], at.Format("2006-01-02T15:04:05")) {
+		at, before := Before(text)
+		if before != (c.Name() == "time-before") || before && !strings.HasPrefix(text[len(c.Name())+1:], at.Format("2006-01-02T15:04:05")) {
 			t.Fatalf("%q is %v", text, at)
 		}
 		for _, r := range []*Request{full(), {}} {

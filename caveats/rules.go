@@ -11,8 +11,6 @@ type rule struct {
 	// requestless: can be judged without a request (see Caveat.NeedsRequest).
 	// Forgetting it refuses.
 	requestless bool
-	// instant: the argument is one point in time.
-	instant bool
 	// parse accepts the arguments as written, or says what is wrong: a flaw.
 	parse func(args string) error
 	// check judges. It must not allocate, and must refuse when a fact is missing.
@@ -23,22 +21,22 @@ type rule struct {
 
 // rules is the language. To add a caveat is to add a row.
 var rules = [...]rule{
-	{"time-before", true, true, one(instant), checkTimeBefore, whyTimeBefore},
-	{"time-after", true, true, one(instant), checkTimeAfter, whyTimeAfter},
-	{"user", true, false, one(word), checkUser, whyUser},
-	{"device", true, false, one(word), checkDevice, whyDevice},
-	{"audience", true, false, one(word), checkAudience, whyAudience},
-	{"method", false, false, each(methodToken), checkMethod, whyMethod},
-	{"path", false, false, each(pathPattern), checkPath, whyPath},
-	{"allow", false, false, each(listedAction), checkAllow, whyAllow},
-	{"client-ip", false, false, each(network), checkClientIP, whyClientIP},
-	{"origin", false, false, each(browserOrigin), checkOrigin, whyOrigin},
-	{"body-sha256", false, false, one(hexDigest), checkBody, whyBody},
-	{"once", false, false, one(word), checkElsewhere, whyOnce},
-	{"cnf", false, false, one(thumbprint), checkCnf, whyCnf},
-	{"sealed", false, false, one(box), checkElsewhere, whySealed},
-	{"via", false, false, one(viaCookie), checkVia, whyVia},
-	{"note", true, false, anyText, checkNote, whyNote},
+	{"time-before", true, one(instant), checkTimeBefore, whyTimeBefore},
+	{"time-after", true, one(instant), checkTimeAfter, whyTimeAfter},
+	{"user", true, one(word), checkUser, whyUser},
+	{"device", true, one(word), checkDevice, whyDevice},
+	{"audience", true, one(word), checkAudience, whyAudience},
+	{"method", false, each(methodToken), checkMethod, whyMethod},
+	{"path", false, each(pathPattern), checkPath, whyPath},
+	{"allow", false, each(listedAction), checkAllow, whyAllow},
+	{"client-ip", false, each(network), checkClientIP, whyClientIP},
+	{"origin", false, each(browserOrigin), checkOrigin, whyOrigin},
+	{"body-sha256", false, one(hexDigest), checkBody, whyBody},
+	{"once", false, one(word), checkElsewhere, whyOnce},
+	{"cnf", false, one(thumbprint), checkCnf, whyCnf},
+	{"sealed", false, one(box), checkElsewhere, whySealed},
+	{"via", false, one(viaCookie), checkVia, whyVia},
+	{"note", true, anyText, checkNote, whyNote},
 }
 
 // one accepts a single argument.

@@ -214,10 +214,8 @@ func (s *Service) listBranch(ctx context.Context, chain token.Chain, id token.Id
 // earliest is the effective expiry: the earliest time-before.
 func earliest(t time.Time, texts []string) time.Time {
 	for _, text := range texts {
-		if c, err := caveats.Parse(text); err == nil && c.Name() == "time-before" {
-			if at, ok := c.Time(); ok && at.Before(t) {
-				t = at
-			}
+		if at, ok := caveats.Before(text); ok && at.Before(t) {
+			t = at
 		}
 	}
 	return t

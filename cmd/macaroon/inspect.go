@@ -105,18 +105,17 @@ func claims(texts []string) (user, device string, ok bool) {
 
 // remark says what there is to know about one caveat.
 func remark(text string, now time.Time) (remark, problem string) {
-	c, err := caveats.Parse(text)
+	_, err := caveats.Parse(text)
 	switch {
 	case errors.Is(err, caveats.ErrUnknown) && strings.HasPrefix(text, "x-"):
 		return "a resource server's own; all others refuse it", ""
 	case err != nil:
 		return "", err.Error()
 	}
-	at, timed := c.Time()
-	switch {
-	case timed && c.Name() == "time-before":
+	if at, ok := caveats.Before(text); ok {
 		return until(at, now), ""
-	case timed && at.After(now):
+	}
+	if at, ok := caveats.After(text); ok && at.After(now) {
 		return "not valid before " + span(at.Sub(now)) + " from now", ""
 	}
 	return "", ""

@@ -181,10 +181,8 @@ func unjudged(string, *caveats.Request) error { return errors.New("not judged he
 // happens to end is not a window that its tokens share.
 func endsBy(t *token.Token, end time.Time) bool {
 	for i, text := range t.UnverifiedCaveats() {
-		if c, err := caveats.Parse(text); i >= token.MintCaveats && err == nil && c.Name() == "time-before" {
-			if at, ok := c.Time(); ok && !at.After(end) {
-				return true
-			}
+		if at, ok := caveats.Before(text); ok && i >= token.MintCaveats && !at.After(end) {
+			return true
 		}
 	}
 	return false
@@ -195,11 +193,7 @@ func endsBy(t *token.Token, end time.Time) bool {
 // the token says.
 func UnverifiedExpiry(t *token.Token) (expiry time.Time, ok bool) {
 	for _, text := range t.UnverifiedCaveats() {
-		c, err := caveats.Parse(text)
-		if err != nil || c.Name() != "time-before" {
-			continue
-		}
-		if at, is := c.Time(); is && (!ok || at.Before(expiry)) {
+		if at, is := caveats.Before(text); is && (!ok || at.Before(expiry)) {
 			expiry, ok = at, true
 		}
 	}
