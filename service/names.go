@@ -159,7 +159,7 @@ func shownName(field, in string) (string, error) {
 }
 
 // nameCache gives the name and role of a user id to decisions and gateway
-// headers. It is bounded; names never change, and a change of roles empties it.
+// headers. It is bounded, and a change of roles, or of a name, empties it.
 type nameCache struct {
 	store storage.Store
 	cache *otter.Cache[string, userInfo]

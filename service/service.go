@@ -10,7 +10,7 @@
 //
 // What it leaves to others: the wire (httpapi), the database (storage), the
 // verdict (verify), configuration (cmd/macaroond). It takes the time from
-// [Config.Now], and starts goroutines only in [Service.Run].
+// [Config.Now], and leaves nothing running but in [Service.Run].
 package service
 
 import (

@@ -70,7 +70,7 @@ type State struct {
 	Generation string // names one uninterrupted history: changes when a backup is restored
 	Sequence   int64  // of the latest revocation ever given out in this generation; 0 is none
 	Audit      int64  // of the latest audit entry; 0 is none
-	Revision   int64  // grows with every change of epochs, services, policies or users' roles (a user created with one, too)
+	Revision   int64  // grows with every change of epochs, services, policies, users' roles (a user created with one, too) or names, and when a user is deleted
 }
 
 // User is an account. Times are stored in whole milliseconds, UTC; a zero time

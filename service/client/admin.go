@@ -13,8 +13,8 @@ import (
 // The credential of everything under /v1/admin is the bare root of a user with
 // the role admin. Codes: forbidden, bare_root_required, not_found.
 
-// Users gives a page of users: those after the id, "" for the first page; a
-// limit of 0 is the server's own.
+// Users gives a page of users, by name: after is the former page's Next, "" for
+// the first; a limit of 0 is the server's own.
 func (c *Client) Users(ctx context.Context, admin Credential, after string, limit int) (*api.Users, error) {
 	var out api.Users
 	err := c.do(ctx, call{method: http.MethodGet, path: "/v1/admin/users", query: page(after, limit), cred: admin, want: http.StatusOK, out: &out})

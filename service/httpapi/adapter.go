@@ -39,8 +39,8 @@ type call struct {
 }
 
 // do is the adapter: it caps and decodes the body, calls f, and writes its
-// answer or a problem. Every handler but the gateways' and OAuth's goes through
-// it.
+// answer or a problem. OAuth's endpoints have an adapter of their own; gateways,
+// the feed, health checks and the interface's description have none.
 func do[In, Out any](s *server, status int, f func(*call, In) (Out, error)) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		// What goes through here has a secret in it, or somebody's data.

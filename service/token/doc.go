@@ -8,8 +8,8 @@
 // varints, four base64 alphabets and JSON keys in any case. A token has one
 // spelling, so nobody can vary its bytes to slip past a cache or a log. What
 // has been parsed is a [Token], which is nobody's word yet; only
-// [Token.Verify], given the root key, makes it a [Chain], and only a Chain has
-// an [Identity].
+// the walk from a root key or another [Anchor] makes it a [Chain], and only a
+// Chain has an [Identity].
 //
 // What it leaves to others: where root keys come from (keyring), what is
 // revoked (revocation), and whether the caveats hold (caveats, by way of
