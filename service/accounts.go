@@ -43,12 +43,12 @@ func (s *Service) ChangePassword(ctx context.Context, c *Caller, in api.ChangePa
 	if err != nil {
 		return nil, unknownHere(err)
 	}
-	if err := checkPassword("/password", in.Password, user.NameKey); err != nil {
+	if err := checkPassword(in.Password, user.NameKey); err != nil {
 		return nil, err
 	}
 	act, settle, err := s.proved(ctx, c, actPassword, "", api.Proof{Password: in.Current, Code: in.Code}, src)
 	if err != nil {
-		return nil, err
+		return nil, unknownHere(err)
 	}
 	phc, err := s.hasher.hash(ctx, in.Password)
 	if err != nil {

@@ -176,12 +176,9 @@ func (s *Service) OwnAct(ctx context.Context, id string) func(*Caller) error {
 // CancelDelayed forgets one. Any device of the user may.
 func (s *Service) CancelDelayed(ctx context.Context, c *Caller, id string, src Source) error {
 	ev := s.eventOf(EventActCancelled, c.User, src)
-	ev.DeviceID, ev.Detail = c.Device, cut(id)
+	ev.DeviceID, ev.Detail = c.Device, id
 	return s.store.CancelDelayed(ctx, c.User, id, ev)
 }
-
-// cut bounds what a path says, for the audit.
-func cut(id string) string { return id[:min(len(id), 32)] }
 
 func delayedOut(d *storage.Delayed, current string) *api.Delayed {
 	if d == nil {

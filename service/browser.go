@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/subtle"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -132,19 +133,16 @@ func (s *Service) browser(facts *caveats.Request) bool {
 // Session tells a page whose session it is in. cookie: it came with the cookie,
 // and may have its synchronizer token.
 func (s *Service) Session(ctx context.Context, c *Caller, cookie bool) (api.Session, error) {
-	devices, err := s.store.Devices(ctx, c.User)
-	if err != nil {
+	// After a backup was restored with its tokens kept, the database does not
+	// know every device that can still speak: then it has no name.
+	device, err := s.store.Device(ctx, c.User, c.Device)
+	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return api.Session{}, err
 	}
 	out := api.Session{
 		User:      api.UserRef{ID: c.User, Username: s.nameOf(ctx, c.User).name},
-		Device:    api.DeviceRef{ID: c.Device},
+		Device:    api.DeviceRef{ID: c.Device, Name: device.Name},
 		ExpiresAt: api.At(c.Expires),
-	}
-	// After a backup was restored with its tokens kept, the database does not
-	// know every device that can still speak: then it has no name.
-	if at := slices.IndexFunc(devices, func(d storage.Device) bool { return d.ID == c.Device }); at >= 0 {
-		out.Device.Name = devices[at].Name
 	}
 	if cookie {
 		out.CSRFToken = s.csrf(c.Chain.Identifier(), c.User, c.Device)

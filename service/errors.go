@@ -42,12 +42,10 @@ func badField(field, format string, args ...any) *Error {
 // AsError is the one table from what can go wrong below to what is said of it.
 // What it does not know is api.CodeInternal: logged, never shown.
 func AsError(err error) *Error {
-	var own *Error
-	if errors.As(err, &own) {
+	if own, ok := errors.AsType[*Error](err); ok {
 		return own
 	}
-	var down *storage.UnavailableError
-	if errors.As(err, &down) {
+	if down, ok := errors.AsType[*storage.UnavailableError](err); ok {
 		return &Error{Code: api.CodeUnavailable, Detail: down.Reason, RetryAfter: time.Second, Err: down.Err}
 	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {

@@ -57,7 +57,7 @@ func (s *Service) Introspect(ctx context.Context, text string, enforces Enforces
 		policies, until = s.policies.Load().of(nil, who, now)
 		audience, expires, code = s.enforceable(chain, who, now, enforces, svc, policies)
 	}
-	s.metrics.verdicts[code].Inc()
+	s.count(code)
 	if code == api.CodeStale { // nobody is told that a good token is not
 		return no, &api.Refusal{Code: code, Reason: "the list of revocations is too old to know whether the token is revoked"}
 	}

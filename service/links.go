@@ -190,13 +190,13 @@ func (s *Service) Links(ctx context.Context, c *Caller) (api.Links, error) {
 // ApproveLink lets the new device in, by the device that opened the link.
 func (s *Service) ApproveLink(ctx context.Context, c *Caller, id string, src Source) error {
 	ev := s.eventOf(EventLinkApproved, c.User, src)
-	ev.DeviceID, ev.Detail = c.Device, cut(id)
+	ev.DeviceID, ev.Detail = c.Device, id
 	return s.store.ApproveLink(ctx, c.User, c.Device, id, ev)
 }
 
 // CloseLink refuses it, by any device of the user.
 func (s *Service) CloseLink(ctx context.Context, c *Caller, id string, src Source) error {
 	ev := s.eventOf(EventLinkClosed, c.User, src)
-	ev.DeviceID, ev.Detail = c.Device, cut(id)
+	ev.DeviceID, ev.Detail = c.Device, id
 	return s.store.CloseLink(ctx, c.User, id, ev)
 }

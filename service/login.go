@@ -173,7 +173,7 @@ func (s *Service) Signup(ctx context.Context, in api.SignupIn, src Source) (api.
 		return api.Grant{}, badField("/password", "a password is needed")
 	}
 	if in.Password != "" {
-		if err := checkPassword("/password", in.Password, key); err != nil {
+		if err := checkPassword(in.Password, key); err != nil {
 			return api.Grant{}, err
 		}
 	}

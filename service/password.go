@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/subtle"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"runtime"
 	"strings"
@@ -35,7 +36,8 @@ const (
 )
 
 // nameKey is the user's name, which is nobody's password.
-func checkPassword(field, password, nameKey string) error {
+func checkPassword(password, nameKey string) error {
+	const field = "/password"
 	switch {
 	case !utf8.ValidString(password):
 		return badField(field, "not UTF-8")
@@ -127,17 +129,17 @@ func (p *hasher) encode(salt, sum []byte) string {
 // is empty; then it is false whatever the password. current is false when the
 // string was made with other costs than today's.
 func (p *hasher) verify(ctx context.Context, password, phc string) (ok, current bool, err error) {
-	real := phc != ""
-	if !real {
+	known := phc != ""
+	if !known {
 		phc = p.decoy
 	}
 	if len(password) > maxPassword {
 		password = "" // no password is empty: refused, at the price of any other
-		real = false
+		known = false
 	}
 	parts := strings.Split(phc, "$")
 	if len(parts) != 6 || parts[1] != "argon2id" || parts[2] != "v=19" {
-		return false, false, fmt.Errorf("a stored password hash is not argon2id version 19")
+		return false, false, errors.New("a stored password hash is not argon2id version 19")
 	}
 	var m, t uint32
 	var threads uint8
@@ -150,12 +152,12 @@ func (p *hasher) verify(ctx context.Context, password, phc string) (ok, current 
 	}
 	want, err := base64.RawStdEncoding.DecodeString(parts[5])
 	if err != nil || len(want) == 0 {
-		return false, false, fmt.Errorf("a stored password hash has no sum")
+		return false, false, errors.New("a stored password hash has no sum")
 	}
 	got, err := p.run(ctx, password, salt, m, t, threads, len(want))
 	if err != nil {
 		return false, false, err
 	}
 	same := subtle.ConstantTimeCompare(got, want) == 1
-	return same && real, m == p.MemoryKiB && t == p.Time && threads == p.Threads, nil
+	return same && known, m == p.MemoryKiB && t == p.Time && threads == p.Threads, nil
 }

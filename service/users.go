@@ -39,7 +39,7 @@ func (s *Service) AddUser(ctx context.Context, in api.UserIn, actor string, src 
 	if in.Role != "" && in.Role != RoleAdmin {
 		return api.User{}, badField("/role", "the only role is %q", RoleAdmin)
 	}
-	if err := checkPassword("/password", in.Password, key); err != nil {
+	if err := checkPassword(in.Password, key); err != nil {
 		return api.User{}, err
 	}
 	u := storage.User{ID: token.NewID(token.UserPrefix), Name: name, NameKey: key, Role: in.Role, CreatedAt: s.now()}
@@ -109,7 +109,7 @@ func (s *Service) SetPassword(ctx context.Context, id, password, actor string, s
 	if err != nil {
 		return err
 	}
-	if err := checkPassword("/password", password, user.NameKey); err != nil {
+	if err := checkPassword(password, user.NameKey); err != nil {
 		return err
 	}
 	phc, err := s.hasher.hash(ctx, password)

@@ -32,7 +32,7 @@ var rows = func() []string {
 		"12345678901234567890", "abcdefghijklmnopqrstuvwxyz", "qwertyuiopasdfghjklzxcvbnm", "qwertzuiopasdfghjklyxcvbnm",
 		"azertyuiopqsdfghjklmwxcvbn", "1qaz2wsx3edc4rfv5tgb6yhn7ujm8ik9ol0p", "1q2w3e4r5t6y7u8i9o0p", "!@#$%^&*()",
 	}
-	for _, row := range list[:len(list):len(list)] {
+	for _, row := range slices.Clip(list) {
 		back := []rune(row)
 		slices.Reverse(back)
 		list = append(list, string(back))

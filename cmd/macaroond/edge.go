@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -177,9 +178,7 @@ func (d *edge) Gateway(ctx context.Context, text string, facts caveats.Request, 
 // Ready says what keeps the sidecar from judging by itself.
 func (d *edge) Ready(ctx context.Context) map[string]string {
 	out := map[string]string{}
-	for name, why := range d.guard.Ready(ctx) {
-		out[name] = why
-	}
+	maps.Copy(out, d.guard.Ready(ctx))
 	if why := d.rights.trouble.Load(); why != nil {
 		out["credential"] = *why
 	} else if !d.rights.confirmed.Load() {

@@ -199,7 +199,7 @@ var members = map[string]int{"generation": memberGeneration, "as_of": memberAsOf
 func (f *feedReader) read() (*FeedAnswer, error) {
 	f.last = f.q.After
 	f.dec = jsontext.NewDecoder(f.body)
-	if _, err := f.token('{'); err != nil {
+	if err := f.token('{'); err != nil {
 		return nil, err
 	}
 	for f.dec.PeekKind() == '"' {
@@ -212,7 +212,7 @@ func (f *feedReader) read() (*FeedAnswer, error) {
 			return nil, err
 		}
 	}
-	if _, err := f.token('}'); err != nil {
+	if err := f.token('}'); err != nil {
 		return nil, err
 	}
 	f.extend()
@@ -271,7 +271,7 @@ func (f *feedReader) member(name string) (err error) {
 // list hands the entries on. Those that came before an error are handed on,
 // too: each stands by itself.
 func (f *feedReader) list() error {
-	if _, err := f.token('['); err != nil {
+	if err := f.token('['); err != nil {
 		return err
 	}
 	batch := make([]api.Revocation, 0, feedBatch)
@@ -294,8 +294,7 @@ func (f *feedReader) list() error {
 			return bad
 		}
 	}
-	_, err := f.token(']')
-	return err
+	return f.token(']')
 }
 
 // quick reads entries for as long as they stand in the very form in which
@@ -405,16 +404,16 @@ func (f *feedReader) handOn(entries []api.Revocation) error {
 // extend lets the next element be read.
 func (f *feedReader) extend() { f.body.limit = f.before + f.dec.InputOffset() + maxElement }
 
-func (f *feedReader) token(want jsontext.Kind) (jsontext.Token, error) {
+func (f *feedReader) token(want jsontext.Kind) error {
 	f.extend()
 	t, err := f.dec.ReadToken()
 	if err != nil {
-		return t, f.bad(err)
+		return f.bad(err)
 	}
 	if t.Kind() != want {
-		return t, errFeed("the answer is not the JSON that was expected")
+		return errFeed("the answer is not the JSON that was expected")
 	}
-	return t, nil
+	return nil
 }
 
 func (f *feedReader) value(into any) error {

@@ -193,7 +193,7 @@ func again(r io.Reader, c io.Closer) io.ReadCloser {
 
 // refuse answers.
 func refuse(w http.ResponseWriter, err error) {
-	refusal, ok := err.(*api.Refusal)
+	refusal, ok := errors.AsType[*api.Refusal](err)
 	if !ok {
 		refusal = &api.Refusal{Code: api.CodeInternal, Reason: "something went wrong here"}
 	}

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
 	"strings"
@@ -119,7 +120,7 @@ func (s *server) ask(r *http.Request, d dialect) (*api.Pass, error) {
 		}
 	}
 	cred, cookie, err := s.presented(r)
-	if e, ok := err.(*service.Error); ok && e.Code == api.CodeBadRequest {
+	if e, ok := errors.AsType[*service.Error](err); ok && e.Code == api.CodeBadRequest {
 		err = forbidden(e.Detail) // the client's mistake; a gateway understands no 400
 	}
 	if err != nil {

@@ -232,7 +232,7 @@ func (s *server) oauthRevoke(x *call, form url.Values) (any, error) {
 	} else {
 		_, err = s.svc.Revoke(x.ctx(), text, nil, x.source())
 	}
-	if _, refused := err.(*api.Refusal); refused {
+	if _, refused := errors.AsType[*api.Refusal](err); refused {
 		return nil, nil
 	}
 	return nil, err

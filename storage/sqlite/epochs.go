@@ -29,11 +29,11 @@ func (s *Store) CreateEpoch(ctx context.Context, onlyFirst bool, seal func(uint3
 	return change(ctx, s, func(t *tx) (storage.Epoch, error) {
 		var none storage.Epoch
 		if onlyFirst {
-			any, err := exists(t, `SELECT 1 FROM epochs LIMIT 1`)
+			there, err := exists(t, `SELECT 1 FROM epochs LIMIT 1`)
 			if err != nil {
 				return none, err
 			}
-			if any {
+			if there {
 				return none, storage.ErrEpochExists
 			}
 		}
