@@ -1,6 +1,7 @@
 package service
 
 import (
+	"errors"
 	"path/filepath"
 	"strconv"
 	"testing"
@@ -8,6 +9,7 @@ import (
 
 	"macaroond/caveats"
 	"macaroond/service/api"
+	"macaroond/service/keyring"
 	"macaroond/storage"
 )
 
@@ -45,6 +47,47 @@ func TestRotateWhenDue(t *testing.T) {
 		if got, all := signing(); got != row.epoch || all != int(row.epoch) {
 			t.Errorf("%s: epoch %d of %d signs, want %d", row.what, got, all, row.epoch)
 		}
+	}
+}
+
+// What is done to the keys is in force here when it is done. An epoch that does
+// not sign can be ended with any keys; another one begins with the right ones only.
+func TestRetireKeys(t *testing.T) {
+	k := newFeedKit(t, filepath.Join(t.TempDir(), "db"))
+	others, err := keyring.ParseSealingKeys(keyring.NewKeyText())
+	if err != nil {
+		t.Fatal(err)
+	}
+	command, err := Open(Config{Store: k.store, Keys: others, Now: time.Now, Hashing: Hashing{MemoryKiB: 8, Time: 1, Threads: 1, Pool: 1, Queue: 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for want := range uint32(3) {
+		if got := k.keyring.Signing(); got != want+1 {
+			t.Errorf("epoch %d signs, want %d", got, want+1)
+		}
+		_, err := k.RotateKeys(t.Context(), ActorOperator, Source{})
+		must(err)
+	}
+	must(command.RetireKeys(t.Context(), 1, ActorOperator, Source{}))
+	if err := command.RetireKeys(t.Context(), 4, ActorOperator, Source{}); !errors.Is(err, keyring.ErrCannotOpen) {
+		t.Errorf("with other keys: %v", err)
+	}
+	k.catchUp()
+	dead := k.list.Len()
+	must(k.RetireKeys(t.Context(), 2, ActorOperator, Source{}))
+	if n := k.list.Len(); n != dead+1 || k.keyring.Signing() != 4 {
+		t.Errorf("%d revocations, %d before; epoch %d signs", n, dead, k.keyring.Signing())
+	}
+	must(k.RetireKeys(t.Context(), 4, ActorOperator, Source{}))
+	if n := k.list.Len(); n != dead+2 || k.keyring.Signing() != 5 {
+		t.Errorf("%d revocations, %d at first; epoch %d signs", n, dead, k.keyring.Signing())
 	}
 }
 
