@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"macaroond/service/api"
+	"macaroond/service/client"
 	"macaroond/service/client/rootfile"
 )
 
