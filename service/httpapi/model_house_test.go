@@ -1,0 +1,314 @@
+package httpapi
+
+import (
+	"maps"
+	"strings"
+	"time"
+
+	"macaroond/service/api"
+)
+
+// house is what there must be: values in maps, so that a backup is a copy.
+type house struct {
+	users    map[string]person    // by id
+	services map[string]backend   // by id
+	devices  map[string]device    // by id, those that are listed; a service's secrets, too
+	keys     map[string]rootKey   // by root key ID, all there ever were
+	heirs    map[string]*tok      // of a root, by its chain: the successor
+	seen     map[string]time.Time // when a root, or anything derived from it, was first accepted
+	ended    map[string]bool      // chains of the branches that are revoked
+	spent    map[string]bool      // chains up to a once caveat that was accepted
+	epochs   map[uint32]string    // number to state
+	policies map[string]rule      // by id
+	waiting  map[string]delayed   // by device, act and target
+	links    map[string]link      // by user
+	swept    time.Time            // when what had had its time last went
+	backup   string               // file
+}
+
+type person struct {
+	n                  int // in the order in which they came
+	id, name, password string
+	admin              bool
+	codes              string // unused ones, each with a line of its own
+	suspended          string // by whom: "admin", or a service's id
+	owner, subject     string
+}
+
+type backend struct{ id, name string }
+
+type device struct {
+	id, user, install, key string
+	secret, secretID       string // a service's
+	reason                 string // for which it is revoked
+	started, proved        time.Time
+}
+
+type rootKey struct {
+	dead   bool
+	latest time.Time // the greatest expiry that a root of it had
+}
+
+type rule struct {
+	id, target, caveat string
+	ends               time.Time // zero: never
+}
+
+type delayed struct {
+	id, user, device, act, target string
+	due                           time.Time
+}
+
+type link struct {
+	id, device, code, claim string
+	approved                bool
+	ends                    time.Time
+}
+
+// opened is a link as it was, and whose.
+type opened struct {
+	user string
+	link link
+}
+
+func (h house) copy() *house {
+	h.users, h.services, h.devices, h.keys = maps.Clone(h.users), maps.Clone(h.services), maps.Clone(h.devices), maps.Clone(h.keys)
+	h.heirs, h.seen, h.ended, h.spent = maps.Clone(h.heirs), maps.Clone(h.seen), maps.Clone(h.ended), maps.Clone(h.spent)
+	h.epochs, h.policies, h.waiting, h.links = maps.Clone(h.epochs), maps.Clone(h.policies), maps.Clone(h.waiting), maps.Clone(h.links)
+	return &h
+}
+
+// tok is a token that was ever given out, or narrowed from one.
+type tok struct {
+	text              string
+	key, user, device string
+	epoch             uint32
+	expires           time.Time // the root's
+	root              string    // names the root
+	caveats           []string  // the holder's
+}
+
+func (t *tok) isService() bool { return strings.HasPrefix(t.user, "svc_") }
+
+func (t *tok) bare() bool { return len(t.caveats) == 0 }
+
+// chain names the chain up to so many of the holder's caveats.
+func (t *tok) chain(caveats int) string {
+	return t.root + strings.Join(t.caveats[:caveats], "\n") + "\n"
+}
+
+func (t *tok) String() string { return strings.ReplaceAll(t.chain(len(t.caveats)), "\n", "|") }
+
+// ends is the earliest time-before.
+func (t *tok) ends() time.Time {
+	end := t.expires
+	for _, c := range t.caveats {
+		if at, ok := strings.CutPrefix(c, "time-before "); ok && instant(at).Before(end) {
+			end = instant(at)
+		}
+	}
+	return end
+}
+
+func instant(text string) time.Time { return must(time.Parse(time.RFC3339, text)) }
+
+// question is what is asked about a token.
+type question struct {
+	audience, method, path, action string
+	own                            bool // at the authority: a bare root passes
+	noPolicies                     bool
+	noRequest                      bool // introspection: whatever needs a request is left to the asker
+}
+
+// dead are the codes of a token that is none any more, nil for one that is.
+// Several are right when what would tell them apart may be forgotten.
+func (w *world) dead(t *tok) []string {
+	switch state := w.epochs[t.epoch]; {
+	case state == "":
+		return []string{api.CodeInvalid}
+	case state == "retired":
+		return []string{api.CodeInvalid, api.CodeRevoked}
+	}
+	revoked := w.keys[t.key].dead
+	for chain := range w.ended {
+		revoked = revoked || strings.HasPrefix(t.chain(len(t.caveats)), chain)
+	}
+	switch {
+	case !w.swept.Before(t.ends().Add(10 * time.Minute)):
+		return []string{api.CodeExpired, api.CodeRevoked, api.CodeInvalid, api.CodeUnknownCaveat}
+	case revoked:
+		return []string{api.CodeRevoked}
+	}
+	return nil
+}
+
+// verdict gives the codes that are right; byPolicy, that a policy alone refuses.
+func (w *world) verdict(t *tok, q question) (codes []string, byPolicy bool) {
+	if codes = w.dead(t); codes != nil {
+		return codes, false
+	}
+	own, named := map[string]bool{}, q.own && t.bare()
+	if !w.now.Before(t.expires) {
+		own[api.CodeExpired] = true
+	}
+	end := t.expires
+	for i, c := range t.caveats {
+		name, arg, _ := strings.Cut(c, " ")
+		named = named || name == "audience"
+		if name == "time-before" && instant(arg).Before(end) {
+			end = instant(arg)
+		}
+		switch {
+		case name != "once":
+			own[w.caveat(name, arg, t, q)] = true
+		case q.noRequest:
+		case end.Sub(w.now) > 24*time.Hour:
+			own[api.CodeRefused] = true
+		case w.spent[t.chain(i+1)]:
+			own[api.CodeReplayed] = true
+		}
+	}
+	if !named {
+		own[api.CodeWrongAudience] = true
+	}
+	all := maps.Clone(own)
+	for _, p := range w.policies {
+		if !q.noPolicies && (p.target == "" || p.target == t.user || p.target == t.device) && (p.ends.IsZero() || w.now.Before(p.ends)) {
+			name, arg, _ := strings.Cut(p.caveat, " ")
+			all[w.caveat(name, arg, t, q)] = true
+		}
+	}
+	code := first(all)
+	return []string{code}, code != api.CodeOK && first(own) == api.CodeOK
+}
+
+// first is the code that has precedence.
+func first(codes map[string]bool) string {
+	for _, code := range api.DecisionCodes[1:] {
+		if codes[code] {
+			return code
+		}
+	}
+	return api.CodeOK
+}
+
+// caveat is what one comes to. Those that the acts make are of few forms.
+func (w *world) caveat(name, arg string, t *tok, q question) string {
+	refused := func(is bool, code string) string {
+		if is {
+			return code
+		}
+		return api.CodeOK
+	}
+	switch name {
+	case "time-before":
+		return refused(!w.now.Before(instant(arg)), api.CodeExpired)
+	case "time-after":
+		return refused(w.now.Before(instant(arg)), api.CodeNotYetValid)
+	case "audience":
+		return refused(arg != q.audience, api.CodeWrongAudience)
+	case "note":
+		return api.CodeOK
+	}
+	if q.noRequest {
+		return api.CodeOK
+	}
+	switch name {
+	case "user":
+		return refused(arg != t.user, api.CodeRefused)
+	case "method":
+		return refused(arg != q.method, api.CodeRefused)
+	case "path": // a prefix and **
+		return refused(!strings.HasPrefix(q.path, strings.TrimSuffix(arg, "**")), api.CodeRefused)
+	case "allow":
+		return refused(arg != q.action, api.CodeRefused)
+	}
+	return api.CodeUnknownCaveat
+}
+
+// accepted is what an acceptance leaves behind.
+func (w *world) accepted(t *tok) {
+	if w.seen[t.root].IsZero() {
+		w.seen[t.root] = w.now
+	}
+	for i, c := range t.caveats {
+		if strings.HasPrefix(c, "once ") {
+			w.spent[t.chain(i+1)] = true
+		}
+	}
+}
+
+const (
+	rootTTL    = 30 * 24 * time.Hour
+	sessionMax = 75 * 24 * time.Hour
+	day        = 24 * time.Hour
+)
+
+// renewal is what renewing a good root comes to: the code, and the successor
+// that it had before, if it is that again.
+func (w *world) renewal(t *tok) (code string, again *tok) {
+	for heir := w.heirs[t.root]; heir != nil; heir = w.heirs[heir.root] {
+		if seen := w.seen[heir.root]; !seen.IsZero() && !w.now.Before(seen.Add(time.Minute)) {
+			return api.CodeRevoked, nil
+		}
+		if w.epochs[heir.epoch] != "retired" {
+			return api.CodeOK, heir
+		}
+	}
+	if !w.successorEnds(t).After(w.keys[t.key].latest) {
+		return api.CodeSessionOver, nil
+	}
+	return api.CodeOK, nil
+}
+
+func (w *world) successorEnds(t *tok) time.Time {
+	end := w.now.Add(rootTTL)
+	if least := w.keys[t.key].latest.Add(time.Second); end.Before(least) {
+		end = least
+	}
+	if most := w.devices[t.device].started.Add(sessionMax); end.After(most) {
+		end = most
+	}
+	return end
+}
+
+// end revokes a device, and what it asked for goes with it.
+func (w *world) end(id, reason string) {
+	d, there := w.devices[id]
+	if !there || d.reason != "" {
+		return
+	}
+	d.reason = reason
+	w.devices[id] = d
+	w.endKey(d.key)
+	w.forgetAsked(id)
+}
+
+// endRoot ends a root's device, if the device has not another root key by now.
+func (w *world) endRoot(t *tok, reason string) {
+	if w.devices[t.device].key == t.key {
+		w.end(t.device, reason)
+	}
+	w.endKey(t.key)
+}
+
+func (w *world) endKey(id string) {
+	k := w.keys[id]
+	k.dead = true
+	w.keys[id] = k
+}
+
+func (w *world) forgetAsked(id string) {
+	maps.DeleteFunc(w.waiting, func(_ string, v delayed) bool { return v.device == id })
+	maps.DeleteFunc(w.links, func(_ string, v link) bool { return v.device == id })
+}
+
+// endAll revokes all of a user's devices, but for one.
+func (w *world) endAll(user, but, reason string) {
+	for id, d := range w.devices {
+		if d.user == user && id != but {
+			w.end(id, reason)
+		}
+	}
+	delete(w.links, user)
+}
