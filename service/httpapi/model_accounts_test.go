@@ -203,11 +203,13 @@ func (w *world) proof(t *tok) (p api.Proof) {
 		return p // it takes none beside it
 	}
 	u := w.users[t.user]
-	switch kind := rapid.SampledFrom([]string{"", "", "password", "code", "wrong"}).Draw(w.T, "proof"); {
+	switch kind := rapid.SampledFrom([]string{"", "", "password", "code", "used", "wrong"}).Draw(w.T, "proof"); {
 	case kind == "password" && u.password != "":
 		p.Password = u.password
 	case kind == "code" && u.codes != "":
 		p.Code, _, _ = strings.Cut(u.codes, "\n")
+	case kind == "used":
+		p.Code = u.used
 	case kind == "wrong":
 		p.Password = "wrong as can be"
 	}

@@ -68,6 +68,20 @@ var adminActs = map[string]func(w *world){
 			u.admin = role != ""
 			w.users[u.id] = u
 		}
+	}, "list the users": func(w *world) {
+		got, in := w.administer("GET", "/v1/admin/users?limit=1000", nil)
+		if !in || !w.is(got, api.CodeOK) {
+			return
+		}
+		list := read[api.Users](w, got).Users
+		for _, v := range list {
+			if u := w.users[v.ID]; u.name != v.Username || u.owner != v.Owner || u.admin != (v.Role != "") || (u.suspended != "") != (v.SuspendedAt != nil) {
+				w.Fatalf("listed %+v, want %+v", v, u)
+			}
+		}
+		if len(list) != len(w.users) {
+			w.Fatalf("%d users are listed, want %d", len(list), len(w.users))
+		}
 	},
 	"add a policy": func(w *world) {
 		in := api.PolicyIn{Reason: "INC-1", Caveats: []string{rapid.SampledFrom([]string{
@@ -163,6 +177,14 @@ var adminActs = map[string]func(w *world){
 			w.voidLinks()
 		}
 	},
+	"end every token": func(w *world) {
+		must(w.a.svc.RetireAllKeys(w.a.t.Context(), service.ActorOperator, service.Source{}))
+		for n := range w.epochs {
+			w.epochs[n] = "retired"
+		}
+		w.begins(w.signing())
+		w.voidLinks()
+	},
 	"time": func(w *world) {
 		w.pass(rapid.SampledFrom([]time.Duration{time.Second, 30 * time.Second, time.Minute, time.Minute, 10 * time.Minute, time.Hour, day, 20 * day}).Draw(w.T, "passes"))
 	},
@@ -170,7 +192,7 @@ var adminActs = map[string]func(w *world){
 		w.a.svc.Sweep(w.a.t.Context(), w.now)
 		w.swept = w.now
 		for id, d := range w.devices {
-			if w.keys[d.key].latest.Add(10*time.Minute).Before(w.now) && d.secret == "" {
+			if k := w.keys[d.key]; max(k.latest.Unix(), k.listed.Unix()) < w.now.Add(-10*time.Minute).Unix() && d.secret == "" {
 				w.forgetAsked(id)
 				delete(w.devices, id)
 			}
@@ -189,22 +211,31 @@ var adminActs = map[string]func(w *world){
 			w.Skip("no backup")
 		}
 		w.pass(time.Minute) // numbers of epochs are safe while there is no more than one of them a second
+		keep := rapid.Bool().Draw(w.T, "keep tokens")
 		store, ctx := must(sqlite.Open(w.a.t.Context(), w.kept.backup, sqlite.Options{})), w.a.t.Context()
 		ev := storage.Event{Time: w.now, Type: "restored"}
-		must(store.Restored(ctx, false, ev))
-		must(store.CreateEpoch(ctx, false, w.a.keys.Seal, ev))
+		must(store.Restored(ctx, keep, ev))
+		if !keep {
+			must(store.CreateEpoch(ctx, false, w.a.keys.Seal, ev))
+		}
 		must(0, store.Close())
 		w.reopen(w.kept.backup)
-		last := slices.Max(slices.Collect(maps.Keys(w.epochs)))
 		w.house, w.kept = w.kept, nil
+		if keep {
+			for id, k := range w.keys {
+				k.listed = w.now.Add(storage.MaxRootTTL + storage.ClockSkew)
+				w.keys[id] = k
+			}
+			return
+		}
 		for n := range w.epochs {
 			w.epochs[n] = "retired"
 		}
 		n := w.signing()
-		if n <= last {
-			w.Fatalf("epoch %d again, after %d", n, last)
+		if n <= w.lastEpoch {
+			w.Fatalf("epoch %d again, after %d", n, w.lastEpoch)
 		}
-		w.epochs[n] = "signing"
+		w.epochs[n], w.lastEpoch = "signing", n
 		w.voidLinks()
 	},
 }
@@ -220,7 +251,7 @@ func (w *world) pass(d time.Duration) {
 func (w *world) administer(method, path string, in any) (answer, bool) {
 	var by *tok
 	for _, t := range w.toks {
-		if codes := w.dead(t); codes == nil && t.bare() && w.users[t.user].admin && w.now.Before(t.expires) {
+		if codes := w.dead(t); codes == nil && t.bare() && !w.lost(t) && w.users[t.user].admin && w.now.Before(t.expires) {
 			by = t
 		}
 	}
@@ -281,10 +312,11 @@ func (w *world) epoch() uint32 {
 // begins is another epoch that signs. Most times the authority starts anew with
 // it: else its first token waits until others know the epoch.
 func (w *world) begins(n uint32) {
+	if n <= w.lastEpoch {
+		w.Fatalf("epoch %d again, after %d", n, w.lastEpoch)
+	}
+	w.lastEpoch = n
 	for other, state := range w.epochs {
-		if other >= n {
-			w.Fatalf("epoch %d after %d", n, other)
-		}
 		if state == "signing" {
 			w.epochs[other] = "verifying"
 		}

@@ -87,6 +87,14 @@ func (w *world) followed() {
 	}
 }
 
+// agrees: once the edge has heard of everything it says of every token what the authority says.
+func (w *world) agrees() {
+	w.followed()
+	for _, t := range w.toks {
+		w.askEdge(t)
+	}
+}
+
 // askEdge holds what the edge says against the authority's list as it is now,
 // and, while its own is young enough, as it was when it last heard of it.
 func (w *world) askEdge(t *tok) {

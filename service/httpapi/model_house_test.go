@@ -30,7 +30,7 @@ type person struct {
 	n                  int // in the order in which they came
 	id, name, password string
 	admin              bool
-	codes              string // unused ones, each with a line of its own
+	codes, used        string // unused ones, each with a line of its own; the last that was used
 	suspended          string // by whom: "admin", or a service's id
 	owner, subject     string
 }
@@ -46,7 +46,8 @@ type device struct {
 
 type rootKey struct {
 	dead   bool
-	latest time.Time // the greatest expiry that a root of it had
+	latest time.Time // the greatest expiry that a root of it is known to have
+	listed time.Time // the device stays so long, for there may be later ones; zero: until latest
 }
 
 type rule struct {
@@ -244,10 +245,29 @@ const (
 	day        = 24 * time.Hour
 )
 
+// lost: it was given out in a history that a restored backup does not know.
+func (w *world) lost(t *tok) bool { return w.devices[t.device].key != t.key && !w.keys[t.key].dead }
+
+// heir is the successor that a root was given. One of a history that is lost got
+// that of the latest root before it.
+func (w *world) heir(t *tok) (heir *tok) {
+	if heir = w.heirs[t.root]; heir == nil && t.expires.Before(w.keys[t.key].latest) {
+		for _, v := range w.toks {
+			if h := w.heirs[v.root]; h != nil && v.key == t.key && v.expires.Before(t.expires) && h.expires.After(t.expires) && (heir == nil || h.expires.Before(heir.expires)) {
+				heir = h
+			}
+		}
+	}
+	return heir
+}
+
 // renewal is what renewing a good root comes to: the code, and the successor
 // that it had before, if it is that again.
 func (w *world) renewal(t *tok) (code string, again *tok) {
-	for heir := w.heirs[t.root]; heir != nil; heir = w.heirs[heir.root] {
+	if w.lost(t) {
+		return api.CodeSessionOver, nil
+	}
+	for heir := w.heir(t); heir != nil; heir = w.heir(heir) {
 		if seen := w.seen[heir.root]; !seen.IsZero() && !w.now.Before(seen.Add(time.Minute)) {
 			return api.CodeRevoked, nil
 		}
@@ -255,15 +275,23 @@ func (w *world) renewal(t *tok) (code string, again *tok) {
 			return api.CodeOK, heir
 		}
 	}
-	if !w.successorEnds(t).After(w.keys[t.key].latest) {
+	if !w.successorEnds(t).After(w.latest(t)) {
 		return api.CodeSessionOver, nil
 	}
 	return api.CodeOK, nil
 }
 
+// latest is the greatest expiry of a root of the key that is known, or shown now.
+func (w *world) latest(t *tok) time.Time {
+	if latest := w.keys[t.key].latest; latest.After(t.expires) {
+		return latest
+	}
+	return t.expires
+}
+
 func (w *world) successorEnds(t *tok) time.Time {
 	end := w.now.Add(rootTTL)
-	if least := w.keys[t.key].latest.Add(time.Second); end.Before(least) {
+	if least := w.latest(t).Add(time.Second); end.Before(least) {
 		end = least
 	}
 	if most := w.devices[t.device].started.Add(sessionMax); end.After(most) {

@@ -41,13 +41,14 @@ func TestModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		a.clock.drift(begun.Sub(a.clock.Now()))
 		w := &world{T: rt, a: a, now: begun, probe: probe, photos: photos, house: &house{
-			users:    map[string]person{chief.ID: {id: chief.ID, name: "chief", password: password("chief"), admin: true}},
+			users:    map[string]person{chief.ID: {used: neverCode, id: chief.ID, name: "chief", password: password("chief"), admin: true}},
 			services: map[string]backend{}, devices: map[string]device{}, keys: map[string]rootKey{},
 			heirs: map[string]*tok{}, seen: map[string]time.Time{}, ended: map[string]bool{}, spent: map[string]bool{},
 			epochs: map[uint32]string{}, policies: map[string]rule{}, waiting: map[string]delayed{}, links: map[string]link{},
 		}}
 		w.reopen(fresh)
-		w.epochs[w.signing()] = "signing"
+		w.lastEpoch = w.signing()
+		w.epochs[w.lastEpoch] = "signing"
 		w.startEdge(server.ID, server.Secret)
 		defer w.edge.Close()
 		acts := map[string]func(*rapid.T){"": func(*rapid.T) { w.look() }}
@@ -60,17 +61,16 @@ func TestModel(t *testing.T) {
 			begin(w)
 		}
 		rt.Repeat(acts)
-		w.followed()
+		w.agrees()
 		for _, t := range w.toks {
 			w.check(t)
-			w.askEdge(t)
 		}
 	})
 }
 
 // often puts what is to be done more often first: of a list rapid draws its beginning more often.
 var often = map[string]int{
-	"narrow": 9, "log in": 8, "renew": 8, "time": 8, "sign up": 7, "ask the edge": 7, "list": 7, "open a link": 7, "refresh": 6, "verify": 6,
+	"narrow": 9, "log in": 8, "renew": 8, "time": 8, "sign up": 7, "ask the edge": 7, "list": 7, "open a link": 7, "refresh": 6, "verify": 6, "revoke by caveats": 6,
 	"the edge follows": 6, "remove a device": 6, "remove policies": 6, "ask for a link": 6, "approve a link": 6, "trade the claim": 6, "mint for a user": 6, "revoke": 5,
 	"log out": 5, "remove devices": 5, "back up": 5, "get a service's token": 5, "sweep": 5, "restore": 4, "suspend": 4, "change the password": 4,
 }
@@ -85,6 +85,8 @@ type world struct {
 	toks []*tok
 	n    int    // makes names new
 	kept *house // when the backup was made
+
+	lastEpoch uint32 // that ever was
 
 	opened  []opened // links, all there ever were
 	claims  []string
@@ -219,8 +221,11 @@ func read[T any](w *world, got answer) (v T) {
 // is let in: if it must not be, it is refused for the right reason.
 func (w *world) by(t *tok, action string, bare bool, method, path string, in any) (answer, bool) {
 	w.Helper()
+	if w.lost(t) && !slices.Contains([]string{"renew", "logout", "devices:list"}, action) {
+		w.Skip("what is left of it depends on what is known of its user")
+	}
 	w.Logf("by %s", t)
-	spared := action == "renew" || action == "logout"
+	spared := action == "renew" || action == "logout" || action == "revoke"
 	path_, _, _ := strings.Cut(path, "?")
 	q := question{audience: "macaroond", method: method, path: path_, action: action, own: true, noPolicies: spared}
 	if action == "renew" {

@@ -25,7 +25,7 @@ var tokenActs = map[string]func(w *world){
 		got := w.send("POST", "/v1/signup", "", in)
 		w.is(got, api.CodeOK)
 		g := read[api.Grant](w, got)
-		w.users[g.User.ID] = person{n: w.n, id: g.User.ID, name: in.Username, password: in.Password, codes: strings.Join(g.RecoveryCodes, "\n") + "\n"}
+		w.users[g.User.ID] = person{n: w.n, used: neverCode, id: g.User.ID, name: in.Username, password: in.Password, codes: strings.Join(g.RecoveryCodes, "\n") + "\n"}
 		w.issued(w.users[g.User.ID], in.Device.InstallID, in.Password != "", got)
 	},
 	"log in": func(w *world) {
@@ -45,8 +45,8 @@ var tokenActs = map[string]func(w *world){
 		}
 	},
 	"recover": func(w *world) {
-		u, in := w.someone(), api.RecoverIn{Device: w.deviceIn(), Code: "0000-0000-0000-0000"}
-		in.Username = u.name
+		u := w.someone()
+		in := api.RecoverIn{Username: u.name, Device: w.deviceIn(), Code: u.used}
 		if u.codes != "" && !w.chance("wrongly") {
 			in.Code, _, _ = strings.Cut(u.codes, "\n")
 		}
@@ -112,13 +112,14 @@ var tokenActs = map[string]func(w *world){
 			w.Skip("it is narrow enough")
 		}
 		after := func(d time.Duration) string { return w.now.Add(d).UTC().Format(time.RFC3339) }
-		c := rapid.SampledFrom([]string{
-			"audience photos", "audience photos", "audience macaroond", "audience macaroond", "method GET", "path /v1/**", "path /photos/**",
-			"time-before " + after(time.Hour), "time-before " + after(48*time.Hour), "time-after " + after(time.Minute),
-			fmt.Sprint("once ", len(w.toks)), "note lent", "allow devices:list", "x-own 1", "user " + t.user, "user usr_0000000000000000",
-		}).Draw(w.T, "caveat")
+		hour, once := "time-before "+after(time.Hour), fmt.Sprint("once ", len(w.toks))
+		with := rapid.SampledFrom([][]string{
+			{"audience photos"}, {"audience photos", hour}, {"audience photos", hour, once}, {"audience macaroond"}, {"audience macaroond", hour, once},
+			{"method GET"}, {"path /v1/**"}, {"path /photos/**"}, {hour}, {"time-before " + after(48*time.Hour)}, {"time-after " + after(time.Minute)},
+			{once}, {"note lent"}, {"allow devices:list"}, {"x-own 1"}, {"user " + t.user}, {"user usr_0000000000000000"},
+		}).Draw(w.T, "with")
 		d := *t
-		d.text, d.caveats = narrow(t.text, c), slices.Concat(t.caveats, []string{c})
+		d.text, d.caveats = narrow(t.text, with...), slices.Concat(t.caveats, with)
 		w.toks = append(w.toks, &d)
 	},
 	"verify": func(w *world) {
@@ -154,7 +155,7 @@ var tokenActs = map[string]func(w *world){
 		}
 	},
 	"ask the edge":     func(w *world) { w.askEdge(w.any("token")) },
-	"the edge follows": func(w *world) { w.followed() },
+	"the edge follows": func(w *world) { w.agrees() },
 	"revoke": func(w *world) {
 		t := w.any("token")
 		w.Logf("of %s", t)
@@ -170,6 +171,27 @@ var tokenActs = map[string]func(w *world){
 			w.endRoot(t, "token")
 		default:
 			w.ended[t.chain(len(t.caveats))] = true
+		}
+	},
+	"revoke by caveats": func(w *world) {
+		branch := w.any("branch")
+		t, roots := w.anyRoot("by"), 0
+		for _, v := range w.toks {
+			if v.bare() && v.key == branch.key && w.dead(v) == nil {
+				t, roots = v, roots+1
+			}
+		}
+		if branch.bare() || roots == 0 || roots > 6 || !w.keys[branch.key].listed.IsZero() {
+			w.Skip("the authority may not know all roots that it could be under")
+		}
+		if got, in := w.by(t, "revoke", true, "POST", "/v1/revoke", api.RevokeIn{Caveats: &branch.caveats}); in && w.is(got, api.CodeOK) {
+			for _, v := range w.toks {
+				if same := *v; v.bare() && v.key == branch.key {
+					if same.caveats = branch.caveats; w.now.Before(same.ends().Add(10 * time.Minute)) {
+						w.ended[same.chain(len(same.caveats))] = true
+					}
+				}
+			}
 		}
 	},
 	"log out": func(w *world) {
@@ -204,6 +226,8 @@ var tokenActs = map[string]func(w *world){
 	},
 }
 
+const neverCode = "0000-0000-0000-0000" // nobody's
+
 func (w *world) deviceIn() api.DeviceIn {
 	return api.DeviceIn{Name: "phone", InstallID: rapid.SampledFrom([]string{"", "", "one", "two"}).Draw(w.T, "install")}
 }
@@ -222,7 +246,7 @@ func (w *world) hasCode(u person, code string) bool { return strings.Contains(u.
 
 func (w *world) useCode(user, code string) {
 	u := w.users[user]
-	u.codes = strings.Replace(u.codes, code+"\n", "", 1)
+	u.codes, u.used = strings.Replace(u.codes, code+"\n", "", 1), code
 	w.users[user] = u
 }
 
@@ -260,6 +284,13 @@ func (w *world) succeeds(t, again *tok, text string) *tok {
 			w.Fatalf("another successor than before, of %s", t)
 		}
 		return again
+	}
+	if was := w.keys[t.key].latest; t.expires.After(was) { // of a history that is lost
+		for _, v := range w.toks {
+			if v.bare() && v.key == t.key && v.expires.Equal(was) {
+				w.heirs[v.root] = t
+			}
+		}
 	}
 	heir := w.known(text, t.key, t.user, t.device, w.successorEnds(t))
 	w.heirs[t.root] = heir
