@@ -114,9 +114,23 @@ var tokenActs = map[string]func(w *world){
 		after := func(d time.Duration) string { return w.now.Add(d).UTC().Format(time.RFC3339) }
 		hour, once := "time-before "+after(time.Hour), fmt.Sprint("once ", len(w.toks))
 		with := rapid.SampledFrom([][]string{
-			{"audience photos"}, {"audience photos", hour}, {"audience photos", hour, once}, {"audience macaroond"}, {"audience macaroond", hour, once},
-			{"method GET"}, {"path /v1/**"}, {"path /photos/**"}, {hour}, {"time-before " + after(48*time.Hour)}, {"time-after " + after(time.Minute)},
-			{once}, {"note lent"}, {"allow devices:list"}, {"x-own 1"}, {"user " + t.user}, {"user usr_0000000000000000"},
+			{"audience photos"},
+			{"audience photos", hour},
+			{"audience photos", hour, once},
+			{"audience macaroond"},
+			{"audience macaroond", hour, once},
+			{"method GET"},
+			{"path /v1/**"},
+			{"path /photos/**"},
+			{hour},
+			{"time-before " + after(48*time.Hour)},
+			{"time-after " + after(time.Minute)},
+			{once},
+			{"note lent"},
+			{"allow devices:list"},
+			{"x-own 1"},
+			{"user " + t.user},
+			{"user usr_0000000000000000"},
 		}).Draw(w.T, "with")
 		d := *t
 		d.text, d.caveats = narrow(t.text, with...), slices.Concat(t.caveats, with)
