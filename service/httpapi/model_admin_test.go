@@ -84,6 +84,7 @@ var adminActs = map[string]func(w *world){
 		}
 	},
 	"add a policy": func(w *world) {
+		defer w.atTheEdge()()
 		in := api.PolicyIn{Reason: "INC-1", Caveats: []string{rapid.SampledFrom([]string{
 			"audience photos", "method GET", "path /photos/**", "time-before " + w.now.Add(time.Hour).UTC().Format(time.RFC3339), "allow devices:list",
 		}).Draw(w.T, "caveat")}}
@@ -168,6 +169,7 @@ var adminActs = map[string]func(w *world){
 		}
 	},
 	"retire": func(w *world) {
+		defer w.atTheEdge()()
 		n := w.epoch()
 		if got, in := w.administer("POST", fmt.Sprintf("/v1/admin/keys/%d/retire", n), nil); in && w.is(got, api.CodeOK, api.CodeNotFound) {
 			if w.epochs[n] == "signing" {

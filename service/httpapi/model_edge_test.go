@@ -95,6 +95,16 @@ func (w *world) agrees() {
 	}
 }
 
+// atTheEdge is for what is done now and then to tokens that the edge has seen, and
+// holds what it says when it has heard of it.
+func (w *world) atTheEdge() (heard func()) {
+	if !w.chance("seen at the edge") {
+		return func() {}
+	}
+	w.agrees()
+	return w.agrees
+}
+
 // askEdge holds what the edge says against the authority's list as it is now,
 // and, while its own is young enough, as it was when it last heard of it.
 func (w *world) askEdge(t *tok) {

@@ -60,6 +60,7 @@ var tokenActs = map[string]func(w *world){
 			w.is(got, api.CodeOK)
 			t := w.issued(u, in.Device.InstallID, true, got)
 			w.useCode(u.id, in.Code)
+			w.is(w.send("POST", "/v1/recover", "", in), api.CodeBadCredentials) // it was good once
 			for id, d := range w.devices {
 				if d.user == u.id && id != t.device {
 					w.end(id, "recovery")
@@ -171,6 +172,7 @@ var tokenActs = map[string]func(w *world){
 	"ask the edge":     func(w *world) { w.askEdge(w.any("token")) },
 	"the edge follows": func(w *world) { w.agrees() },
 	"revoke": func(w *world) {
+		defer w.atTheEdge()()
 		t := w.any("token")
 		w.Logf("of %s", t)
 		got := w.send("POST", "/v1/revoke", "", api.RevokeIn{Token: t.text})
