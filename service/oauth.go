@@ -88,7 +88,7 @@ func (s *Service) Refresh(ctx context.Context, root string, in TokenIn, src Sour
 	if err != nil {
 		return api.OAuthToken{}, err
 	}
-	grant, err := s.Renew(ctx, root, false, src)
+	grant, err := s.Renew(ctx, root, caveats.Request{ClientIP: src.ClientIP}, src)
 	renewed := grant.Token
 	if err != nil && AsError(err).Code == api.CodeSessionOver {
 		grant, err = unrenewed(root)

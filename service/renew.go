@@ -16,12 +16,9 @@ import (
 // grace has passed: then somebody has both, and the device is revoked.
 // What it cannot tell is a thief who renews first from the holder: it learns of
 // the theft when the other of the two presents the predecessor.
-// cookie says that the root came in the cookie.
-func (s *Service) Renew(ctx context.Context, text string, cookie bool, src Source) (api.Grant, error) {
-	facts := caveats.Request{Actions: []string{"renew"}, ClientIP: src.ClientIP}
-	if cookie {
-		facts.Via = "cookie"
-	}
+// facts are the request's; they say whether the root came in the cookie.
+func (s *Service) Renew(ctx context.Context, text string, facts caveats.Request, src Source) (api.Grant, error) {
+	facts.Actions = []string{"renew"}
 	c, err := s.Authorize(ctx, Shown{Token: text, Facts: facts, Bare: true})
 	if err != nil {
 		return api.Grant{}, err
@@ -53,7 +50,7 @@ func (s *Service) Renew(ctx context.Context, text string, cookie bool, src Sourc
 	id.Epoch = out.Epoch
 	who := token.Identity{User: c.User, Device: c.Device, Expires: out.ExpiresAt}
 	grant, err := s.rootGrant(ctx, id, who, out.UserName, out.DeviceName)
-	if err == nil && cookie {
+	if err == nil && facts.Via == "cookie" {
 		err = s.intoCookie(&grant)
 	}
 	return grant, err

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"macaroond/caveats"
 	"macaroond/service"
 	"macaroond/service/api"
 	"macaroond/service/keyring"
@@ -122,7 +123,7 @@ func benchmarkRenew(b *testing.B) {
 		const n = 100
 		begin := time.Now()
 		for range n {
-			g, err := svc.Renew(ctx, roots[0], false, service.Source{})
+			g, err := svc.Renew(ctx, roots[0], caveats.Request{}, service.Source{})
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -138,7 +139,7 @@ func benchmarkRenew(b *testing.B) {
 	for i := range roots {
 		all.Go(func() {
 			for todo.Add(1) <= int64(b.N) {
-				g, err := svc.Renew(ctx, roots[i], false, service.Source{})
+				g, err := svc.Renew(ctx, roots[i], caveats.Request{}, service.Source{})
 				if err != nil {
 					b.Error(err)
 					return

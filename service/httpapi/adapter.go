@@ -236,13 +236,18 @@ func (x *call) source() service.Source {
 }
 
 // facts are the request's own, for caveats at the authority's endpoints.
-func (x *call) facts(action string) caveats.Request {
+// cookie: the token came in the cookie.
+func (x *call) facts(action string, cookie bool) caveats.Request {
 	sum := sha256.Sum256(x.body)
 	r := x.gin.Request
-	return caveats.Request{
+	facts := caveats.Request{
 		Method: r.Method, Target: r.RequestURI, Actions: []string{action}, ClientIP: x.s.clientAddr(r),
 		Origins: r.Header["Origin"], BodySHA256: hex.EncodeToString(sum[:]),
 	}
+	if cookie {
+		facts.Via = "cookie"
+	}
+	return facts
 }
 
 // user asks for a token that holds here for the action.
@@ -259,11 +264,7 @@ func (x *call) authorize(action string, bare bool, ready ...func(*service.Caller
 	if err != nil {
 		return nil, err
 	}
-	facts := x.facts(action)
-	if cookie {
-		facts.Via = "cookie"
-	}
-	c, err := x.s.svc.Authorize(x.ctx(), x.shown(cred, facts, bare), ready...)
+	c, err := x.s.svc.Authorize(x.ctx(), x.shown(cred, x.facts(action, cookie), bare), ready...)
 	if cookie && dead(err) {
 		takeCookie(x.gin)
 	}

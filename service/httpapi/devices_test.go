@@ -143,6 +143,8 @@ func TestDelegatedTokensAtTheAuthority(t *testing.T) {
 
 		{"logging out", logout, []string{here}, 403, "bare_root_required"},
 		{"logging out, allowed or not", logout, []string{here, "allow logout"}, 403, "bare_root_required"},
+		{"renewing, by everything known of the request", ask{method: "POST", path: "/v1/renew"}, []string{here, "allow renew", "method POST", "path /v1/*", "client-ip 127.0.0.0/8"}, 403, "bare_root_required"},
+		{"renewing by another method", ask{method: "POST", path: "/v1/renew"}, []string{here, "method GET"}, 403, "refused"},
 		{"asking about others", verify, []string{here, "allow verify"}, 403, "bare_root_required"},
 		{"naming a branch", byCaveats, []string{here, "allow revoke"}, 403, "bare_root_required"},
 		{"administering", ask{method: "GET", path: "/v1/admin/users"}, []string{here, "allow admin"}, 403, "bare_root_required"},

@@ -228,9 +228,6 @@ func (w *world) by(t *tok, action string, bare bool, method, path string, in any
 	spared := action == "renew" || action == "logout" || action == "revoke"
 	path_, _, _ := strings.Cut(path, "?")
 	q := question{audience: "macaroond", method: method, path: path_, action: action, own: true, noPolicies: spared}
-	if action == "renew" {
-		q.method, q.path = "", "" // only a bare root is renewed, so nobody looks
-	}
 	want, byPolicy := w.verdict(t, q)
 	got := w.send(method, path, bearer(t.text), in)
 	switch {

@@ -12,7 +12,7 @@ func (s *server) renew(x *call, _ none) (api.Grant, error) {
 	if cred.bound {
 		return api.Grant{}, &api.Refusal{Code: api.CodeRefused, Reason: "a bare root is bound to no key, so it is not one for the scheme DPoP: send it as Bearer"}
 	}
-	grant, err := s.svc.Renew(x.ctx(), cred.token, cookie, x.source())
+	grant, err := s.svc.Renew(x.ctx(), cred.token, x.facts("renew", cookie), x.source())
 	if cookie && dead(err) {
 		takeCookie(x.gin)
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"macaroond/caveats"
 	"macaroond/service"
 	"macaroond/service/api"
 	"macaroond/service/token"
@@ -121,7 +122,7 @@ func TestFiftyRenewOneRoot(t *testing.T) {
 		got := map[string]int{}
 		for range 50 {
 			wg.Go(func() {
-				next, err := a.svc.Renew(t.Context(), g.Token, false, service.Source{})
+				next, err := a.svc.Renew(t.Context(), g.Token, caveats.Request{}, service.Source{})
 				if err != nil {
 					t.Error(err)
 				}
