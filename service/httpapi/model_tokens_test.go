@@ -82,6 +82,7 @@ var tokenActs = map[string]func(w *world){
 	},
 	"refresh": func(w *world) { // the same in OAuth's words
 		t := w.anyRoot("root")
+		w.Logf("of %s", t)
 		got := w.send("POST", "/oauth2/token", "", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {t.text}, "audience": {"photos"}})
 		want, _ := w.verdict(t, question{audience: "macaroond", action: "renew", own: true, noPolicies: true})
 		if want[0] != api.CodeOK || !t.bare() {
@@ -301,10 +302,13 @@ func (w *world) succeeds(t, again *tok, text string) *tok {
 		}
 		return again
 	}
-	if was := w.keys[t.key].latest; t.expires.After(was) { // of a history that is lost
+	if was := w.keys[t.key].latest; t.expires.After(was) { // of a history that is lost: somebody renewed the one before it
 		for _, v := range w.toks {
 			if v.bare() && v.key == t.key && v.expires.Equal(was) {
 				w.heirs[v.root] = t
+				if w.seen[v.root].IsZero() {
+					w.seen[v.root] = w.now
+				}
 			}
 		}
 	}
