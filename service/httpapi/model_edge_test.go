@@ -111,12 +111,14 @@ func (w *world) askEdge(t *tok) {
 	q := question{audience: "photos", method: "GET", path: "/photos/1"}
 	now, _ := w.verdict(t, q)
 	right := map[bool]bool{now[0] == api.CodeOK: true}
-	if e := w.edge; e.knew != nil && !w.now.After(e.asOf.Add(30*time.Second)) {
+	if e := w.edge; e.knew != nil {
 		is := w.house
 		w.house = e.knew
 		then, _ := w.verdict(t, q)
 		w.house = is
-		right[then[0] == api.CodeOK] = true
+		if young := !w.now.After(e.asOf.Add(30 * time.Second)); young || then[0] == api.CodeRevoked { // which it holds to
+			right[then[0] == api.CodeOK] = true
+		}
 	}
 	if w.refused[t.text] {
 		right[false] = true

@@ -180,7 +180,9 @@ func (w *world) verdict(t *tok, q question) (codes []string, byPolicy bool) {
 		}
 	}
 	code := first(all)
-	return []string{code}, code != api.CodeOK && first(own) == api.CodeOK
+	// Whether it was used is asked last, of what nothing else refuses.
+	good := first(own) == api.CodeOK || first(own) == api.CodeReplayed
+	return []string{code}, good && code != first(own)
 }
 
 // first is the code that has precedence.
