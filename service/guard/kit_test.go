@@ -2,8 +2,6 @@ package guard_test
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"io"
@@ -19,6 +17,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"gopkg.in/macaroon.v2"
 
 	"macaroond/caveats"
 	"macaroond/service"
@@ -303,12 +303,15 @@ func forge(text string) string {
 // ours refuses some.
 func foreign(text, caveat string) string {
 	b, _ := base64.RawURLEncoding.DecodeString(text)
-	last := len(b) - 32
-	mac := hmac.New(sha256.New, b[last:])
-	mac.Write([]byte(caveat))
-	b = append(b[:last-3], 2, byte(len(caveat)))
-	b = append(append(b, caveat...), 0, 0, 6, 32)
-	return base64.RawURLEncoding.EncodeToString(mac.Sum(b))
+	var m macaroon.Macaroon
+	if err := m.UnmarshalBinary(b); err != nil {
+		panic(err)
+	}
+	if err := m.AddFirstPartyCaveat([]byte(caveat)); err != nil {
+		panic(err)
+	}
+	b, _ = m.MarshalBinary()
+	return base64.RawURLEncoding.EncodeToString(b)
 }
 
 // revoke ends a branch, and waits until the guard has heard of it.

@@ -3,7 +3,6 @@ package httpapi
 import (
 	"bufio"
 	"bytes"
-	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
@@ -20,6 +19,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"gopkg.in/macaroon.v2"
 
 	"macaroond/caveats"
 	"macaroond/service"
@@ -313,12 +314,15 @@ func narrow(text string, add ...string) string {
 // ours refuses some.
 func foreign(text, caveat string) string {
 	b, _ := base64.RawURLEncoding.DecodeString(text)
-	last := len(b) - 32
-	mac := hmac.New(sha256.New, b[last:])
-	mac.Write([]byte(caveat))
-	b = append(b[:last-3], 2, byte(len(caveat)))
-	b = append(append(b, caveat...), 0, 0, 6, 32)
-	return base64.RawURLEncoding.EncodeToString(mac.Sum(b))
+	var m macaroon.Macaroon
+	if err := m.UnmarshalBinary(b); err != nil {
+		panic(err)
+	}
+	if err := m.AddFirstPartyCaveat([]byte(caveat)); err != nil {
+		panic(err)
+	}
+	b, _ = m.MarshalBinary()
+	return base64.RawURLEncoding.EncodeToString(b)
 }
 
 // until is a time-before so far from now.

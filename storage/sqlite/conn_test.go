@@ -58,7 +58,7 @@ func TestConnReadsWhatItWrote(t *testing.T) {
 			n     int64
 			empty *int64
 		}
-		got, err := one(tx, func(r scanner) (v row, err error) { return v, r.Scan(&v.text, &v.blob, &v.n, &v.empty) },
+		got, err := one(tx, func(r scanner) (v row, err error) { err = r.Scan(&v.text, &v.blob, &v.n, &v.empty); return v, err },
 			`SELECT ?, ?, ?, NULL WHERE ? AND ?`, "text", []byte{0, 255}, uint32(9), true, storage.Grain(1))
 		if err != nil || got.text != "text" || string(got.blob) != "\x00\xff" || got.n != 9 || got.empty != nil {
 			t.Errorf("%+v, %v", got, err)
@@ -66,7 +66,7 @@ func TestConnReadsWhatItWrote(t *testing.T) {
 		if _, err := one(tx, func(r scanner) (n int64, err error) { return n, r.Scan(&n, &n) }, `SELECT 1`); err == nil {
 			t.Error("one column goes into two variables")
 		}
-		if _, err := one(tx, func(r scanner) (n int64, err error) { return n, r.Scan(&n) }, `SELECT '1'`); err == nil {
+		if _, err := one(tx, column[int64], `SELECT '1'`); err == nil {
 			t.Error("a text goes into a number")
 		}
 		if _, err := tx.exec(`SELECT ?`, struct{}{}); err == nil {
@@ -90,7 +90,7 @@ func TestListIsWhole(t *testing.T) {
 			`SELECT abs(column1) FROM (VALUES (1), (-9223372036854775808))`, // in the second row
 			`SELECT column1 FROM (VALUES (1), ('a'))`,
 		} {
-			n, err := list(q, func(r scanner) (n int64, err error) { return n, r.Scan(&n) }, query)
+			n, err := list(q, column[int64], query)
 			if err == nil {
 				t.Errorf("%s: %s: %v", name, query, n)
 			}

@@ -36,7 +36,7 @@ func TestRenewalsAreForgotten(t *testing.T) {
 		}
 		until = out.ExpiresAt
 	}
-	rows, err := one(s.reader(ctx), func(r scanner) (n int, err error) { return n, r.Scan(&n) }, `SELECT COUNT(*) FROM renewals`)
+	rows, err := one(s.reader(ctx), column[int], `SELECT COUNT(*) FROM renewals`)
 	if err != nil || rows > keptRenewals+1 {
 		t.Errorf("%d rows, %v: want at most %d", rows, err, keptRenewals+1)
 	}

@@ -97,7 +97,8 @@ func (c *statements) plans(t *testing.T) {
 		args := make([]any, 20) // as many as any has, and none is bound
 		steps, err := list(s.reader(t.Context()), func(r scanner) (step string, err error) {
 			var id, parent, unused int
-			return step, r.Scan(&id, &parent, &unused, &step)
+			err = r.Scan(&id, &parent, &unused, &step)
+			return step, err
 		}, "EXPLAIN QUERY PLAN "+query, args...)
 		must(t, err)
 		for _, step := range steps {
