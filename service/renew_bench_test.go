@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -79,6 +80,7 @@ var renewLine = regexp.MustCompile(`([0-9.]+) renewals/s\s+([0-9.]+) single-comm
 func benchmarkRenew(b *testing.B) {
 	const clients = 16
 	ctx := context.Background()
+	from := service.Source{ClientIP: netip.MustParseAddr("192.0.2.1")}
 	store, err := sqlite.Open(ctx, filepath.Join(b.TempDir(), "db"), sqlite.Options{})
 	if err != nil {
 		b.Fatal(err)
@@ -123,7 +125,7 @@ func benchmarkRenew(b *testing.B) {
 		const n = 100
 		begin := time.Now()
 		for range n {
-			g, err := svc.Renew(ctx, roots[0], caveats.Request{}, service.Source{})
+			g, err := svc.Renew(ctx, roots[0], caveats.Request{}, from)
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -139,7 +141,7 @@ func benchmarkRenew(b *testing.B) {
 	for i := range roots {
 		all.Go(func() {
 			for todo.Add(1) <= int64(b.N) {
-				g, err := svc.Renew(ctx, roots[i], caveats.Request{}, service.Source{})
+				g, err := svc.Renew(ctx, roots[i], caveats.Request{}, from)
 				if err != nil {
 					b.Error(err)
 					return

@@ -155,10 +155,11 @@ func (s *Store) DeleteUser(ctx context.Context, in storage.DeleteUser, ev storag
 			`DELETE FROM recovery_codes WHERE user_id = ?`,
 			`DELETE FROM devices WHERE user_id = ?`,
 			`DELETE FROM users WHERE id = ?`,
-			// Entries of the first form have the address in their hash: they keep it
-			// until they have had their time.
-			`UPDATE audit SET client_ip = '', ip_salt = x'' WHERE user_id = ? AND user_id <> '' AND actor IN ('', user_id) AND length(ip_seal) = 32`,
-			`UPDATE audit SET client_ip = '', ip_salt = x'' WHERE actor = ? AND actor <> '' AND actor <> user_id AND length(ip_seal) = 32`,
+			// What was not sealed under the key that is gone now. Entries of the first
+			// form have the address in their hash: they keep it until they have had
+			// their time.
+			`UPDATE audit SET client_ip = '', ip_salt = x'' WHERE user_id = ? AND user_id <> '' AND actor IN ('', user_id) AND client_ip <> '' AND length(ip_seal) = 32`,
+			`UPDATE audit SET client_ip = '', ip_salt = x'' WHERE actor = ? AND actor <> '' AND actor <> user_id AND client_ip <> '' AND length(ip_seal) = 32`,
 		} {
 			if _, err := t.exec(query, u.ID); err != nil {
 				return nil, err

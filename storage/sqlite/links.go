@@ -64,7 +64,7 @@ func (s *Store) ClaimLink(ctx context.Context, in storage.ClaimLink, ok, failed 
 	out, err := change(ctx, s, func(t *tx) (result, error) {
 		l, err := userLink(t, in.UserID, in.Now)
 		if errors.Is(err, storage.ErrNotFound) || err == nil && (l.ID != in.LinkID || l.Claimed()) {
-			return result{}, t.note(failed)
+			return result{}, t.audit(failed)
 		}
 		if err != nil {
 			return result{}, err
@@ -77,7 +77,7 @@ func (s *Store) ClaimLink(ctx context.Context, in storage.ClaimLink, ok, failed 
 			if _, err := t.exec(`DELETE FROM links WHERE id = ? AND tries <= 0`, l.ID); err != nil {
 				return result{}, err
 			}
-			return result{}, t.note(failed)
+			return result{}, t.audit(failed)
 		}
 		if _, err := t.exec(`UPDATE links SET claim = ?, claim_name = ?, claim_install = ?, claim_ip = ? WHERE id = ?`,
 			in.Claim[:], in.Name, in.InstallID, in.ClientIP, l.ID); err != nil {

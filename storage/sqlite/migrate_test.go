@@ -182,7 +182,7 @@ func TestMigrateDeadSuccessors(t *testing.T) {
 	})
 	s, ctx := openTest(t, path, Options{}), t.Context()
 	rows, err := list(s.reader(ctx), scanRenewal, `SELECT expires_at, next_epoch, next_expires_at, renewed_at, next_seen_at FROM renewals ORDER BY expires_at`)
-	want := []renewal{{end(0), 1, end(1), milli(begin) - 9, milli(begin) - 9}, {end(1), 3, end(6), milli(begin), 0}}
+	want := []renewal{{end(0), 1, end(1), milli(begin) - 9, milli(begin) - 9, 0}, {end(1), 3, end(6), milli(begin), 0, 0}}
 	if err != nil || !slices.Equal(rows, want) {
 		t.Errorf("%v, %v: want %v", rows, err, want)
 	}
@@ -201,5 +201,33 @@ func TestMigrateDeadSuccessors(t *testing.T) {
 	})
 	if _, ok := errors.AsType[*storage.UnavailableError](err); !ok {
 		t.Errorf("the former release's janitor: %v", err)
+	}
+}
+
+// Each user that there is gets a key of their own, so that what is noted about
+// them from now on goes with them.
+func TestMigrateAddressKeys(t *testing.T) {
+	path := old(t, 6, []rowsOf{
+		{`INSERT INTO users (id, name, name_key, password_hash, role, created_at, suspended_at) VALUES
+			('usr_AAAAAAAAAAAAAAAA', 'Alice', 'alice', 'phc', '', 1, 0), ('usr_BBBBBBBBBBBBBBBB', 'Bob', 'bob', 'phc', '', 1, 0)`, nil},
+		{`INSERT INTO audit (seq, time, type, actor, user_id, device_id, root_key_id, client_ip, detail, prev, hash, ip_salt, ip_seal)
+			VALUES (1, 1, 'login', '', 'usr_AAAAAAAAAAAAAAAA', '', x'', '192.0.2.1', '', zeroblob(32), zeroblob(32), x'00', ?)`, []any{make([]byte, 32)}},
+		{`UPDATE state SET audit_seq = 1`, nil},
+	})
+	s, ctx := openTest(t, path, Options{}), t.Context()
+	keys, err := list(s.reader(ctx), column[[]byte], `SELECT DISTINCT address_key FROM users WHERE length(address_key) = 32`)
+	if err != nil || len(keys) != 2 {
+		t.Errorf("%d keys, %v", len(keys), err)
+	}
+	must(t, s.AppendAudit(ctx, storage.Event{Time: time.UnixMilli(2), Type: "login", UserID: "usr_AAAAAAAAAAAAAAAA", ClientIP: "192.0.2.1"}))
+	for _, want := range []string{"192.0.2.1", ""} {
+		all, err := s.Audit(ctx, 0, 2)
+		if err != nil || len(all) != 2 || all[0].ClientIP != want || all[1].ClientIP != want {
+			t.Errorf("want %q: %+v, %v", want, all, err)
+		}
+		_, err = s.DeleteUser(ctx, storage.DeleteUser{UserID: "usr_AAAAAAAAAAAAAAAA"}, storage.Event{Time: time.UnixMilli(3), Type: "user_deleted"})
+		if want != "" {
+			must(t, err)
+		}
 	}
 }

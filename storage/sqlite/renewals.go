@@ -16,6 +16,7 @@ type renewal struct {
 	next    int64  // when that expires
 	renewed int64
 	seen    int64 // when it was first seen in use; see chain.seen
+	rows    int64 // how many its root key had with it, or more; written only
 }
 
 // selectRenewals gives the rows under a root key (?1), from the one on that may speak
@@ -79,10 +80,10 @@ func (t *tx) renew(in storage.RenewDevice, theft string, ev storage.Event) (stor
 		}
 		row.expires, row.renewed, who.dead = r.expires, r.renewed, true // the row before it counts from then
 	case from > latest: // the table is older than the token: a renewal in a history that was lost
-		who.lost = &renewal{latest, in.Epoch, from, milli(ev.Time), milli(ev.Time)}
+		who.lost = &renewal{latest, in.Epoch, from, milli(ev.Time), milli(ev.Time), who.rows + 1}
 		who.unknown = from
 	}
-	if who.many {
+	if who.rows >= keptRenewals {
 		if err := t.look(in, &who, ev.Time); err != nil {
 			return none, err
 		}
@@ -100,8 +101,9 @@ type session struct {
 	user, device string
 	ttl, started int64
 	latest       int64  // expiry of the latest root macaroon
-	many         bool   // more than keptRenewals rows of its root key
+	rows         int64  // of its root key, or more
 	epochExpires *int64 // nil when the epoch does not sign
+	addressKey   []byte // the user's
 
 	// What else there is to write, beside the new row.
 	forget  int64    // the rows before this one say nothing any more
@@ -113,16 +115,19 @@ type session struct {
 func (t *tx) session(in storage.RenewDevice) (session, error) {
 	var revoked, suspended bool
 	s, err := one(t, func(r scanner) (s session, err error) {
-		err = r.Scan(&s.user, &suspended, &s.device, &revoked, &s.ttl, &s.started, &s.latest, &s.many, &s.epochExpires)
+		err = r.Scan(&s.user, &suspended, &s.device, &revoked, &s.ttl, &s.started, &s.latest, &s.rows, &s.epochExpires, &s.addressKey)
 		return s, err
 	}, `SELECT u.name, u.suspended_at <> 0, d.name,
-		d.revoked_at <> 0 OR EXISTS (SELECT 1 FROM revocations WHERE root_key_id = k.id AND fingerprint = x'' AND epoch = 0)
+		d.revoked_at <> 0 OR EXISTS (SELECT 1 FROM revocations WHERE root_key_id = d.root_key_id AND fingerprint = x'' AND epoch = 0)
 			OR NOT EXISTS (SELECT 1 FROM epochs WHERE number = ? AND state <> ?),
-		d.ttl, d.started_at, `+keyExpires+`, EXISTS (SELECT 1 FROM renewals WHERE root_key_id = k.id LIMIT 1 OFFSET ?),
-		(SELECT expires_at FROM epochs WHERE number = ? AND state = ?)
-		FROM devices d JOIN root_keys k ON k.id = d.root_key_id JOIN users u ON u.id = d.user_id
+		d.ttl, d.started_at,
+		COALESCE((SELECT next_expires_at FROM renewals WHERE root_key_id = d.root_key_id ORDER BY expires_at DESC LIMIT 1),
+			(SELECT known_until FROM root_keys WHERE id = d.root_key_id)),
+		COALESCE((SELECT rows FROM renewals WHERE root_key_id = d.root_key_id ORDER BY expires_at DESC LIMIT 1), 0),
+		(SELECT expires_at FROM epochs WHERE number = ? AND state = ?), u.address_key
+		FROM devices d JOIN users u ON u.id = d.user_id
 		WHERE d.id = ? AND d.user_id = ? AND d.root_key_id = ?`,
-		in.Epoch, storage.EpochRetired, keptRenewals, in.Signing, storage.EpochSigning, in.DeviceID, in.UserID, in.RootKeyID[:])
+		in.Epoch, storage.EpochRetired, in.Signing, storage.EpochSigning, in.DeviceID, in.UserID, in.RootKeyID[:])
 	switch {
 	case errors.Is(err, storage.ErrNotFound): // replaced, or never known here
 		gone, e := exists(t, `SELECT 1 FROM revocations WHERE root_key_id = ? AND fingerprint = x'' AND epoch = 0`, in.RootKeyID[:])
@@ -165,13 +170,18 @@ func (t *tx) look(in storage.RenewDevice, who *session, now time.Time) error {
 	if often {
 		return storage.ErrRenewalLimit
 	}
-	c, err := t.chain(in.RootKeyID, 0, 2*storage.MaxRenewals)
+	const some = 2 * storage.MaxRenewals
+	c, err := t.chain(in.RootKeyID, 0, some)
 	if err != nil {
 		return err
 	}
-	if n := min(c.old(milli(now.Add(-in.Grace))), len(c)-storage.KnownRoots); n > 0 {
+	n := min(c.old(milli(now.Add(-in.Grace))), len(c)-storage.KnownRoots)
+	if n > 0 {
 		who.forget = c[n].expires
 		who.unknown = max(who.unknown, c[n-1].expires)
+	}
+	if len(c) < some { // all of them; else the next renewal looks again
+		who.rows = int64(len(c) - max(n, 0))
 	}
 	return nil
 }
@@ -310,21 +320,24 @@ func (t *tx) succeed(in storage.RenewDevice, who session, r renewal, ev storage.
 			return err
 		}
 	}
+	if r.rows = who.rows + 1; who.lost != nil {
+		r.rows++
+	}
 	if err := t.remember(in.RootKeyID, r); err != nil {
 		return err
 	}
 	ev.DeviceID, ev.RootKeyID = in.DeviceID, &in.RootKeyID
-	return t.audit(ev)
+	return t.append(ev, who.addressKey)
 }
 
 // keptRenewals is how many rows of a device are not looked at: forgetting those
 // that say nothing any more each time would be three statements for each renewal.
 // It must be more than [storage.KnownRoots] and less than [storage.MaxRenewals].
-const keptRenewals = 2 * storage.KnownRoots
+const keptRenewals = storage.MaxRenewals / 2
 
 func (t *tx) remember(rootKeyID [16]byte, r renewal) error {
-	_, err := t.exec(`INSERT INTO renewals (root_key_id, expires_at, next_epoch, next_expires_at, renewed_at, next_seen_at) VALUES (?, ?, ?, ?, ?, ?)`,
-		rootKeyID[:], r.expires, r.epoch, r.next, r.renewed, r.seen)
+	_, err := t.exec(`INSERT INTO renewals (root_key_id, expires_at, next_epoch, next_expires_at, renewed_at, next_seen_at, rows) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+		rootKeyID[:], r.expires, r.epoch, r.next, r.renewed, r.seen, r.rows)
 	return err
 }
 

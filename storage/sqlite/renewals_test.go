@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"errors"
 	"path/filepath"
 	"testing"
 	"time"
@@ -39,6 +40,56 @@ func TestRenewalsAreForgotten(t *testing.T) {
 	rows, err := one(s.reader(ctx), column[int], `SELECT COUNT(*) FROM renewals`)
 	if err != nil || rows > keptRenewals+1 {
 		t.Errorf("%d rows, %v: want at most %d", rows, err, keptRenewals+1)
+	}
+}
+
+// However many rows there are to forget, the limit is not forgotten with them. Of
+// rows that a former release wrote nobody knows how many there are.
+func TestRenewalLimitAmongManyRows(t *testing.T) {
+	for _, before := range []int{0, 40} { // a former release's
+		s, ctx, now := openTest(t, filepath.Join(t.TempDir(), "db"), Options{}), t.Context(), time.Now().UTC().Truncate(time.Second)
+		event := func(kind string) storage.Event { return storage.Event{Time: now, Type: kind} }
+		epoch, err := s.CreateEpoch(ctx, true, func(uint32) ([]byte, error) { return []byte{1}, nil }, event("epoch_created"))
+		must(t, err)
+		until := now.Add(time.Hour)
+		first := storage.IssueDevice{
+			Device: storage.Device{ID: "dev_AAAAAAAAAAAAAAAA", Name: "phone", CreatedAt: now}, MaxDevices: 1,
+			RootKey: storage.RootKey{ID: [16]byte{1}, Epoch: epoch.Number, ExpiresAt: until},
+		}
+		_, err = s.CreateUser(ctx, storage.User{ID: "usr_AAAAAAAAAAAAAAAA", Name: "a", NameKey: "a", CreatedAt: now}, nil, &first, event("signup"))
+		must(t, err)
+		const many = 16 * storage.MaxRenewals // more than one renewal forgets
+		must(t, s.w.do(ctx, func(x *tx) error {
+			for i := range int64(many) {
+				r := renewal{expires: milli(until) + i, epoch: epoch.Number, next: milli(until) + i + 1, renewed: milli(now), rows: i + 1}
+				if err := x.remember(first.RootKey.ID, r); err != nil {
+					return err
+				}
+			}
+			for i := range int64(before) {
+				if _, err := x.exec(`INSERT INTO renewals (root_key_id, expires_at, next_epoch, next_expires_at, renewed_at, next_seen_at) VALUES (?, ?, ?, ?, ?, 0)`,
+					first.RootKey.ID[:], milli(until)+many+i, epoch.Number, milli(until)+many+i+1, milli(now.Add(time.Hour))); err != nil {
+					return err
+				}
+			}
+			return nil
+		}))
+		until = fromMilli(milli(until) + many + int64(before))
+		now = now.Add(time.Hour)
+		renewed := 0
+		for err == nil && renewed <= many {
+			var out storage.Renewed
+			out, err = s.RenewDevice(ctx, storage.RenewDevice{
+				UserID: "usr_AAAAAAAAAAAAAAAA", DeviceID: "dev_AAAAAAAAAAAAAAAA", RootKeyID: first.RootKey.ID, Epoch: epoch.Number, ExpiresAt: until,
+				Signing: epoch.Number, RootTTL: time.Hour, Grace: time.Minute,
+			}, "renewal_theft", event("renewed"))
+			if err == nil {
+				renewed, until = renewed+1, out.ExpiresAt
+			}
+		}
+		if !errors.Is(err, storage.ErrRenewalLimit) || renewed+before != storage.MaxRenewals {
+			t.Errorf("after %d there are %d renewals in a moment, then %v: want %d", before, renewed, err, storage.MaxRenewals)
+		}
 	}
 }
 

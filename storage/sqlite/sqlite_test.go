@@ -72,7 +72,7 @@ func (c *statements) add(s *Store) {
 }
 
 // growing are tables that are read from one end to the other. The others have few rows.
-var growing = regexp.MustCompile(`SCAN (users|devices|d|root_keys|k|renewals|revocations|recovery_codes|accepted|links|delayed|audit)\b`)
+var growing = regexp.MustCompile(`SCAN (users|devices|d|root_keys|k|renewals|revocations|recovery_codes|accepted|links|delayed|audit|a|u)\b`)
 
 // mayScan are statements that do so, and are rare enough.
 var mayScan = []string{

@@ -40,8 +40,8 @@ func (t *tx) subject(u storage.User) error {
 		if had {
 			return storage.ErrNameTaken
 		}
-		_, err = t.exec(`INSERT INTO users (`+userColumns+`) VALUES (?, ?, ?, '', '', ?, 0, '', ?, ?)`,
-			u.ID, u.Name, u.NameKey, milli(u.CreatedAt), u.Owner, u.Subject)
+		_, err = t.exec(`INSERT INTO users (`+userColumns+`, address_key) VALUES (?, ?, ?, '', '', ?, 0, '', ?, ?, ?)`,
+			u.ID, u.Name, u.NameKey, milli(u.CreatedAt), u.Owner, u.Subject, newAddressKey())
 		return err
 	}
 	switch {

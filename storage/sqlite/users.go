@@ -31,8 +31,8 @@ func (s *Store) CreateUser(ctx context.Context, u storage.User, codes [][32]byte
 		if taken {
 			return none, storage.ErrNameTaken
 		}
-		if _, err := t.exec(`INSERT INTO users (`+userColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-			u.ID, u.Name, u.NameKey, u.PasswordHash, u.Role, milli(u.CreatedAt), milli(u.SuspendedAt), u.SuspendedBy, u.Owner, u.Subject); err != nil {
+		if _, err := t.exec(`INSERT INTO users (`+userColumns+`, address_key) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			u.ID, u.Name, u.NameKey, u.PasswordHash, u.Role, milli(u.CreatedAt), milli(u.SuspendedAt), u.SuspendedBy, u.Owner, u.Subject, newAddressKey()); err != nil {
 			return none, err
 		}
 		for _, code := range codes {
