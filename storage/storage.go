@@ -355,6 +355,8 @@ type Store interface {
 	// makes it the signing epoch; the former one verifies only. With onlyFirst
 	// it is ErrEpochExists when any epoch (of any state) is there. An error of seal is returned as it is,
 	// a panic reaches the caller. seal runs inside the transaction, perhaps twice: it MUST NOT call the store.
+	// After a restore it waits until the number is not ahead of ev.Time and what has passed
+	// since, which the first may take a second, and each other if there is more than one a second.
 	CreateEpoch(ctx context.Context, onlyFirst bool, seal func(number uint32) ([]byte, error), ev Event) (Epoch, error)
 	// RetireEpochs erases the sealed secret of an epoch and lists a GrainEpoch revocation
 	// that lives until the epoch's ExpiresAt (ev.Time if that is later) plus ClockSkew. When it is the one
@@ -398,7 +400,7 @@ type Store interface {
 	// ev.Time: under every root key, a service's too, and in the epoch that signs;
 	// each lives for as long. Numbers of epochs
 	// created later are above any that the lost history can have used: the next
-	// number is at least ev.Time in Unix seconds.
+	// number is above ev.Time in Unix seconds.
 	Restored(ctx context.Context, keepTokens bool, ev Event) (State, error)
 	// Close waits for the changes that were accepted. Closing again is fine.
 	Close() error

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 	"math"
 	"strconv"
 	"time"
@@ -26,19 +27,54 @@ func (s *Store) Epochs(ctx context.Context) ([]storage.Epoch, error) {
 // CreateEpoch implements [storage.Store]. seal runs inside the transaction,
 // perhaps twice, and must not call the store.
 func (s *Store) CreateEpoch(ctx context.Context, onlyFirst bool, seal func(uint32) ([]byte, error), ev storage.Event) (storage.Epoch, error) {
-	return change(ctx, s, func(t *tx) (storage.Epoch, error) {
-		var none storage.Epoch
-		if onlyFirst {
-			there, err := exists(t, `SELECT 1 FROM epochs LIMIT 1`)
-			if err != nil {
-				return none, err
+	return inTime(ctx, func(later time.Duration) (storage.Epoch, error) {
+		ev := ev
+		ev.Time = ev.Time.Add(later)
+		return change(ctx, s, func(t *tx) (storage.Epoch, error) {
+			var none storage.Epoch
+			if onlyFirst {
+				there, err := exists(t, `SELECT 1 FROM epochs LIMIT 1`)
+				if err != nil {
+					return none, err
+				}
+				if there {
+					return none, storage.ErrEpochExists
+				}
 			}
-			if there {
-				return none, storage.ErrEpochExists
-			}
-		}
-		return t.createEpoch(seal, ev)
+			return t.createEpoch(seal, ev)
+		})
 	})
+}
+
+// A history that is lost may have given out any number up to its last second's,
+// and no greater one: a restore goes by the clock, so no number may be ahead of
+// it. One that is by more than maxAhead comes from a clock that was set back; that
+// is not waited for.
+const maxAhead = 5 * time.Second
+
+// aheadError is how long the next number is ahead of the clock.
+type aheadError time.Duration
+
+func (e aheadError) Error() string {
+	return "the next number of an epoch is ahead of the clock by " + time.Duration(e).String()
+}
+
+// inTime makes a change again when its number has had its time; later is how much
+// was waited.
+func inTime[T any](ctx context.Context, give func(later time.Duration) (T, error)) (T, error) {
+	for later := time.Duration(0); ; {
+		out, err := give(later)
+		ahead, early := errors.AsType[aheadError](err)
+		if !early {
+			return out, err
+		}
+		select {
+		case <-time.After(time.Duration(ahead)):
+			later += time.Duration(ahead)
+		case <-ctx.Done():
+			return out, ctx.Err()
+		}
+	}
 }
 
 // createEpoch begins another epoch, which signs.
@@ -46,6 +82,9 @@ func (t *tx) createEpoch(seal func(uint32) ([]byte, error), ev storage.Event) (s
 	var none storage.Epoch
 	if t.st.lastEpoch >= math.MaxUint32 {
 		return none, unavailable(reasonNumbers, nil)
+	}
+	if ahead := time.Unix(t.st.lastEpoch+1, 0).Sub(ev.Time); ahead > 0 && ahead <= maxAhead {
+		return none, aheadError(ahead)
 	}
 	t.st.lastEpoch++
 	t.st.revision++
@@ -73,33 +112,39 @@ func findEpoch(q queryer, number uint32) (storage.Epoch, error) {
 
 // RetireEpochs implements [storage.Store].
 func (s *Store) RetireEpochs(ctx context.Context, in storage.RetireEpochs, ev storage.Event) ([]storage.Revocation, error) {
-	return change(ctx, s, func(t *tx) (out []storage.Revocation, err error) {
-		ending, err := t.ending(in)
+	return inTime(ctx, func(later time.Duration) ([]storage.Revocation, error) {
+		in, ev := in, ev
+		in.Begun.Time, ev.Time = in.Begun.Time.Add(later), ev.Time.Add(later)
+		return change(ctx, s, func(t *tx) ([]storage.Revocation, error) { return t.retireEpochs(in, ev) })
+	})
+}
+
+func (t *tx) retireEpochs(in storage.RetireEpochs, ev storage.Event) (out []storage.Revocation, err error) {
+	ending, err := t.ending(in)
+	if err != nil {
+		return nil, err
+	}
+	if !in.All && ending[0].State == storage.EpochRetired {
+		r, err := one(t, scanRevocation, selectRevocations+`WHERE root_key_id = ? AND fingerprint = ? AND epoch = ?`, noBytes, noBytes, in.Number)
+		return []storage.Revocation{r}, err
+	}
+	if in.All || ending[0].State == storage.EpochSigning {
+		if _, err := t.createEpoch(in.Seal, in.Begun); err != nil {
+			return nil, err
+		}
+	}
+	for _, e := range ending {
+		r, err := t.retire(e, ev.Time)
 		if err != nil {
 			return nil, err
 		}
-		if !in.All && ending[0].State == storage.EpochRetired {
-			r, err := one(t, scanRevocation, selectRevocations+`WHERE root_key_id = ? AND fingerprint = ? AND epoch = ?`, noBytes, noBytes, in.Number)
-			return []storage.Revocation{r}, err
+		out = append(out, r)
+		ev.Detail = "epoch " + strconv.FormatUint(uint64(e.Number), 10)
+		if err := t.audit(ev); err != nil {
+			return nil, err
 		}
-		if in.All || ending[0].State == storage.EpochSigning {
-			if _, err := t.createEpoch(in.Seal, in.Begun); err != nil {
-				return nil, err
-			}
-		}
-		for _, e := range ending {
-			r, err := t.retire(e, ev.Time)
-			if err != nil {
-				return nil, err
-			}
-			out = append(out, r)
-			ev.Detail = "epoch " + strconv.FormatUint(uint64(e.Number), 10)
-			if err := t.audit(ev); err != nil {
-				return nil, err
-			}
-		}
-		return out, nil
-	})
+	}
+	return out, nil
 }
 
 // ending are the epochs that in means.
@@ -158,7 +203,7 @@ func (s *Store) Restored(ctx context.Context, keepTokens bool, ev storage.Event)
 		var none storage.State
 		t.st.generation = newGeneration()
 		t.st.revision++
-		t.st.lastEpoch = min(max(t.st.lastEpoch, ev.Time.Unix()-1), math.MaxUint32)
+		t.st.lastEpoch = min(max(t.st.lastEpoch, ev.Time.Unix()), math.MaxUint32)
 		if !keepTokens {
 			epochs, err := list(t, scanEpoch, selectEpochs+`WHERE state <> ? ORDER BY number`, storage.EpochRetired)
 			if err != nil {

@@ -24,6 +24,17 @@ func (k *kit) retire(number uint32, ev storage.Event) (storage.Revocation, error
 	return list[0], nil
 }
 
+func (k *kit) signing() storage.Epoch {
+	k.Helper()
+	for _, e := range k.epochs() {
+		if e.State == storage.EpochSigning {
+			return e
+		}
+	}
+	k.Fatalf("none signs")
+	return storage.Epoch{}
+}
+
 func (k *kit) states() (out []storage.EpochState) {
 	k.Helper()
 	for _, e := range k.epochs() {

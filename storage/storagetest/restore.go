@@ -1,6 +1,7 @@
 package storagetest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -70,12 +71,41 @@ var restore = []clause{
 			}
 		}
 	}},
-	{"numbers given out later are at least the time in seconds", func(k *kit) {
+	{"no number is given out before its second, by which the next restore goes", func(k *kit) {
+		k.epoch()
+		_, err := k.s.Restored(k.Context(), true, event("restored", T0))
+		k.must(err)
+		for _, how := range []string{"rotated", "retired", "all retired"} {
+			before := k.signing()
+			switch how {
+			case "rotated":
+				k.epoch()
+			case "retired":
+				_, err = k.retire(before.Number, event("epoch_retired", before.CreatedAt))
+			default:
+				_, err = k.s.RetireEpochs(k.Context(), storage.RetireEpochs{All: true, Seal: sealed, Begun: event("epoch_created", before.CreatedAt)}, event("epoch_retired", before.CreatedAt))
+			}
+			k.must(err)
+			next := k.signing()
+			if next.Number <= before.Number || next.CreatedAt.Unix() < int64(next.Number) {
+				k.Fatalf("%s: number %d at %d, after %d", how, next.Number, next.CreatedAt.Unix(), before.Number)
+			}
+			all := k.entries()
+			k.equal("in the audit", all[len(all)-1].Time.Before(next.CreatedAt), false)
+		}
+		ctx, cancel := context.WithTimeout(k.Context(), 50*time.Millisecond)
+		defer cancel()
+		k.unchanged(func() {
+			_, err = k.s.CreateEpoch(ctx, false, sealed, event("epoch_created", k.signing().CreatedAt))
+			k.wantErr(err, context.DeadlineExceeded)
+		})
+	}},
+	{"numbers given out later are above the time in seconds", func(k *kit) {
 		k.epoch()
 		_, err := k.s.Restored(k.Context(), false, event("restored", T0))
 		k.must(err)
 		first := k.epoch().Number
-		if int64(first) < T0.Unix() {
+		if int64(first) <= T0.Unix() {
 			k.Fatalf("number %d, time %d", first, T0.Unix())
 		}
 		// Clock set back: numbers still grow.
