@@ -16,11 +16,12 @@ func (t *tx) audit(ev storage.Event) error {
 	if err != nil {
 		return err
 	}
-	return t.append(ev, key)
+	return t.append(ev, storage.SealAddress(ev.ClientIP), key)
 }
 
-// append is audit for what has read the user, and so has the address key.
-func (t *tx) append(ev storage.Event, addressKey []byte) error {
+// append is audit for what has sealed the address before it came into the one
+// writer, and has read its user's key.
+func (t *tx) append(ev storage.Event, address storage.AddressSeal, addressKey []byte) error {
 	if ev.Time.IsZero() {
 		return errNoTime
 	}
@@ -30,7 +31,6 @@ func (t *tx) append(ev storage.Event, addressKey []byte) error {
 		key = ev.RootKeyID[:]
 	}
 	seq, prev := t.st.auditSeq+1, t.st.auditHash
-	address := storage.SealAddress(ev.ClientIP)
 	hash := storage.ChainHash(prev, seq, ev, address)
 	box, err := sealAddress(addressKey, &address, &ev.ClientIP)
 	if err != nil {

@@ -33,8 +33,9 @@ func scanRenewal(r scanner) (v renewal, err error) {
 // it refuses before it changes anything. Renewals that share a sync are as fast
 // as their statements: one that reads, one that writes, and the audit entry.
 func (s *Store) RenewDevice(ctx context.Context, in storage.RenewDevice, theft string, ev storage.Event) (out storage.Renewed, err error) {
+	address := storage.SealAddress(ev.ClientIP)
 	err = s.w.doPlain(ctx, func(t *tx) (err error) {
-		out, err = t.renew(in, theft, ev)
+		out, err = t.renew(in, theft, ev, address)
 		return err
 	}, refusesToRenew)
 	if err != nil {
@@ -54,7 +55,7 @@ func refusesToRenew(err error) bool {
 	return false
 }
 
-func (t *tx) renew(in storage.RenewDevice, theft string, ev storage.Event) (storage.Renewed, error) {
+func (t *tx) renew(in storage.RenewDevice, theft string, ev storage.Event, address storage.AddressSeal) (storage.Renewed, error) {
 	var none storage.Renewed
 	who, err := t.session(in)
 	if err != nil {
@@ -92,7 +93,7 @@ func (t *tx) renew(in storage.RenewDevice, theft string, ev storage.Event) (stor
 		return none, err
 	}
 	out.New, out.Epoch, out.ExpiresAt = true, row.epoch, fromMilli(row.next)
-	return out, t.succeed(in, who, row, ev)
+	return out, t.succeed(in, who, row, ev, address)
 }
 
 // session is what renewing re-reads: the device, its user, the epoch that is to
@@ -117,14 +118,14 @@ func (t *tx) session(in storage.RenewDevice) (session, error) {
 	s, err := one(t, func(r scanner) (s session, err error) {
 		err = r.Scan(&s.user, &suspended, &s.device, &revoked, &s.ttl, &s.started, &s.latest, &s.rows, &s.epochExpires, &s.addressKey)
 		return s, err
-	}, `SELECT u.name, u.suspended_at <> 0, d.name,
+	}, `SELECT u.name, u.suspended_at <> 0 AS suspended, d.name,
 		d.revoked_at <> 0 OR EXISTS (SELECT 1 FROM revocations WHERE root_key_id = d.root_key_id AND fingerprint = x'' AND epoch = 0)
-			OR NOT EXISTS (SELECT 1 FROM epochs WHERE number = ? AND state <> ?),
+			OR NOT EXISTS (SELECT 1 FROM epochs WHERE number = ? AND state <> ?) AS revoked,
 		d.ttl, d.started_at,
 		COALESCE((SELECT next_expires_at FROM renewals WHERE root_key_id = d.root_key_id ORDER BY expires_at DESC LIMIT 1),
-			(SELECT known_until FROM root_keys WHERE id = d.root_key_id)),
-		COALESCE((SELECT rows FROM renewals WHERE root_key_id = d.root_key_id ORDER BY expires_at DESC LIMIT 1), 0),
-		(SELECT expires_at FROM epochs WHERE number = ? AND state = ?), u.address_key
+			(SELECT known_until FROM root_keys WHERE id = d.root_key_id)) AS latest,
+		COALESCE((SELECT rows FROM renewals WHERE root_key_id = d.root_key_id ORDER BY expires_at DESC LIMIT 1), 0) AS rows,
+		(SELECT expires_at FROM epochs WHERE number = ? AND state = ?) AS epoch, u.address_key
 		FROM devices d JOIN users u ON u.id = d.user_id
 		WHERE d.id = ? AND d.user_id = ? AND d.root_key_id = ?`,
 		in.Epoch, storage.EpochRetired, in.Signing, storage.EpochSigning, in.DeviceID, in.UserID, in.RootKeyID[:])
@@ -294,7 +295,7 @@ func until(in storage.RenewDevice, who session, from int64, now time.Time) (int6
 
 // succeed writes down that the root macaroon has a new successor, and forgets
 // what says nothing any more.
-func (t *tx) succeed(in storage.RenewDevice, who session, r renewal, ev storage.Event) error {
+func (t *tx) succeed(in storage.RenewDevice, who session, r renewal, ev storage.Event, address storage.AddressSeal) error {
 	if *who.epochExpires < r.next {
 		if _, err := t.exec(`UPDATE epochs SET expires_at = ? WHERE number = ?`, r.next, r.epoch); err != nil {
 			return err
@@ -327,7 +328,7 @@ func (t *tx) succeed(in storage.RenewDevice, who session, r renewal, ev storage.
 		return err
 	}
 	ev.DeviceID, ev.RootKeyID = in.DeviceID, &in.RootKeyID
-	return t.append(ev, who.addressKey)
+	return t.append(ev, address, who.addressKey)
 }
 
 // keptRenewals is how many rows of a device are not looked at: forgetting those
