@@ -15,14 +15,6 @@ import (
 	"macaroond/storage"
 )
 
-// epochOut is a row of keys list.
-type epochOut struct {
-	Epoch     uint32    `json:"epoch"`
-	State     string    `json:"state"`
-	CreatedAt api.Time  `json:"created_at"`
-	ExpiresAt *api.Time `json:"expires_at,omitempty"` // of the last token minted in it
-}
-
 func newKeys(e *env) *cobra.Command {
 	c := &cobra.Command{Use: "keys", Short: "Key-encryption keys and epochs"}
 	fresh := &cobra.Command{
@@ -44,20 +36,15 @@ func newKeys(e *env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			out := []epochOut{}
+			out := []api.Epoch{}
 			for _, ep := range epochs {
-				row := epochOut{Epoch: ep.Number, State: service.EpochOut(ep).State, CreatedAt: api.At(ep.CreatedAt)}
-				if !ep.ExpiresAt.IsZero() {
-					at := api.At(ep.ExpiresAt)
-					row.ExpiresAt = &at
-				}
-				out = append(out, row)
+				out = append(out, service.EpochOut(ep))
 			}
 			return e.print(c, out, func(w io.Writer) {
 				t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 				fmt.Fprintln(t, "EPOCH\tSTATE\tCREATED\tLAST TOKEN EXPIRES")
 				for _, r := range out {
-					fmt.Fprintf(t, "%d\t%s\t%s\t%s\n", r.Epoch, r.State, since(&r.CreatedAt), since(r.ExpiresAt))
+					fmt.Fprintf(t, "%d\t%s\t%s\t%s\n", r.Number, r.State, since(&r.CreatedAt), since(r.ExpiresAt))
 				}
 				t.Flush()
 			})
@@ -70,7 +57,7 @@ func newKeys(e *env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return e.print(c, map[string]uint32{"epoch": next.Number}, func(w io.Writer) {
+			return e.print(c, service.EpochOut(next), func(w io.Writer) {
 				fmt.Fprintf(w, "epoch %d signs. Tokens of earlier epochs live on until they expire; running servers know within %s.\n", next.Number, knownWithin)
 			})
 		}),

@@ -60,12 +60,13 @@ func TestKeys(t *testing.T) {
 	first := s.minted(1)
 
 	var out struct {
-		Epoch, Resealed uint32
-		RetiredEpochs   uint32 `json:"retired_epochs"`
+		Number, Resealed uint32
+		State            string
+		RetiredEpochs    uint32 `json:"retired_epochs"`
 	}
 	s.must(&out, "", "keys", "rotate")
-	if out.Epoch != 2 {
-		t.Errorf("rotated to %d", out.Epoch)
+	if out.Number != 2 || out.State != "signing" {
+		t.Errorf("rotated to %+v", out)
 	}
 	second := s.minted(2)
 	for what, g := range map[string]*api.Grant{"of the former epoch": first, "of the new one": second} {
