@@ -38,7 +38,7 @@ func (s *Service) AuthorizeService(ctx context.Context, in Shown, ready ...func(
 	in.Facts.Time, in.Facts.Audience = s.now(), s.Settings().Audience
 	v := new(verify.Verdict)
 	q := verify.Question{Token: in.Token, Request: in.Facts}
-	proof := s.bind(&q, in.DPoP)
+	proof := q.Bind(s.proofs, in.DPoP)
 	s.judge(&q, v)
 	if v.Allowed() {
 		if svc, err = s.asService(ctx, v, ready); err != nil {

@@ -75,7 +75,7 @@ func (s *Service) Authorize(ctx context.Context, in Shown, ready ...func(*Caller
 	in.Facts.Time, in.Facts.Audience = s.now(), s.Settings().Audience
 	v := new(verify.Verdict)
 	q := verify.Question{Token: in.Token, Request: in.Facts, AllowBare: true, NoPolicies: spared(in.Facts.Actions)}
-	proof := s.bind(&q, in.DPoP)
+	proof := q.Bind(s.proofs, in.DPoP)
 	s.judge(&q, v)
 	who := &Caller{v.Identity, v.Chain}
 	if v.Allowed() {
@@ -150,7 +150,7 @@ func (s *Service) Verify(ctx context.Context, in api.VerifyIn, svc *storage.Serv
 	if in.Request.DPoP != "" {
 		shown = &dpop.Presented{Proofs: []string{in.Request.DPoP}, URL: in.Request.URL}
 	}
-	proof := s.bind(&q, shown)
+	proof := q.Bind(s.proofs, shown)
 	s.judge(&q, v)
 	if svc == nil && v.Held && v.Identity.User != caller.User {
 		v = &verify.Verdict{Code: api.CodeInvalid} // somebody else's token is no business of the asker's
@@ -271,7 +271,7 @@ func (s *Service) Gateway(ctx context.Context, text string, facts caveats.Reques
 	defer verdicts.Put(v)
 	defer v.Forget()
 	q := verify.Question{Token: text, Request: facts, AllowBare: s.browser(&facts)}
-	proof := s.bind(&q, shown)
+	proof := q.Bind(s.proofs, shown)
 	s.judge(&q, v)
 	if err := s.settle(ctx, v, proof); err != nil {
 		return nil, s.cannotKnow(err)

@@ -11,19 +11,6 @@ import (
 	"macaroond/storage"
 )
 
-// bind puts what a request shows of a key into the question.
-func (s *Service) bind(q *verify.Question, shown *dpop.Presented) *dpop.Binding {
-	if shown == nil {
-		return nil
-	}
-	q.MustBind = shown.Scheme
-	proof := s.proofs.Bind(shown, dpop.Request{Method: q.Request.Method, Token: q.Token, Now: q.Request.Time})
-	if proof != nil {
-		q.Proof = proof
-	}
-	return proof
-}
-
 // settle is the last step of a verdict. What an acceptance uses up is used up
 // here, after everything that could refuse the request: whoever is refused has
 // lost nothing. It may turn an allowed verdict into replayed, and counts what it

@@ -86,7 +86,7 @@ func (g *Guard) judge(ctx context.Context, text string, v *verify.Verdict, facts
 	}
 	verifier := verify.Verifier{Revoked: h.list, Language: g.o.Language, Policies: p, MaxStaleness: math.MaxInt64} // asked about just now, or not stale
 	q := verify.Question{Token: text, Request: *facts}
-	proof := g.bind(&q, shown)
+	proof := q.Bind(g.proofs, shown)
 	verifier.JudgeFrom(&q, &p.anchor, p.covered, v)
 	if v.Allowed() { // the last step: a refused request uses no proof up
 		switch err := proof.Use(); {
@@ -120,19 +120,6 @@ func (g *Guard) prefix(ctx context.Context, h *history, text string, t *token.To
 		refusal = cannotKnow() // it is not the client's fault that it is asked about each time
 	}
 	return p, Introspected, refusal
-}
-
-// bind puts what a request shows of a key into the question.
-func (g *Guard) bind(q *verify.Question, shown *dpop.Presented) *dpop.Binding {
-	if shown == nil {
-		return nil
-	}
-	q.MustBind = shown.Scheme
-	proof := g.proofs.Bind(shown, dpop.Request{Method: q.Request.Method, Token: q.Token, Now: q.Request.Time})
-	if proof != nil {
-		q.Proof = proof
-	}
-	return proof
 }
 
 // busy is the refusal when nobody can know whether a proof was used.

@@ -9,6 +9,7 @@ import (
 
 	"macaroond/caveats"
 	"macaroond/service/api"
+	"macaroond/service/dpop"
 	"macaroond/service/token"
 )
 
@@ -137,6 +138,20 @@ func (v *Verifier) sealed(q *Question, out *Verdict, i int, box string) caveats.
 type Prover interface {
 	// Prove gives the thumbprint of the key. The error is safe to show.
 	Prove() (key string, err error)
+}
+
+// Bind puts what a request shows of a key into the question; nil is nothing. An
+// acceptance then has the binding to use up.
+func (q *Question) Bind(proofs *dpop.Verifier, shown *dpop.Presented) *dpop.Binding {
+	if shown == nil {
+		return nil
+	}
+	q.MustBind = shown.Scheme
+	proof := proofs.Bind(shown, dpop.Request{Method: q.Request.Method, Token: q.Token, Now: q.Request.Time})
+	if proof != nil {
+		q.Proof = proof
+	}
+	return proof
 }
 
 // proven judges a cnf once more, with the proof that nobody has looked at yet:
