@@ -175,10 +175,7 @@ func (s *Service) Ticket(c *Caller, in api.TicketIn) (api.Ticket, error) {
 	if err != nil {
 		return api.Ticket{}, err
 	}
-	expires := s.now().Add(ticketTTL).UTC().Truncate(time.Second)
-	if c.Expires.Before(expires) {
-		expires = c.Expires
-	}
+	expires := s.soon(ticketTTL, c.Expires)
 	texts := []string{caveats.TimeBefore(expires).String(), audience.String()}
 	if in.Path != "" {
 		path, err := caveats.Path(in.Path)

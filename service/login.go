@@ -2,13 +2,11 @@ package service
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/base64"
 	"errors"
 	"strings"
 	"time"
 
-	"macaroond/caveats"
 	"macaroond/service/api"
 	"macaroond/service/token"
 	"macaroond/storage"
@@ -33,7 +31,8 @@ func (s *Service) Login(ctx context.Context, in api.LoginIn, src Source) (api.Gr
 	if in.Audience != "" && in.Mode == modeCookie {
 		return api.Grant{}, badField("/audience", "no token comes in the mode \"cookie\": a page asks for a ticket")
 	}
-	if err := checkAudience(in.Audience); err != nil {
+	access, err := accessTo(in.Audience)
+	if err != nil {
 		return api.Grant{}, err
 	}
 	device, key, attempt, err := s.begin(ctx, in.Username, in.Device, src, s.attempts.try)
@@ -76,10 +75,8 @@ func (s *Service) Login(ctx context.Context, in api.LoginIn, src Source) (api.Gr
 		s.metrics.logins.WithLabelValues("refused").Inc()
 		return api.Grant{}, err
 	}
-	if in.Audience != "" {
-		if err := s.addAccess(&grant, in.Audience); err != nil {
-			return api.Grant{}, err
-		}
+	if err := s.addAccess(&grant, access); err != nil {
+		return api.Grant{}, err
 	}
 	if !current {
 		s.rehash(ctx, user, in.Password)
@@ -111,17 +108,6 @@ func (s *Service) ttl(seconds int64) (time.Duration, error) {
 		return 0, badField("/ttl", "ttl is 1 to %d seconds", most)
 	}
 	return time.Duration(seconds) * time.Second, nil
-}
-
-// checkAudience takes an audience that a token may name, and none.
-func checkAudience(audience string) error {
-	if audience == "" {
-		return nil
-	}
-	if _, err := caveats.Audience(audience); err != nil {
-		return badField("/audience", "an audience is 1 to 128 printable ASCII characters without space")
-	}
-	return nil
 }
 
 // decoy is verified for a name that has no password, be it nobody's. It is as
@@ -312,33 +298,6 @@ func (s *Service) mint(ctx context.Context, user storage.User, ttl time.Duration
 		return api.Grant{}, err
 	}
 	return s.rootGrant(ctx, id, token.Identity{User: user.ID, Device: stored.ID, Expires: expires}, user.Name, stored.Name)
-}
-
-// addAccess narrows the root for a client that does not narrow itself:
-// audience, a short time, and a note that makes it a branch of its own.
-func (s *Service) addAccess(g *api.Grant, audience string) error {
-	root, err := token.Parse(g.Token)
-	if err != nil {
-		return err
-	}
-	aud, err := caveats.Audience(audience)
-	if err != nil {
-		return badField("/audience", "not an audience")
-	}
-	note, err := caveats.Note("access " + rand.Text()[:16])
-	if err != nil {
-		return err
-	}
-	expires := s.now().Add(s.Settings().AccessTTL).UTC().Truncate(time.Second)
-	if g.ExpiresAt.Before(expires) {
-		expires = g.ExpiresAt.Time
-	}
-	t, err := token.Attenuate(root, aud.String(), caveats.TimeBefore(expires).String(), note.String())
-	if err != nil {
-		return err
-	}
-	g.Access = &api.Access{Token: t.Text(), Audience: audience, ExpiresAt: api.At(expires)}
-	return nil
 }
 
 // deviceOf takes what a client says of its device.

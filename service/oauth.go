@@ -2,7 +2,6 @@ package service
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"slices"
 	"strings"
@@ -53,8 +52,7 @@ func (s *Service) ClientCredentials(ctx context.Context, id, secret string, in T
 	if err != nil {
 		return api.OAuthToken{}, err
 	}
-	now := s.now()
-	expires := now.Add(set.AccessTTL).UTC().Truncate(time.Second)
+	expires := s.now().Add(set.AccessTTL).UTC().Truncate(time.Second)
 	tok, err := s.mintService(ctx, svc, with, expires, limits, src)
 	if errors.Is(err, storage.ErrServiceGone) {
 		err = errWrongSecret()
@@ -63,7 +61,7 @@ func (s *Service) ClientCredentials(ctx context.Context, id, secret string, in T
 		return api.OAuthToken{}, err
 	}
 	s.metrics.logins.WithLabelValues("service").Inc()
-	return oauthOut(tok, expires.Sub(now), actions), nil
+	return s.oauthOut(tok.Text(), expires, actions), nil
 }
 
 // Refresh renews a bare root, and narrows its successor for a client that cannot:
@@ -75,10 +73,9 @@ func (s *Service) Refresh(ctx context.Context, root string, in TokenIn, src Sour
 	if root == "" {
 		return api.OAuthToken{}, &GrantError{GrantInvalidRequest, "no refresh_token"}
 	}
-	set := s.Settings()
 	audience := in.Audience
 	if audience == "" {
-		audience = set.Audience
+		audience = s.Settings().Audience
 	}
 	actions, err := scopeOf(in.Scope, nil)
 	if err != nil {
@@ -96,24 +93,10 @@ func (s *Service) Refresh(ctx context.Context, root string, in TokenIn, src Sour
 	if err != nil {
 		return api.OAuthToken{}, invalidGrant(err)
 	}
-	next, err := token.Parse(grant.Token)
-	if err != nil {
+	if err := s.addAccess(&grant, limits); err != nil {
 		return api.OAuthToken{}, err
 	}
-	now := s.now()
-	expires := now.Add(set.AccessTTL).UTC().Truncate(time.Second)
-	if grant.ExpiresAt.Before(expires) {
-		expires = grant.ExpiresAt.Time
-	}
-	texts := []string{limits[0].String(), caveats.TimeBefore(expires).String()}
-	for _, c := range limits[1:] {
-		texts = append(texts, c.String())
-	}
-	access, err := token.Attenuate(next, texts...)
-	if err != nil {
-		return api.OAuthToken{}, err
-	}
-	out := oauthOut(access, expires.Sub(now), actions)
+	out := s.oauthOut(grant.Access.Token, grant.Access.ExpiresAt.Time, actions)
 	out.RefreshToken = renewed
 	return out, nil
 }
@@ -149,9 +132,9 @@ func invalidGrant(err error) error {
 	return err
 }
 
-func oauthOut(t *token.Token, lives time.Duration, actions []string) api.OAuthToken {
+func (s *Service) oauthOut(text string, expires time.Time, actions []string) api.OAuthToken {
 	return api.OAuthToken{
-		AccessToken: t.Text(), TokenType: "Bearer", ExpiresIn: int64(lives / time.Second), Scope: strings.Join(actions, " "),
+		AccessToken: text, TokenType: "Bearer", ExpiresIn: int64(expires.Sub(s.now()) / time.Second), Scope: strings.Join(actions, " "),
 	}
 }
 
@@ -176,30 +159,6 @@ func (s *Service) mintService(ctx context.Context, svc storage.Service, with sto
 		return nil, err
 	}
 	return token.Mint(&key, s.Settings().Issuer, id, token.Identity{User: svc.ID, Device: with.DeviceID, Expires: expires}, limits...)
-}
-
-// limitsOf are the caveats of a token that the authority narrows for a client:
-// the audience first, for what an edge can remember ends there; a random note
-// last, so that two tokens of the same second are two branches, and revoking one
-// does not end the other.
-func limitsOf(audience string, actions []string) ([]caveats.Caveat, error) {
-	aud, err := caveats.Audience(audience)
-	if err != nil {
-		return nil, &GrantError{GrantInvalidTarget, "the audience is not one"}
-	}
-	limits := []caveats.Caveat{aud}
-	if len(actions) > 0 {
-		allow, err := caveats.Allow(actions...)
-		if err != nil {
-			return nil, &GrantError{GrantInvalidScope, "the scope is not a list of actions"}
-		}
-		limits = append(limits, allow)
-	}
-	note, err := caveats.Note("access " + rand.Text()[:16])
-	if err != nil {
-		return nil, err
-	}
-	return append(limits, note), nil
 }
 
 // targetOf is the one audience that the service's token is for.

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"macaroond/caveats"
 	"macaroond/service/api"
 	"macaroond/service/token"
 	"macaroond/storage"
@@ -29,17 +30,18 @@ import (
 func subjectKey(userID string) string { return "S:" + userID }
 
 // subjectMint is what a service mints: for a subject whose name is shown, unless
-// it is empty, on a device, for so long.
+// it is empty, on a device, for so long, with an access token if it has limits.
 type subjectMint struct {
 	name   string
 	device storage.Device
 	ttl    time.Duration
+	access []caveats.Caveat
 }
 
 // subjectMintOf checks what a service asks for.
 func (s *Service) subjectMintOf(svc storage.Service, in api.MintIn) (m subjectMint, err error) {
-	if err := checkSubject("/subject", in.Subject); err != nil {
-		return m, err
+	if err := api.CheckSubject(in.Subject); err != nil {
+		return m, badField("/subject", "%s", err)
 	}
 	if in.Username != "" {
 		shown, err := shownName("/username", in.Username)
@@ -57,7 +59,8 @@ func (s *Service) subjectMintOf(svc storage.Service, in api.MintIn) (m subjectMi
 	if m.ttl, err = s.ttl(in.TTL); err != nil {
 		return m, err
 	}
-	return m, checkAudience(in.Audience)
+	m.access, err = accessTo(in.Audience)
+	return m, err
 }
 
 // MayMintFor finds out whether MintFor would refuse. It is for
@@ -116,10 +119,8 @@ func (s *Service) MintFor(ctx context.Context, svc storage.Service, epoch uint32
 		}
 		break
 	}
-	if in.Audience != "" {
-		if err := s.addAccess(&grant, in.Audience); err != nil {
-			return api.Grant{}, err
-		}
+	if err := s.addAccess(&grant, m.access); err != nil {
+		return api.Grant{}, err
 	}
 	s.metrics.logins.WithLabelValues("minted").Inc()
 	return grant, nil
@@ -139,15 +140,6 @@ func (s *Service) subject(ctx context.Context, svc storage.Service, subject, nam
 		u.Name = name
 	}
 	return u, err
-}
-
-// checkSubject takes what can be one segment of a path in its one spelling.
-func checkSubject(field, subject string) error {
-	if subject == "" || len(subject) > 128 || subject == "." || subject == ".." ||
-		strings.ContainsFunc(subject, func(r rune) bool { return r <= ' ' || r > '~' }) || strings.ContainsAny(subject, `/\%;?#`) {
-		return badField(field, `a subject is 1 to 128 printable ASCII characters without space, / \ %% ; ? #, and neither . nor ..`)
-	}
-	return nil
 }
 
 func subjectOut(u storage.User) api.Subject {

@@ -1,5 +1,10 @@
 package api
 
+import (
+	"errors"
+	"strings"
+)
+
 // MintIn is the body of POST /v1/mint: a service with the right "mint" asks for
 // a root macaroon for one of its own users. Subject is the service's own id of
 // the user, 1 to 128 printable ASCII characters that can be a segment of a path.
@@ -11,6 +16,16 @@ type MintIn struct {
 	Device   DeviceIn `json:"device"`
 	TTL      int64    `json:"ttl,omitzero"`
 	Audience string   `json:"audience,omitempty"`
+}
+
+// CheckSubject takes for a subject what can be one segment of a path in its one
+// spelling.
+func CheckSubject(subject string) error {
+	if subject == "" || len(subject) > 128 || subject == "." || subject == ".." ||
+		strings.ContainsFunc(subject, func(r rune) bool { return r <= ' ' || r > '~' }) || strings.ContainsAny(subject, `/\%;?#`) {
+		return errors.New(`a subject is 1 to 128 printable ASCII characters without space, / \ % ; ? #, and neither . nor ..`)
+	}
+	return nil
 }
 
 // Subject is a user of a service's own.

@@ -133,9 +133,8 @@ func (c *Client) onSubject(ctx context.Context, service Credential, subject, ver
 // ofSubject is the path of a subject. It takes nothing but what the authority
 // takes for one, so that a request is never about something else.
 func ofSubject(subject string) (string, error) {
-	if subject == "" || len(subject) > 128 || subject == "." || subject == ".." ||
-		strings.ContainsFunc(subject, func(r rune) bool { return r <= ' ' || r > '~' }) || strings.ContainsAny(subject, `/\%;?#`) {
-		return "", fmt.Errorf(`%w: want a subject of 1 to 128 printable ASCII characters without space, / \ %% ; ? #`, ErrID)
+	if err := api.CheckSubject(subject); err != nil {
+		return "", fmt.Errorf("%w: %w", ErrID, err)
 	}
 	return "/v1/subjects/" + subject, nil
 }
