@@ -84,12 +84,7 @@ func (c *Client) DeleteAccount(ctx context.Context, root Credential, proof api.P
 // OpenLink makes the code that another device gives to [Client.ClaimLink]. A
 // proof is needed unless the device has just logged in: [DelayedError].
 func (c *Client) OpenLink(ctx context.Context, root Credential, proof ...api.Proof) (*api.LinkCode, error) {
-	var out api.LinkCode
-	err := c.do(ctx, call{method: http.MethodPost, path: "/v1/links", cred: root, in: proofOf(proof), want: http.StatusCreated, out: &out, delays: true})
-	if err != nil {
-		return nil, err
-	}
-	return &out, nil
+	return ask[api.LinkCode](ctx, c, call{method: http.MethodPost, path: "/v1/links", cred: root, in: proofOf(proof), want: http.StatusCreated, delays: true})
 }
 
 // Links is the user's link, if one is open: at most one.
@@ -121,12 +116,7 @@ func (c *Client) CloseLink(ctx context.Context, root Credential, id string) erro
 // ClaimLink gives the code that the user's other device shows. Code
 // bad_credentials for whatever is wrong with it.
 func (c *Client) ClaimLink(ctx context.Context, in api.LinkIn) (*api.LinkPending, error) {
-	var out api.LinkPending
-	err := c.do(ctx, call{method: http.MethodPost, path: "/v1/link", in: in, want: http.StatusAccepted, out: &out})
-	if err != nil {
-		return nil, err
-	}
-	return &out, nil
+	return ask[api.LinkPending](ctx, c, call{method: http.MethodPost, path: "/v1/link", in: in, want: http.StatusAccepted})
 }
 
 // TradeClaim asks for the grant once. It is nil while nobody has approved; code
@@ -146,12 +136,7 @@ func (c *Client) SetRole(ctx context.Context, admin Credential, id, role string)
 	if err != nil {
 		return nil, err
 	}
-	var out api.User
-	err = c.do(ctx, call{method: http.MethodPatch, path: path, cred: admin, in: api.RoleIn{Role: &role}, want: http.StatusOK, out: &out})
-	if err != nil {
-		return nil, err
-	}
-	return &out, nil
+	return ask[api.User](ctx, c, call{method: http.MethodPatch, path: path, cred: admin, in: api.RoleIn{Role: &role}, want: http.StatusOK})
 }
 
 // DeleteUser deletes a user and everything of theirs. Code last_admin.

@@ -16,22 +16,12 @@ import (
 // Users gives a page of users, by name: after is the former page's Next, "" for
 // the first; a limit of 0 is the server's own.
 func (c *Client) Users(ctx context.Context, admin Credential, after string, limit int) (*api.Users, error) {
-	var out api.Users
-	err := c.do(ctx, call{method: http.MethodGet, path: "/v1/admin/users", query: page(after, limit), cred: admin, want: http.StatusOK, out: &out})
-	if err != nil {
-		return nil, err
-	}
-	return &out, nil
+	return ask[api.Users](ctx, c, call{method: http.MethodGet, path: "/v1/admin/users", query: page(after, limit), cred: admin, want: http.StatusOK})
 }
 
 // AddUser makes a user. Code name_taken.
 func (c *Client) AddUser(ctx context.Context, admin Credential, in api.UserIn) (*api.User, error) {
-	var out api.User
-	err := c.do(ctx, call{method: http.MethodPost, path: "/v1/admin/users", cred: admin, in: in, want: http.StatusCreated, out: &out})
-	if err != nil {
-		return nil, err
-	}
-	return &out, nil
+	return ask[api.User](ctx, c, call{method: http.MethodPost, path: "/v1/admin/users", cred: admin, in: in, want: http.StatusCreated})
 }
 
 // SuspendUser revokes all devices of a user and refuses further logins.
@@ -67,12 +57,7 @@ func (c *Client) Services(ctx context.Context, admin Credential) ([]api.Service,
 // AddService makes a service credential; its secret is in this answer and
 // nowhere else.
 func (c *Client) AddService(ctx context.Context, admin Credential, in api.ServiceIn) (*api.Service, error) {
-	var out api.Service
-	err := c.do(ctx, call{method: http.MethodPost, path: "/v1/admin/services", cred: admin, in: in, want: http.StatusCreated, out: &out})
-	if err != nil {
-		return nil, err
-	}
-	return &out, nil
+	return ask[api.Service](ctx, c, call{method: http.MethodPost, path: "/v1/admin/services", cred: admin, in: in, want: http.StatusCreated})
 }
 
 // RemoveService ends a service credential.
@@ -90,12 +75,7 @@ func (c *Client) Audit(ctx context.Context, admin Credential, after int64, limit
 	if after > 0 {
 		from = strconv.FormatInt(after, 10)
 	}
-	var out api.Audit
-	err := c.do(ctx, call{method: http.MethodGet, path: "/v1/admin/audit", query: page(from, limit), cred: admin, want: http.StatusOK, out: &out})
-	if err != nil {
-		return nil, err
-	}
-	return &out, nil
+	return ask[api.Audit](ctx, c, call{method: http.MethodGet, path: "/v1/admin/audit", query: page(from, limit), cred: admin, want: http.StatusOK})
 }
 
 func page(after string, limit int) url.Values {

@@ -166,6 +166,16 @@ func (c *Client) do(ctx context.Context, x call) error {
 	return nil
 }
 
+// ask does a call whose answer is a T.
+func ask[T any](ctx context.Context, c *Client, x call) (*T, error) {
+	out := new(T)
+	x.out = out
+	if err := c.do(ctx, x); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *Client) request(ctx context.Context, x call) (*http.Request, error) {
 	var body io.Reader
 	var media string

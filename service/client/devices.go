@@ -23,12 +23,7 @@ func (c *Client) RenameDevice(ctx context.Context, cred Credential, id, name str
 	if err != nil {
 		return nil, err
 	}
-	var out api.Device
-	err = c.do(ctx, call{method: http.MethodPatch, path: path, cred: cred, in: api.RenameIn{Name: name}, want: http.StatusOK, out: &out})
-	if err != nil {
-		return nil, err
-	}
-	return &out, nil
+	return ask[api.Device](ctx, c, call{method: http.MethodPatch, path: path, cred: cred, in: api.RenameIn{Name: name}, want: http.StatusOK})
 }
 
 // RevokeDevice drops a device's root key, and with it every token derived from

@@ -17,12 +17,7 @@ func (c *Client) Policies(ctx context.Context, admin Credential) ([]api.Policy, 
 
 // AddPolicy puts caveats on tokens that are out already. Code too_many.
 func (c *Client) AddPolicy(ctx context.Context, admin Credential, in api.PolicyIn) (*api.Policy, error) {
-	var out api.Policy
-	err := c.do(ctx, call{method: http.MethodPost, path: "/v1/admin/policies", cred: admin, in: in, want: http.StatusCreated, out: &out})
-	if err != nil {
-		return nil, err
-	}
-	return &out, nil
+	return ask[api.Policy](ctx, c, call{method: http.MethodPost, path: "/v1/admin/policies", cred: admin, in: in, want: http.StatusCreated})
 }
 
 // RemovePolicy gives back what a policy took.
@@ -43,12 +38,7 @@ func (c *Client) Keys(ctx context.Context, admin Credential) ([]api.Epoch, error
 
 // RotateKeys begins another epoch, which signs from now on. Nobody is logged out.
 func (c *Client) RotateKeys(ctx context.Context, admin Credential) (*api.Epoch, error) {
-	var out api.Epoch
-	err := c.do(ctx, call{method: http.MethodPost, path: "/v1/admin/keys/rotate", cred: admin, want: http.StatusCreated, out: &out})
-	if err != nil {
-		return nil, err
-	}
-	return &out, nil
+	return ask[api.Epoch](ctx, c, call{method: http.MethodPost, path: "/v1/admin/keys/rotate", cred: admin, want: http.StatusCreated})
 }
 
 // RetireKeys ends an epoch and every token that was minted in it, at once.

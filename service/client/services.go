@@ -19,12 +19,7 @@ func (c *Client) AddServiceSecret(ctx context.Context, admin Credential, id stri
 	if err != nil {
 		return nil, err
 	}
-	var out api.ServiceSecret
-	err = c.do(ctx, call{method: http.MethodPost, path: path + "/secrets", cred: admin, want: http.StatusCreated, out: &out})
-	if err != nil {
-		return nil, err
-	}
-	return &out, nil
+	return ask[api.ServiceSecret](ctx, c, call{method: http.MethodPost, path: path + "/secrets", cred: admin, want: http.StatusCreated})
 }
 
 // RemoveServiceSecret ends a secret, and every token that was minted with it.
@@ -51,12 +46,7 @@ func (c *Client) ServiceToken(ctx context.Context, service Credential, audience 
 	if len(actions) > 0 {
 		form.Set("scope", strings.Join(actions, " "))
 	}
-	var out api.OAuthToken
-	err := c.do(ctx, call{method: http.MethodPost, path: "/oauth2/token", cred: service, form: form, want: http.StatusOK, out: &out})
-	if err != nil {
-		return nil, err
-	}
-	return &out, nil
+	return ask[api.OAuthToken](ctx, c, call{method: http.MethodPost, path: "/oauth2/token", cred: service, form: form, want: http.StatusOK})
 }
 
 // The credential of what follows is a service's that has the right mint: Basic,
@@ -71,12 +61,7 @@ func (c *Client) Mint(ctx context.Context, service Credential, in api.MintIn) (*
 // Subjects gives a page of the service's users: those after the subject, "" for
 // the first page; a limit of 0 is the server's own.
 func (c *Client) Subjects(ctx context.Context, service Credential, after string, limit int) (*api.Subjects, error) {
-	var out api.Subjects
-	err := c.do(ctx, call{method: http.MethodGet, path: "/v1/subjects", query: page(after, limit), cred: service, want: http.StatusOK, out: &out})
-	if err != nil {
-		return nil, err
-	}
-	return &out, nil
+	return ask[api.Subjects](ctx, c, call{method: http.MethodGet, path: "/v1/subjects", query: page(after, limit), cred: service, want: http.StatusOK})
 }
 
 // SubjectDevices lists the devices of one of the service's users.

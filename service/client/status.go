@@ -15,20 +15,10 @@ func (c *Client) Live(ctx context.Context) error {
 // Ready asks whether the server can do its work now: the status is "ok", or
 // "unavailable" with what is wrong in the checks.
 func (c *Client) Ready(ctx context.Context) (*api.Health, error) {
-	var out api.Health
-	err := c.do(ctx, call{method: http.MethodGet, path: "/readyz", want: http.StatusOK, also: http.StatusServiceUnavailable, out: &out})
-	if err != nil {
-		return nil, err
-	}
-	return &out, nil
+	return ask[api.Health](ctx, c, call{method: http.MethodGet, path: "/readyz", want: http.StatusOK, also: http.StatusServiceUnavailable})
 }
 
 // Version asks what the server runs.
 func (c *Client) Version(ctx context.Context) (*api.Version, error) {
-	var out api.Version
-	err := c.do(ctx, call{method: http.MethodGet, path: "/version", want: http.StatusOK, out: &out})
-	if err != nil {
-		return nil, err
-	}
-	return &out, nil
+	return ask[api.Version](ctx, c, call{method: http.MethodGet, path: "/version", want: http.StatusOK})
 }

@@ -37,10 +37,5 @@ func (c *Client) IntrospectToEnforce(ctx context.Context, service Credential, to
 }
 
 func (c *Client) introspect(ctx context.Context, service Credential, form url.Values) (*api.Introspection, error) {
-	var out api.Introspection
-	err := c.do(ctx, call{method: http.MethodPost, path: "/oauth2/introspect", cred: service, form: form, want: http.StatusOK, out: &out})
-	if err != nil {
-		return nil, err
-	}
-	return &out, nil
+	return ask[api.Introspection](ctx, c, call{method: http.MethodPost, path: "/oauth2/introspect", cred: service, form: form, want: http.StatusOK})
 }
