@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"os"
@@ -170,30 +171,34 @@ func TestReadmeProtects(t *testing.T) {
 	}
 }
 
-// TestEdgePage compiles the programs of docs/edge.md.
+// TestEdgePage builds the program of docs/edge.md; and in a module of its own,
+// which the page's commands tell where this one lies, all that it imports is found.
 func TestEdgePage(t *testing.T) {
 	page, err := os.ReadFile(absolute(t, "docs/edge.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	programs := 0
+	blocks := map[string][]string{}
 	for _, block := range fence.FindAllStringSubmatch(string(page), -1) {
-		if block[1] != "go" {
-			continue
-		}
-		programs++
-		source := filepath.Join(t.TempDir(), "main.go")
-		if err := os.WriteFile(source, []byte(block[2]), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if out, err := tool(t, "", nil, "gofmt", "-l", source); err != nil || len(out) > 0 {
-			t.Errorf("gofmt has something to say: %s %v", out, err)
-		}
-		if err := build(os.DevNull, source); err != nil {
-			t.Error(err)
-		}
+		blocks[block[1]] = append(blocks[block[1]], block[2])
 	}
-	if programs == 0 {
-		t.Error("there is no program")
+	if len(blocks["go"]) != 1 || len(blocks["sh"]) != 1 {
+		t.Fatal("the page has not the one program, or not how to use it from another module")
+	}
+	dir := t.TempDir()
+	mine := filepath.Join(dir, "mine")
+	if err := errors.Join(os.Symlink(absolute(t, "."), filepath.Join(dir, "macaroond")), os.Mkdir(mine, 0o700),
+		os.WriteFile(filepath.Join(mine, "main.go"), []byte(blocks["go"][0]), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := tool(t, "", nil, "gofmt", "-l", mine); err != nil || len(out) > 0 {
+		t.Errorf("gofmt has something to say: %s %v", out, err)
+	}
+	if err := build(os.DevNull, filepath.Join(mine, "main.go")); err != nil {
+		t.Error(err)
+	}
+	commands := "cd '" + mine + "'\ngo mod init example.com/mine\n" + blocks["sh"][0] + "go list -deps ."
+	if _, err := tool(t, "", nil, "bash", "-euc", commands); err != nil {
+		t.Error(err)
 	}
 }
