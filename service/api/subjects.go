@@ -23,7 +23,7 @@ type MintIn struct {
 func CheckSubject(subject string) error {
 	if subject == "" || len(subject) > 128 || subject == "." || subject == ".." ||
 		strings.ContainsFunc(subject, func(r rune) bool { return r <= ' ' || r > '~' }) || strings.ContainsAny(subject, `/\%;?#`) {
-		return errors.New(`a subject is 1 to 128 printable ASCII characters without space, / \ % ; ? #, and neither . nor ..`)
+		return errors.New(`a subject is neither . nor .., but 1 to 128 printable ASCII characters without space, / \ % ; ? #`)
 	}
 	return nil
 }
