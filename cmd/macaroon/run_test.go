@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"macaroond/service/api"
@@ -190,6 +191,116 @@ func TestForgetsOnlyWhatIsOver(t *testing.T) {
 		})
 	}
 }
+
+// A link's code that is not watched any more is voided, and whoever made it is told
+// when it could not be.
+func TestLinkGivenUp(t *testing.T) {
+	const id, another = "lnk_AAAAAAAAAAAAAAAA", "lnk_BBBBBBBBBBBBBBBB"
+	for _, row := range []struct {
+		name           string
+		link           string // the one that is open, and somebody gave its code
+		approve, close int    // the answers; close is 0 where it is not asked for
+		code           int
+		says           string
+	}{
+		{"approved", id, 204, 0, exitOK, `"approved": "tablet"`},
+		{"nobody came", "", 204, 204, exitFailed, "nobody gave the code in time"},
+		{"another was made", another, 204, 204, exitFailed, "nobody gave the code in time"},
+		{"not approved", id, 503, 204, exitServer, "503"},
+		{"not voided", id, 503, 503, exitServer, "the code could not be voided; it ends at "},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			closed := 0
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Content-Type", "application/json")
+				switch r.Method + " " + r.URL.Path {
+				case "POST /v1/links":
+					w.WriteHeader(http.StatusCreated)
+					json.NewEncoder(w).Encode(api.LinkCode{ID: id, Code: "abcd-efgh", ExpiresAt: api.At(time.Now())})
+				case "GET /v1/links":
+					var open []api.Link
+					if row.link != "" {
+						open = []api.Link{{ID: row.link, Waiting: true, Name: "tablet"}}
+					}
+					json.NewEncoder(w).Encode(api.Links{Links: open})
+				case "POST /v1/links/" + id + "/approve":
+					w.WriteHeader(row.approve)
+				case "DELETE /v1/links/" + id:
+					closed = row.close
+					w.WriteHeader(row.close)
+				}
+			}))
+			defer server.Close()
+			home := t.TempDir()
+			s := store{filepath.Join(home, "macaroon")}
+			if err := s.update(t.Context(), func(c *contents) {
+				c.Servers[server.URL] = login{Token: bareRoot(time.Hour), RenewAt: api.At(time.Now().Add(time.Hour)), ExpiresAt: api.At(time.Now().Add(2 * time.Hour))}
+			}); err != nil {
+				t.Fatal(err)
+			}
+			var out, errs bytes.Buffer
+			code := run(t.Context(), []string{"link", "--approve-first", "--json", "--server", server.URL}, nil, &out, &errs, []string{"XDG_CONFIG_HOME=" + home})
+			if code != row.code || closed != row.close || !strings.Contains(out.String()+errs.String(), row.says) {
+				t.Errorf("exit code %d, closed %d; %q, %q", code, closed, &out, &errs)
+			}
+			if told := strings.Contains(errs.String(), "could not be voided"); told != (row.close == 503) {
+				t.Errorf("told that it could not be voided: %q", &errs)
+			}
+		})
+	}
+}
+
+// What cannot be asked now is asked again, as late as the server wants, for as long
+// as it could keep a link; a refusal is an answer.
+func TestPoll(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Retry-After", "60")
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}))
+	defer server.Close()
+	c, err := client.New(server.URL, client.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, busy := c.Links(t.Context(), client.Bearer("t"))
+	lost := fmt.Errorf("%w: x", client.ErrUnreachable)
+	refused := &api.Problem{Status: 401, Code: api.CodeBadCredentials}
+	for _, row := range []struct {
+		name  string
+		says  []error // what the answers are; the last one stays
+		want  error
+		took  time.Duration
+		notes int
+	}{
+		{"at once", []error{nil}, nil, 0, 0},
+		{"refused", []error{refused}, refused, 0, 0},
+		{"lost, twice in a row and once more", []error{lost, lost, errWait, lost, nil}, nil, 4 * time.Second, 2},
+		{"busy", []error{busy, nil}, nil, time.Minute, 1},
+		{"silent", []error{lost}, lost, linkLife + linkPoll, 1},
+		{"busy for good", []error{busy}, busy, linkLife + linkPoll, 1},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var errs bytes.Buffer
+				begin, n := time.Now(), 0
+				err := (&app{err: &errs}).poll(t.Context(), func() (bool, error) {
+					err := row.says[min(n, len(row.says)-1)]
+					n++
+					if err == errWait {
+						return false, nil
+					}
+					return err == nil, err
+				})
+				if took := time.Since(begin); err != row.want || took != row.took || strings.Count(errs.String(), "still trying") != row.notes {
+					t.Errorf("%v after %s: %q", err, took, &errs)
+				}
+			})
+		})
+	}
+}
+
+// errWait stands for an answer that it is not done.
+var errWait = errors.New("not yet")
 
 // Two logins at the same moment are both kept, and there is one install id.
 func TestStoreUpdates(t *testing.T) {

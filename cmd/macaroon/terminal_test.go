@@ -61,6 +61,24 @@ func FuzzShown(f *testing.F) {
 	})
 }
 
+// What is typed as a proof is a recovery code when it has a code's form.
+func TestLooksLikeCode(t *testing.T) {
+	for in, want := range map[string]bool{
+		"0123-4567-89ab-cdef":   true,
+		" 0123-4567-89ab-cdef ": true,
+		"0123-4567-89ab-cde":    false,
+		"0123-4567-89ab-cdef0":  false,
+		"0123x4567-89ab-cdef":   false,
+		"0123-4567x89ab-cdef":   false,
+		"0123-4567-89abxcdef":   false,
+		"short":                 false,
+	} {
+		if got := looksLikeCode(in); got != want {
+			t.Errorf("%q: %v", in, got)
+		}
+	}
+}
+
 func TestSpan(t *testing.T) {
 	for d, want := range map[time.Duration]string{
 		0:                               "0 s",
