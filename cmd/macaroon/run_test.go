@@ -19,6 +19,7 @@ import (
 	"macaroond/service/api"
 	"macaroond/service/client"
 	"macaroond/service/client/rootfile"
+	"macaroond/service/token"
 )
 
 // An interrupt ends a read that nothing else would.
@@ -301,6 +302,121 @@ func TestPoll(t *testing.T) {
 
 // errWait stands for an answer that it is not done.
 var errWait = errors.New("not yet")
+
+// Whoever revokes a token shows the stored root as well, if it is the same user's: the
+// owner is not refused for having revoked too many. What is stored is forgotten when it
+// was revoked itself, and only then.
+func TestRevokesAsOwner(t *testing.T) {
+	root, err := token.Parse(bareRoot(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	user, _, _ := claims(root.UnverifiedCaveats())
+	for _, row := range []struct {
+		name   string
+		stored *login
+		status []int  // of one answer after another
+		asked  string // what was shown: the stored root (o), nothing (-)
+		code   int
+		kept   bool
+	}{
+		{"nobody", nil, []int{200}, "-", exitOK, false},
+		{"its owner", &login{Token: bareRoot(time.Hour), User: api.UserRef{ID: user}}, []int{200}, "o", exitOK, true},
+		{"somebody else", &login{Token: bareRoot(time.Hour), User: api.UserRef{ID: "usr_AAAAAAAAAAAAAAAA"}}, []int{200}, "-", exitOK, true},
+		{"no owner any more", &login{Token: bareRoot(time.Hour), User: api.UserRef{ID: user}}, []int{401, 200}, "o-", exitOK, true},
+		{"an owner who cannot be answered", &login{Token: bareRoot(time.Hour), User: api.UserRef{ID: user}}, []int{503, 200}, "o", exitServer, true},
+		{"a token that is not taken", nil, []int{401, 200}, "-", exitFailed, false},
+		{"itself", &login{Token: root.Text(), User: api.UserRef{ID: user}}, []int{200}, "-", exitOK, false},
+		{"itself, in vain", &login{Token: root.Text(), User: api.UserRef{ID: user}}, []int{503}, "-", exitServer, true},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			asked := ""
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				status := row.status[len(asked)]
+				switch r.Header.Get("Authorization") {
+				case "":
+					asked += "-"
+				case "Bearer " + row.stored.Token:
+					asked += "o"
+				default:
+					asked += "?"
+				}
+				w.Header().Set("Content-Type", "application/json")
+				if status != http.StatusOK {
+					w.Header().Set("Content-Type", "application/problem+json")
+				}
+				w.WriteHeader(status)
+				fmt.Fprintf(w, `{"grain":"branch","status":%d,"code":"invalid"}`, status)
+			}))
+			defer server.Close()
+			home := t.TempDir()
+			s := store{filepath.Join(home, "macaroon")}
+			if row.stored != nil {
+				if err := s.update(t.Context(), func(c *contents) { c.Servers[server.URL] = *row.stored }); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var out, errs bytes.Buffer
+			code := run(t.Context(), []string{"revoke", "--server", server.URL}, strings.NewReader(root.Text()), &out, &errs, []string{"XDG_CONFIG_HOME=" + home})
+			c, err := s.read()
+			if _, kept := c.Servers[server.URL]; err != nil || code != row.code || asked != row.asked || kept != row.kept {
+				t.Errorf("exit code %d, asked %q, kept %v; %q, %v", code, asked, kept, &errs, err)
+			}
+		})
+	}
+}
+
+// That plain HTTP was permitted is remembered with a login, and not without one. The
+// first server is the default, until another one is asked to be.
+func TestKept(t *testing.T) {
+	const plain, other = "http://auth.example", "https://other.example"
+	home := t.TempDir()
+	for _, row := range []struct {
+		server      string
+		plain       bool // --plain-http
+		makeDef     bool // --default
+		permitted   bool
+		wantDefault string
+	}{
+		{plain, false, false, false, ""},
+		{plain, true, false, true, plain},
+		{plain, false, false, true, plain},
+		{other, false, false, true, plain},
+		{other, false, true, true, other},
+	} {
+		a := &app{err: io.Discard, env: []string{"XDG_CONFIG_HOME=" + home}, server: row.server, plainHTTP: row.plain}
+		c, err := a.chosen()
+		if (err == nil) != row.permitted {
+			t.Fatalf("%+v: %v", row, err)
+		}
+		if err != nil {
+			continue
+		}
+		if err := a.keep(t.Context(), loginFlags{makeDef: row.makeDef}, c, &api.Grant{Token: "t"}); err != nil {
+			t.Fatal(err)
+		}
+		s, err := store{filepath.Join(home, "macaroon")}.read()
+		if err != nil || s.Default != row.wantDefault || s.Servers[row.server].PlainHTTP != (row.server == plain) {
+			t.Errorf("%+v: %+v, %v", row, s, err)
+		}
+	}
+}
+
+// An interrupt is told as one, and not instead of what went wrong as well.
+func TestInterruptedFailure(t *testing.T) {
+	ctx, interrupt := context.WithCancel(t.Context())
+	interrupt()
+	for says, err := range map[string]error{
+		"interrupted":        fmt.Errorf("waiting: %w", context.Cause(ctx)),
+		"not revoked either": errors.New("not revoked either"),
+	} {
+		var errs bytes.Buffer
+		a := &app{err: &errs, began: true}
+		if code := a.finish(ctx, a.login(), err); code != exitInterrupted || errs.String() != "macaroon: "+says+"\n" {
+			t.Errorf("%v: exit code %d, %q", err, code, &errs)
+		}
+	}
+}
 
 // Two logins at the same moment are both kept, and there is one install id.
 func TestStoreUpdates(t *testing.T) {
