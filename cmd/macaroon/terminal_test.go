@@ -11,22 +11,29 @@ import (
 
 func TestShown(t *testing.T) {
 	for in, want := range map[string]string{
-		"method GET HEAD":        `method GET HEAD`,
-		"note für Großmutter 写真": `note für Großmutter 写真`,
-		"a\nb":                   `"a\nb"`,
-		"\x1b[2J":                `"\x1b[2J"`,
-		"\u009b2J":               `"\u009b2J"`,
-		"a\u202eb":               `"a\u202eb"`,
-		"a\u200bb":               `"a\u200bb"`,
-		"a\xff":                  `"a\xff"`,
-		"":                       ``,
+		"method GET HEAD":         `method GET HEAD`,
+		"note für Großmutter 写真":  `note für Großmutter 写真`,
+		"a\nb":                    `"a\nb"`,
+		"\x1b[2J":                 `"\x1b[2J"`,
+		"\u009b2J":                `"\u009b2J"`,
+		"a\u202eb":                `"a\u202eb"`,
+		"a\u200bb":                `"a\u200bb"`,
+		"a\xff":                   `"a\xff"`,
+		"":                        ``,
+		strings.Repeat("a", 1024): strings.Repeat("a", 1024),
+		strings.Repeat("a", 1025): strings.Repeat("a", 1024) + "…",
 	} {
 		if got := shown(in); got != want {
 			t.Errorf("shown(%q) = %s, want %s", in, got, want)
 		}
 	}
-	if got := quoted(`a"  b`); got != `"a\"  b"` {
-		t.Errorf("quoted: %s", got)
+	for in, want := range map[string]string{
+		`a"  b`:                   `"a\"  b"`,
+		strings.Repeat("a", 1025): `"` + strings.Repeat("a", 1024) + `…"`,
+	} {
+		if got := quoted(in); got != want {
+			t.Errorf("quoted: %s", got)
+		}
 	}
 }
 
