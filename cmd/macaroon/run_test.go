@@ -392,12 +392,39 @@ func TestKept(t *testing.T) {
 		if err != nil {
 			continue
 		}
-		if err := a.keep(t.Context(), loginFlags{makeDef: row.makeDef}, c, &api.Grant{Token: "t"}); err != nil {
+		g := api.Grant{
+			Token: "t", User: api.UserRef{ID: "u", Username: "alice"}, Device: api.DeviceRef{ID: "d", Name: "laptop"}, RootKeyID: "k",
+			ExpiresAt: api.At(time.Now().Add(time.Hour).Truncate(time.Second)), ExpiresIn: 3600,
+		}
+		if err := a.keep(t.Context(), loginFlags{makeDef: row.makeDef}, c, &g); err != nil {
 			t.Fatal(err)
 		}
 		s, err := store{filepath.Join(home, "macaroon")}.read()
 		if err != nil || s.Default != row.wantDefault || s.Servers[row.server].PlainHTTP != (row.server == plain) {
 			t.Errorf("%+v: %+v, %v", row, s, err)
+		}
+		l := s.Servers[row.server]
+		l.PlainHTTP = false
+		if half := l.RenewAt.Sub(time.Now()); half > 30*time.Minute || half < 29*time.Minute {
+			t.Errorf("to be renewed in %s", half)
+		}
+		if l.RenewAt = (api.Time{}); l != (login{Token: g.Token, User: g.User, Device: g.Device, RootKeyID: g.RootKeyID, ExpiresAt: l.ExpiresAt}) || !l.ExpiresAt.Equal(g.ExpiresAt.Time) {
+			t.Errorf("kept: %+v", l)
+		}
+	}
+}
+
+// An argument too many is not passed over: logout NAME would end one's own login.
+func TestSurplusArguments(t *testing.T) {
+	for _, args := range []string{
+		"login alice bob", "signup alice bob", "recover alice bob", "renew alice", "logout alice", "devices alice",
+		"devices rename dev_AAAAAAAAAAAAAAAA the phone", "delayed alice", "link alice", "passwd alice", "recovery-codes alice",
+		"attenuate x", "inspect x", "verify x", "revoke x", "version x",
+	} {
+		var out, errs bytes.Buffer
+		code := run(t.Context(), append(strings.Fields(args), "--server", "https://auth.example"), nil, &out, &errs, []string{"HOME=" + t.TempDir()})
+		if code != exitUsage || !strings.Contains(errs.String(), "accepts") && !strings.Contains(errs.String(), "unknown command") {
+			t.Errorf("%s: exit code %d, %q", args, code, &errs)
 		}
 	}
 }
