@@ -263,6 +263,11 @@ func TestCertificateFindings(t *testing.T) {
 			}
 		}
 	}
+	// With a certificate, other machines may connect.
+	s := newSite(t, map[string]string{"tls_cert_file": path("good"), "tls_key_file": path("good.key"), "listen": "0.0.0.0:8420"})
+	if out, code := s.run("", "config", "check"); code != exitOK {
+		t.Errorf("config check: %d\n%s", code, out)
+	}
 }
 
 // doctor asks the server at listen, whoever answers at the issuer, and a
