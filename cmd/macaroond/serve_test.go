@@ -19,6 +19,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -32,6 +33,7 @@ import (
 
 	"macaroond/service/api"
 	"macaroond/service/client"
+	"macaroond/service/token"
 )
 
 // hangup asks this process's server to read its configuration again.
@@ -267,6 +269,31 @@ func TestCertificateFindings(t *testing.T) {
 	s := newSite(t, map[string]string{"tls_cert_file": path("good"), "tls_key_file": path("good.key"), "listen": "0.0.0.0:8420"})
 	if out, code := s.run("", "config", "check"); code != exitOK {
 		t.Errorf("config check: %d\n%s", code, out)
+	}
+}
+
+// doctor's pattern finds a token of this issuer, however long its URL is, and of no
+// other where the URL is known.
+func TestLeakPattern(t *testing.T) {
+	mint := func(issuer string) string {
+		who := token.Identity{User: token.NewID(token.UserPrefix), Device: token.NewID(token.DevicePrefix), Expires: time.Now().Add(time.Hour)}
+		tok, err := token.Mint(&token.RootKey{}, issuer, token.Identifier{Epoch: 1, RootKeyID: token.NewRootKeyID()}, who)
+		must(t, err)
+		return tok.Text()
+	}
+	const other = "https://other.example"
+	for _, length := range []int{0, 20, 21, 22, 127, 128, 256} {
+		issuer := ("https://a.example/" + strings.Repeat("x", 256))[:length]
+		re, whose := regexp.MustCompile("^"+leakPattern(issuer)+"$"), issuer
+		if issuer == "" {
+			whose = other
+		}
+		if tok := mint(whose); !re.MatchString(tok) {
+			t.Errorf("%d: %s does not match %s", length, re, tok)
+		}
+		if issuer != "" && re.MatchString(mint(other)) {
+			t.Errorf("%d: %s matches a token of %s", length, re, other)
+		}
 	}
 }
 
