@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -58,24 +59,42 @@ func TestPolicyCommands(t *testing.T) {
 		t.Errorf("alice's device: %s", c)
 	}
 
+	// A service's own tokens are named by its id.
+	var photos struct{ ID string }
+	s.must(&photos, "", "service", "add", "photos", "--calls", "photos")
+	var of api.Policy
+	s.must(&of, "", "policy", "add", "--user", photos.ID, "--caveat", "method GET", "--reason", "r")
+	if of.Target.User != photos.ID {
+		t.Errorf("%+v", of)
+	}
+	if out, code := s.run("", "policy", "list"); code != exitOK || !strings.Contains(out, "  user "+photos.ID+"  ") || !strings.Contains(out, "  device "+alice.Device.ID+"  ") {
+		t.Errorf("exit code %d: %s", code, out)
+	}
+	s.must(nil, "", "policy", "remove", of.ID)
+
 	for _, bad := range []struct {
 		args []string
 		code int
+		says string
 	}{
-		{[]string{"policy", "add", "--caveat", "method GET", "--reason", "r"}, 2},
-		{[]string{"policy", "add", "--everyone", "--user", "alice", "--caveat", "method GET", "--reason", "r"}, 2},
-		{[]string{"policy", "add", "--everyone", "--reason", "r"}, 2},
-		{[]string{"policy", "add", "--everyone", "--caveat", "method GET"}, 2},
-		{[]string{"policy", "add", "--everyone", "--caveat", "note x", "--reason", "r"}, 2},
-		{[]string{"policy", "add", "--everyone", "--caveat", "method GET", "--reason", "r", "--for", "-1h"}, 2},
-		{[]string{"policy", "add", "--everyone", "--caveat", "method GET", "--reason", "r", "--for", "1.5s"}, 2},
-		{[]string{"policy", "add", "--user", "nobody", "--caveat", "method GET", "--reason", "r"}, 1},
-		{[]string{"policy", "add", "--device", "dev_0123456789abcdef", "--caveat", "method GET", "--reason", "r"}, 1},
-		{[]string{"policy", "remove", "pol_0123456789abcdef"}, 1},
-		{[]string{"policy", "remove"}, 2},
+		{[]string{"policy", "add", "--caveat", "method GET", "--reason", "r"}, 2, ""},
+		{[]string{"policy", "add", "--everyone", "--user", "alice", "--caveat", "method GET", "--reason", "r"}, 2, ""},
+		{[]string{"policy", "add", "--everyone", "--reason", "r"}, 2, "--caveat"},
+		{[]string{"policy", "add", "--everyone", "--caveat", "method GET"}, 2, "--reason"},
+		{[]string{"policy", "add", "--everyone", "--caveat", "note x", "--reason", "r"}, 2, "--caveat"},
+		{[]string{"policy", "add", "--everyone", "--caveat", "method GET", "--reason", "r", "--for", "-1h"}, 2, "--for is whole seconds"},
+		{[]string{"policy", "add", "--everyone", "--caveat", "method GET", "--reason", "r", "--for", "0"}, 2, "--for is whole seconds"},
+		{[]string{"policy", "add", "--everyone", "--caveat", "method GET", "--reason", "r", "--for", "1.5s"}, 2, "--for is whole seconds"},
+		{[]string{"policy", "add", "--user", "nobody", "--caveat", "method GET", "--reason", "r"}, 1, "nobody"},
+		{[]string{"policy", "add", "--user", "svc_0123456789abcdef", "--caveat", "method GET", "--reason", "r"}, 1, "there is no user svc_0123456789abcdef"},
+		{[]string{"policy", "add", "--device", "dev_0123456789abcdef", "--caveat", "method GET", "--reason", "r"}, 1, "there is no device dev_0123456789abcdef"},
+		{[]string{"policy", "remove", "pol_0123456789abcdef"}, 1, `there is no policy "pol_0123456789abcdef"`},
+		{[]string{"policy", "remove"}, 2, "usage: "},
 	} {
-		if out, code := s.run("", bad.args...); code != bad.code {
-			t.Errorf("%v: exit code %d, want %d: %s", bad.args, code, bad.code, out)
+		before := len(s.log.String())
+		_, code := s.run("", bad.args...)
+		if said := s.log.String()[before:]; code != bad.code || !strings.Contains(said, bad.says) {
+			t.Errorf("%v: exit code %d, want %d: %s", bad.args, code, bad.code, said)
 		}
 	}
 	s.must(&list, "", "policy", "list")
