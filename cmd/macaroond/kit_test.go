@@ -145,14 +145,14 @@ func (s *site) must(out any, stdin string, args ...string) {
 }
 
 // serve starts run in this process.
-func (s *site) serve() {
+func (s *site) serve(flags ...string) {
 	s.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	code := make(chan int, 1)
 	out := newRecord()
 	go func() {
 		code <- run(ctx, process{
-			Args: []string{"serve", "--config", s.file}, Env: []string{},
+			Args: append([]string{"serve", "--config", s.file}, flags...), Env: []string{},
 			Stdout: io.MultiWriter(s.out, out), Stderr: s.log,
 		})
 	}()

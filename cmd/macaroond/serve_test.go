@@ -120,6 +120,10 @@ func TestReload(t *testing.T) {
 		s.log.wait(t, fmt.Sprintf(`(?s)("level":"ERROR","msg":"the configuration is bad; the old one stays in force".*){%d}`, was+1))
 		s.write(s.file, string(old))
 	}
+	s.set(map[string]string{"issuer": ""})
+	hangup(t)
+	s.log.wait(t, `the old one stays in force","error":"issuer is not configured"`)
+	s.set(map[string]string{"issuer": "https://auth.example"})
 	if got := signup("still"); got != api.CodeOK {
 		t.Errorf("with the old one: %s", got)
 	}
@@ -141,6 +145,50 @@ func TestReload(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 	t.Logf("%d requests served during the reloads", served.Load())
+}
+
+// With --dev the issuer is where the server listens, also after a reload.
+func TestDevIssuer(t *testing.T) {
+	s := newSite(t, map[string]string{"issuer": ""})
+	s.serve("--dev")
+	s.addUser("alice")
+	for n := range 2 {
+		tok, err := token.Parse(s.login("alice").Token)
+		must(t, err)
+		if got := tok.UnverifiedLocation(); got != s.url {
+			t.Errorf("the issuer is %q at %s", got, s.url)
+		}
+		hangup(t)
+		s.log.wait(t, fmt.Sprintf(`(?s)(configuration reloaded.*){%d}`, n+1))
+	}
+}
+
+// What serve refuses before it makes anything; and a key that was given is not made.
+func TestCheckServe(t *testing.T) {
+	for _, row := range []struct {
+		want string // in the error; empty: none
+		c    config
+	}{
+		{"", config{Listen: "0.0.0.0:1", MetricsListen: "0.0.0.0:2", Issuer: "https://auth.example", KeyFile: "key"}},
+		{"", config{Listen: "0.0.0.0:1", Issuer: "https://auth.example", Key: "key"}},
+		{"no key-encryption key", config{Listen: "0.0.0.0:1", Issuer: "https://auth.example"}},
+		{"issuer is not configured", config{Listen: "127.0.0.1:1", KeyFile: "key"}},
+		{"", config{Listen: "127.0.0.1:1", dev: true}},
+		{"", config{Listen: "unix:socket", MetricsListen: "[::1]:1", dev: true}},
+		{"listen: with --dev only loopback", config{Listen: "0.0.0.0:1", dev: true}},
+		{"metrics_listen: with --dev only loopback", config{Listen: "127.0.0.1:1", MetricsListen: ":1", dev: true}},
+	} {
+		if err := row.c.checkServe(); (err == nil) != (row.want == "") || err != nil && !strings.Contains(err.Error(), row.want) {
+			t.Errorf("%+v: %v", row.c, err)
+		}
+	}
+	for key, made := range map[string]bool{"": true, "given": false} {
+		c := config{DataDir: t.TempDir(), Key: key, dev: true}
+		must(t, c.makeDevKey(t.Context()))
+		if _, err := os.Stat(c.devKeyPath()); (err == nil) != made {
+			t.Errorf("key %q: %v", key, err)
+		}
+	}
 }
 
 // certificate writes a fresh self-signed one and gives it for a client to trust.
