@@ -4,11 +4,45 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/pflag"
+
+	"macaroond/service"
 )
+
+// What is configured is what the service is made of.
+func TestSettings(t *testing.T) {
+	c, err := configured([]string{
+		"issuer=https://auth.example", "audience=own", "authz_audience=guarded", "signup=device", "root_ttl=101h", "session_max=102h",
+		"renew_grace=3m", "access_ttl=4m", "max_staleness=5m", "once_max_ttl=6h", "max_prefix_ttl=7m", "fresh_login=8m", "max_devices=9",
+		"audit_retention=10h", "browser_audiences=photos", "rotate_every=11h",
+		"hash_memory=20000", "hash_time=3", "hash_threads=4", "hash_pool=5", "hash_queue=6",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := c.service(nil, nil, nil)
+	if want := (service.Settings{
+		Issuer: "https://auth.example", Audience: "own", GatewayAudience: "guarded", Signup: "device", RootTTL: 101 * time.Hour, SessionMax: 102 * time.Hour,
+		RenewGrace: 3 * time.Minute, AccessTTL: 4 * time.Minute, MaxStaleness: 5 * time.Minute, OnceMaxTTL: 6 * time.Hour, MaxPrefixTTL: 7 * time.Minute,
+		FreshLogin: 8 * time.Minute, MaxDevices: 9, AuditRetention: 10 * time.Hour, Browser: []string{"photos"}, RotateEvery: 11 * time.Hour,
+	}); !reflect.DeepEqual(got.Settings, want) {
+		t.Errorf("%+v, want %+v", got.Settings, want)
+	}
+	if want := (service.Hashing{MemoryKiB: 20000, Time: 3, Threads: 4, Pool: 5, Queue: 6}); got.Hashing != want {
+		t.Errorf("%+v, want %+v", got.Hashing, want)
+	}
+	if got.Limits != service.DefaultLimits {
+		t.Errorf("%+v", got.Limits)
+	}
+	if c, err = configured([]string{"audience=own"}); err != nil || c.settings().GatewayAudience != "own" {
+		t.Errorf("%+v, %v", c, err)
+	}
+}
 
 // configured is a configuration of these settings, KEY=VALUE, and of defaults.
 func configured(settings []string, flags ...string) (*config, error) {

@@ -147,6 +147,45 @@ func TestReload(t *testing.T) {
 	t.Logf("%d requests served during the reloads", served.Load())
 }
 
+// What pages and gateways are told is as configured, and as a reload has it.
+func TestFrontSettings(t *testing.T) {
+	s := newSite(t, map[string]string{"trusted_proxies": "127.0.0.0/8", "authz_audience": "photos"})
+	s.serve()
+	alice := s.addUser("alice")
+	photos := narrow(t, s.login("alice").Token, "audience photos")
+	answered := func(header string, sent map[string]string) string {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+"/authz/original", nil)
+		must(t, err)
+		if header != "Remote-User" {
+			req.URL.Path = "/v1/devices"
+		}
+		for name, value := range sent {
+			req.Header.Set(name, value)
+		}
+		resp, err := s.pool.RoundTrip(req)
+		must(t, err)
+		resp.Body.Close()
+		return resp.Header.Get(header)
+	}
+	gateway := map[string]string{"Authorization": "Bearer " + photos, "X-Original-Method": "GET", "X-Original-URI": "/1"}
+	page := map[string]string{"Origin": "https://app.example"}
+	for n, row := range []struct{ remoteUser, origins, user, allowed string }{
+		{"id", "", alice.ID, ""},
+		{"username", "https://app.example", "alice", "https://app.example"},
+		{"id", "https://other.example", alice.ID, ""},
+	} {
+		s.set(map[string]string{"remote_user": row.remoteUser, "cors_origins": row.origins})
+		hangup(t)
+		s.log.wait(t, fmt.Sprintf(`(?s)(configuration reloaded.*){%d}`, n+1))
+		if got := answered("Remote-User", gateway); got != row.user {
+			t.Errorf("remote_user %s: %q", row.remoteUser, got)
+		}
+		if got := answered("Access-Control-Allow-Origin", page); got != row.allowed {
+			t.Errorf("cors_origins %s: %q", row.origins, got)
+		}
+	}
+}
+
 // With --dev the issuer is where the server listens, also after a reload.
 func TestDevIssuer(t *testing.T) {
 	s := newSite(t, map[string]string{"issuer": ""})
