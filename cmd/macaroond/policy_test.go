@@ -70,7 +70,9 @@ func TestPolicyCommands(t *testing.T) {
 	if out, code := s.run("", "policy", "list"); code != exitOK || !strings.Contains(out, "  user "+photos.ID+"  ") || !strings.Contains(out, "  device "+alice.Device.ID+"  ") {
 		t.Errorf("exit code %d: %s", code, out)
 	}
-	s.must(nil, "", "policy", "remove", of.ID)
+	if out, code := s.run("", "policy", "remove", of.ID); code != exitOK || !strings.HasPrefix(out, "removed "+of.ID+"; ") {
+		t.Errorf("exit code %d: %s", code, out)
+	}
 
 	for _, bad := range []struct {
 		args []string

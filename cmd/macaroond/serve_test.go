@@ -184,6 +184,11 @@ func TestFrontSettings(t *testing.T) {
 			t.Errorf("cors_origins %s: %q", row.origins, got)
 		}
 	}
+	s.set(map[string]string{"log_level": "debug"})
+	hangup(t)
+	s.log.wait(t, `(?s)(configuration reloaded.*){4}`)
+	answered("Remote-User", gateway)
+	s.log.wait(t, `"level":"DEBUG"`)
 }
 
 // With --dev the issuer is where the server listens, also after a reload.
