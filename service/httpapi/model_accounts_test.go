@@ -176,6 +176,9 @@ var accountActs = map[string]func(w *world){
 			w.Skip("no claim yet")
 		}
 		claim := rapid.SampledFrom(w.claims).Draw(w.T, "claim")
+		for id := range w.links {
+			w.crowded(id)
+		}
 		got := w.send("POST", "/v1/link/claim", "", api.ClaimIn{Claim: claim})
 		for id, l := range w.links {
 			switch {
@@ -199,7 +202,7 @@ func (w *world) newPassword() string {
 
 // proof is what is sent beside a token, right or wrong, or nothing.
 func (w *world) proof(t *tok) (p api.Proof) {
-	if slices.ContainsFunc(t.caveats, func(c string) bool { return strings.HasPrefix(c, "once ") }) {
+	if t.once() {
 		return p // it takes none beside it
 	}
 	u := w.users[t.user]

@@ -262,6 +262,7 @@ func (w *world) administer(method, path string, in any) (answer, bool) {
 	}
 	if by == nil {
 		u := w.admin()
+		w.crowded(u.id)
 		got := w.send("POST", "/v1/login", "", api.LoginIn{Username: u.name, Password: u.password, Device: api.DeviceIn{Name: "desk"}})
 		w.is(got, api.CodeOK)
 		by = w.issued(u, "", true, got)
@@ -325,6 +326,7 @@ func (w *world) begins(n uint32) {
 	}
 	w.epochs[n] = "signing"
 	if rapid.IntRange(0, 9).Draw(w.T, "goes on") != 0 {
+		w.endThere()
 		w.reopen("")
 	}
 }

@@ -132,12 +132,12 @@ func (w *world) askEdge(t *tok) {
 	if err == nil && (pass.User != t.user || pass.Device != t.device) {
 		w.Fatalf("at the edge it speaks for %+v: %s", pass, t)
 	}
-	online := strings.Contains(t.String(), "|once ")
+	online := t.once() || strings.Contains(t.String(), "|sealed ")
 	switch {
 	case online && err == nil:
 		w.accepted(t)
-	case w.active && w.seen[t.root].IsZero():
-		w.seen[t.root] = w.now
+	case w.active:
+		w.saw(t)
 	case err != nil && refusal.Code == api.CodeInvalid:
 		w.refused[t.text] = true
 	}

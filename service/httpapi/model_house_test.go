@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -42,6 +43,7 @@ type device struct {
 	secret, secretID       string // a service's
 	reason                 string // for which it is revoked
 	started, proved        time.Time
+	seen, ended            time.Time // last; when it was revoked
 }
 
 type rootKey struct {
@@ -87,11 +89,19 @@ type tok struct {
 	expires           time.Time // the root's
 	root              string    // names the root
 	caveats           []string  // the holder's
+	csrf              string    // its session's, if it is in a cookie
 }
 
 func (t *tok) isService() bool { return strings.HasPrefix(t.user, "svc_") }
 
-func (t *tok) bare() bool { return len(t.caveats) == 0 }
+func (t *tok) bare() bool {
+	return len(t.caveats) == 0 || len(t.caveats) == 1 && t.caveats[0] == viaCookie
+}
+
+// once: it is good a single time.
+func (t *tok) once() bool {
+	return slices.ContainsFunc(t.caveats, func(c string) bool { return strings.HasPrefix(c, "once ") })
+}
 
 // chain names the chain up to so many of the holder's caveats.
 func (t *tok) chain(caveats int) string {
@@ -116,7 +126,8 @@ func instant(text string) time.Time { return must(time.Parse(time.RFC3339, text)
 // question is what is asked about a token.
 type question struct {
 	audience, method, path, action string
-	own                            bool // at the authority: a bare root passes
+	via, key                       string
+	own                            bool // at the authority, or out of the cookie: a bare root passes
 	noPolicies                     bool
 	noRequest                      bool // introspection: whatever needs a request is left to the asker
 }
@@ -142,6 +153,9 @@ func (w *world) dead(t *tok) []string {
 	}
 	return nil
 }
+
+// rootEnded: no act begins with it any more, wherever.
+func (w *world) rootEnded(t *tok) bool { return w.keys[t.key].dead || w.epochs[t.epoch] == "retired" }
 
 // verdict gives the codes that are right; byPolicy, that a policy alone refuses.
 func (w *world) verdict(t *tok, q question) (codes []string, byPolicy bool) {
@@ -225,15 +239,35 @@ func (w *world) caveat(name, arg string, t *tok, q question) string {
 		return refused(!strings.HasPrefix(q.path, strings.TrimSuffix(arg, "**")), api.CodeRefused)
 	case "allow":
 		return refused(arg != q.action, api.CodeRefused)
+	case "via":
+		return refused(arg != q.via, api.CodeRefused)
+	case "cnf":
+		return refused(arg != q.key, api.CodeRefused)
+	case "sealed":
+		b := w.boxes[name+" "+arg]
+		if b.key != t.key || b.epoch != t.epoch {
+			return api.CodeUnknownCaveat
+		}
+		name, arg, _ = strings.Cut(b.inside, " ")
+		return refused(w.caveat(name, arg, t, q) != api.CodeOK, api.CodeRefused)
 	}
 	return api.CodeUnknownCaveat
 }
 
-// accepted is what an acceptance leaves behind.
-func (w *world) accepted(t *tok) {
+// saw is what a good token leaves behind.
+func (w *world) saw(t *tok) {
 	if w.seen[t.root].IsZero() {
 		w.seen[t.root] = w.now
 	}
+	if d, there := w.devices[t.device]; there && d.reason == "" {
+		d.seen = w.now
+		w.devices[d.id] = d
+	}
+}
+
+// accepted is saw, and what an acceptance uses up.
+func (w *world) accepted(t *tok) {
+	w.saw(t)
 	for i, c := range t.caveats {
 		if strings.HasPrefix(c, "once ") {
 			w.spent[t.chain(i+1)] = true
@@ -245,6 +279,7 @@ const (
 	rootTTL    = 30 * 24 * time.Hour
 	sessionMax = 75 * 24 * time.Hour
 	day        = 24 * time.Hour
+	maxDevices = 4
 )
 
 // lost: it was given out in a history that a restored backup does not know.
@@ -308,7 +343,7 @@ func (w *world) end(id, reason string) {
 	if !there || d.reason != "" {
 		return
 	}
-	d.reason = reason
+	d.reason, d.ended = reason, w.now
 	w.devices[id] = d
 	w.endKey(d.key)
 	w.forgetAsked(id)
@@ -341,4 +376,75 @@ func (w *world) endAll(user, but, reason string) {
 		}
 	}
 	delete(w.links, user)
+}
+
+// crowded has it written down what was seen of a user's devices when one more
+// would be too many: which of them goes depends on it.
+func (w *world) crowded(user string) {
+	if len(w.live(user)) >= maxDevices {
+		w.writeDown()
+	}
+}
+
+// live are a user's devices that are not revoked.
+func (w *world) live(user string) (live []device) {
+	for _, d := range w.devices {
+		if d.user == user && d.reason == "" {
+			live = append(live, d)
+		}
+	}
+	return live
+}
+
+// madeRoom holds what went for a new device, or for what is listed of those that
+// are revoked. Which of two that are alike, it takes from the list.
+func (w *world) madeRoom(user, fresh string) {
+	w.Helper()
+	listed := map[string]bool{}
+	for _, d := range must(w.a.store.Devices(w.a.t.Context(), user)) {
+		listed[d.ID] = true
+		if d.RevokedReason == "evicted" && w.devices[d.ID].reason == "" {
+			if len(w.live(user)) <= maxDevices {
+				w.Fatalf("evicted, and there was room: %+v", d)
+			}
+			was := w.devices[d.ID]
+			w.end(d.ID, "evicted")
+			for _, kept := range w.live(user) {
+				if kept.id != fresh && kept.goesBefore(was) {
+					w.Fatalf("%+v had to make room, not %+v", kept, was)
+				}
+			}
+		}
+	}
+	if n := len(w.live(user)); n > maxDevices {
+		w.Fatalf("%d devices", n)
+	}
+	var stay, gone []device
+	for id, d := range w.devices {
+		switch {
+		case d.user != user || d.reason == "":
+		case listed[id]:
+			stay = append(stay, d)
+		default:
+			gone = append(gone, d)
+			delete(w.devices, id)
+		}
+	}
+	for _, d := range gone {
+		if len(stay) != maxDevices || slices.ContainsFunc(stay, func(v device) bool { return v.ended.Before(d.ended) }) {
+			w.Fatalf("%+v is not listed, and %+v are", d, stay)
+		}
+	}
+	if len(stay) > maxDevices {
+		w.Fatalf("%d revoked devices are listed", len(stay))
+	}
+}
+
+// goesBefore: for another device those without an install go first, and of them
+// those idle longest.
+func (d device) goesBefore(v device) bool {
+	if (d.install == "") != (v.install == "") {
+		return d.install == ""
+	}
+	return d.seen.Before(v.seen)
 }

@@ -30,6 +30,9 @@ var serviceActs = map[string]func(w *world){
 	"mint for a user": func(w *world) {
 		subject := rapid.SampledFrom([]string{"41", "42"}).Draw(w.T, "subject")
 		in := api.MintIn{Subject: subject, Device: w.deviceIn()}
+		for _, v := range w.services {
+			w.crowded(w.subject(v.id, subject).id)
+		}
 		got, owner, ok := w.asService("mint", "POST", "/v1/mint", in)
 		if !ok {
 			return

@@ -1,10 +1,10 @@
 package httpapi
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
@@ -30,7 +30,8 @@ func TestModel(t *testing.T) {
 		s.service.Log = slog.New(slog.DiscardHandler)
 		s.http.Log = s.service.Log
 		s.service.Settings.SessionMax, s.service.Settings.GatewayAudience = sessionMax, "photos"
-		s.service.Settings.MaxPrefixTTL = 2 * time.Hour
+		s.service.Settings.MaxPrefixTTL, s.service.Settings.MaxDevices = 2*time.Hour, maxDevices
+		s.service.Settings.Browser = []string{"photos"}
 		s.trust("192.0.2.0/24") // where httptest's requests come from
 	})
 	_, probe := a.service("probe", "nobody")
@@ -40,19 +41,20 @@ func TestModel(t *testing.T) {
 	must(0, a.store.Backup(t.Context(), fresh))
 	rapid.Check(t, func(rt *rapid.T) {
 		a.clock.drift(begun.Sub(a.clock.Now()))
-		w := &world{T: rt, a: a, now: begun, probe: probe, photos: photos, house: &house{
+		w := &world{T: rt, a: a, now: begun, probe: probe, photos: photos, boxes: map[string]box{}, house: &house{
 			users:    map[string]person{chief.ID: {used: neverCode, id: chief.ID, name: "chief", password: password("chief"), admin: true}},
 			services: map[string]backend{}, devices: map[string]device{}, keys: map[string]rootKey{},
 			heirs: map[string]*tok{}, seen: map[string]time.Time{}, ended: map[string]bool{}, spent: map[string]bool{},
 			epochs: map[uint32]string{}, policies: map[string]rule{}, waiting: map[string]delayed{}, links: map[string]link{},
 		}}
 		w.reopen(fresh)
+		defer w.endThere()
 		w.lastEpoch = w.signing()
 		w.epochs[w.lastEpoch] = "signing"
 		w.startEdge(server.ID, server.Secret)
 		defer w.edge.Close()
 		acts := map[string]func(*rapid.T){"": func(*rapid.T) { w.look() }}
-		for _, some := range []map[string]func(*world){tokenActs, accountActs, serviceActs, adminActs} {
+		for _, some := range []map[string]func(*world){tokenActs, accountActs, serviceActs, adminActs, processActs, boundActs} {
 			for name, act := range some {
 				acts[fmt.Sprint(9-often[name], " ", name)] = func(*rapid.T) { act(w) }
 			}
@@ -72,7 +74,7 @@ func TestModel(t *testing.T) {
 var often = map[string]int{
 	"narrow": 9, "log in": 8, "renew": 8, "time": 8, "sign up": 7, "ask the edge": 7, "list": 7, "open a link": 7, "refresh": 6, "verify": 6, "revoke by caveats": 6,
 	"the edge follows": 6, "remove a device": 6, "remove policies": 6, "ask for a link": 6, "approve a link": 6, "trade the claim": 6, "mint for a user": 6, "revoke": 5,
-	"log out": 5, "remove devices": 5, "back up": 5, "get a service's token": 5, "sweep": 5, "restore": 4, "suspend": 4, "change the password": 4,
+	"log out": 5, "go on at the other process": 7, "act where it is heard late": 8, "verify with a proof": 7, "bind to a key": 6, "seal": 6, "ask for the session": 5, "remove devices": 5, "back up": 5, "get a service's token": 5, "sweep": 5, "restore": 4, "suspend": 4, "change the password": 4,
 }
 
 // world is one authority, the house that it must be, and every token that was seen.
@@ -86,6 +88,14 @@ type world struct {
 	n    int    // makes names new
 	kept *house // when the backup was made
 
+	boxes  map[string]box // by caveat
+	proofs []shown
+	began  time.Time       // of the process that is asked
+	shown  map[string]bool // proofs that it has accepted
+
+	there *process // the one that is not asked; nil: there is none
+	late  *house   // what the one that is asked last heard of, when that is not all
+
 	lastEpoch uint32 // that ever was
 
 	opened  []opened // links, all there ever were
@@ -97,17 +107,17 @@ type world struct {
 
 // reopen starts the authority on another database, or on the one that it has.
 func (w *world) reopen(file string) {
-	ended, cancel := context.WithCancel(w.a.t.Context())
-	cancel()
-	w.a.svc.Run(ended) // to its end: what was seen is written down
+	w.writeDown()
 	w.a.store.Close()
 	if file != "" {
+		w.endThere()
 		for _, suffix := range []string{"-wal", "-shm"} {
 			os.Remove(w.a.path + suffix)
 		}
 		must(0, os.WriteFile(w.a.path, must(os.ReadFile(file)), 0o600))
 	}
 	w.a.open()
+	w.began, w.shown = w.now, map[string]bool{}
 }
 
 func (w *world) signing() uint32 {
@@ -121,8 +131,12 @@ func (w *world) signing() uint32 {
 
 // look holds three tokens' lives against the model's, and a list of devices.
 func (w *world) look() {
-	for range min(3, len(w.toks)) {
-		w.check(w.any("look at"))
+	for i := range min(3, len(w.toks)) {
+		t := w.any("look at")
+		w.check(t)
+		if i == 0 && w.there != nil {
+			w.checkThere(t)
+		}
 	}
 }
 
@@ -141,25 +155,36 @@ func (w *world) check(t *tok) {
 
 // any is one of all the tokens, more often one that is good for something.
 func (w *world) any(what string) *tok {
-	return w.oneOf(what, func(t *tok) bool { return w.dead(t) == nil && w.now.Before(t.ends()) })
+	return w.oneOf(what, func(*tok) bool { return true })
 }
 
 // anyRoot is any, and more often a root.
-func (w *world) anyRoot(what string) *tok {
-	return w.oneOf(what, func(t *tok) bool { return t.bare() && w.dead(t) == nil && w.now.Before(t.ends()) })
-}
+func (w *world) anyRoot(what string) *tok { return w.oneOf(what, (*tok).bare) }
 
-func (w *world) oneOf(what string, best func(*tok) bool) *tok {
+// oneOf is any, and more often one that fits; where it is heard late, one that
+// has ended and is not known to.
+func (w *world) oneOf(what string, fits func(*tok) bool) *tok {
 	if len(w.toks) == 0 {
 		w.Skip("no token yet")
 	}
 	from := w.toks
 	if rapid.IntRange(0, 3).Draw(w.T, "any "+what) > 0 {
-		if good := slices.DeleteFunc(slices.Clone(from), func(t *tok) bool { return !best(t) }); len(good) > 0 {
+		if good := slices.DeleteFunc(slices.Clone(from), func(t *tok) bool { return !fits(t) || !w.good(t) }); len(good) > 0 {
 			from = good
 		}
 	}
 	return from[rapid.IntRange(0, len(from)-1).Draw(w.T, what)]
+}
+
+func (w *world) good(t *tok) bool {
+	if !w.now.Before(t.ends()) {
+		return false
+	}
+	if w.late == nil {
+		return w.dead(t) == nil
+	}
+	then, _ := w.heard(w.late, t, question{audience: "photos"})
+	return w.rootEnded(t) && !slices.Contains(then, api.CodeRevoked) && !slices.Contains(then, api.CodeInvalid)
 }
 
 // answer is what came back; code is the problem's, or "ok".
@@ -167,10 +192,16 @@ type answer struct {
 	status int
 	code   string
 	body   []byte
+	cookie string // the token in the one that it sets; "-": it takes it away
 }
 
-// send asks the handler. A body is JSON, or a form.
-func (w *world) send(method, path, auth string, in any) answer {
+func (w *world) send(method, path, auth string, in any, header ...string) answer {
+	w.Helper()
+	return w.ask(*w.a.handler.Load(), method, path, auth, in, header...)
+}
+
+// ask asks a handler. A body is JSON, or a form.
+func (w *world) ask(of http.Handler, method, path, auth string, in any, header ...string) answer {
 	w.Helper()
 	body, media := "", "application/json"
 	if values, ok := in.(url.Values); ok {
@@ -185,16 +216,24 @@ func (w *world) send(method, path, auth string, in any) answer {
 	if auth != "" {
 		r.Header.Set("Authorization", auth)
 	}
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
 	rec := httptest.NewRecorder()
-	(*w.a.handler.Load()).ServeHTTP(rec, r)
-	out := answer{rec.Code, "ok", rec.Body.Bytes()}
+	of.ServeHTTP(rec, r)
+	out := answer{rec.Code, "ok", rec.Body.Bytes(), ""}
+	if set, found := strings.CutPrefix(rec.Header().Get("Set-Cookie"), api.Cookie+"="); found {
+		if out.cookie, _, _ = strings.Cut(set, ";"); out.cookie == "" {
+			out.cookie = "-"
+		}
+	}
 	if rec.Code >= 400 {
 		var p struct{ Code, Error string }
 		_ = json.Unmarshal(out.body, &p)
 		out.code = p.Code + p.Error
 	}
 	w.Logf("%s %s: %d %s", method, path, out.status, out.code)
-	if out.status >= 500 {
+	if out.status >= 500 && out.code != api.CodeBusy {
 		w.Fatalf("%s", out.body)
 	}
 	return out
@@ -227,10 +266,30 @@ func (w *world) by(t *tok, action string, bare bool, method, path string, in any
 	w.Logf("by %s", t)
 	spared := action == "renew" || action == "logout" || action == "revoke"
 	path_, _, _ := strings.Cut(path, "?")
+	c := w.carry(t, method)
 	q := question{audience: "macaroond", method: method, path: path_, action: action, own: true, noPolicies: spared}
+	if c.cookie {
+		q.via = "cookie"
+	}
 	want, byPolicy := w.verdict(t, q)
-	got := w.send(method, path, bearer(t.text), in)
+	dead := w.late != nil && w.rootEnded(t)
+	if w.late != nil && !dead {
+		if then, policy := w.heard(w.late, t, q); then[0] != want[0] || policy != byPolicy { // a branch, a policy
+			w.Skip("whether it is refused depends on what is heard of late")
+		}
+	}
+	got := w.send(method, path, c.auth, in, c.header...)
+	if gone := []string{api.CodeInvalid, api.CodeRevoked, api.CodeExpired}; c.cookie && !dead && got.code != api.CodeOK && (got.cookie == "-") != slices.Contains(gone, got.code) {
+		w.Fatalf("%s, and the cookie is %q", got.code, got.cookie)
+	}
 	switch {
+	case c.foreign:
+		w.is(got, append(w.dead(t), api.CodeCSRF)...)
+		return got, false
+	case dead && got.code == api.CodeOK:
+		w.Fatalf("let in where it is heard late: %s", t)
+	case dead:
+		return got, false
 	case byPolicy:
 		want = []string{api.CodeForbidden}
 	case want[0] == api.CodeReplayed:
@@ -241,7 +300,7 @@ func (w *world) by(t *tok, action string, bare bool, method, path string, in any
 	case t.isService():
 		want = []string{api.CodeForbidden}
 	default:
-		if nothing := []int{400, 404, 409}; len(t.caveats) == 0 || !slices.Contains(nothing, got.status) {
+		if nothing := []int{400, 404, 409}; !t.once() || !slices.Contains(nothing, got.status) {
 			w.accepted(t)
 		}
 		return got, true

@@ -22,6 +22,9 @@ var tokenActs = map[string]func(w *world){
 		if w.chance("with a password") {
 			in.Password = password(in.Username)
 		}
+		if w.chance("in a browser") {
+			in.Mode = "cookie"
+		}
 		got := w.send("POST", "/v1/signup", "", in)
 		w.is(got, api.CodeOK)
 		g := read[api.Grant](w, got)
@@ -33,6 +36,10 @@ var tokenActs = map[string]func(w *world){
 		if in.Username = u.name; u.password != "" && !w.chance("wrongly") {
 			in.Password = u.password
 		}
+		if w.chance("in a browser") {
+			in.Mode = "cookie"
+		}
+		w.crowded(u.id)
 		got := w.send("POST", "/v1/login", "", in)
 		switch {
 		case u.password != in.Password:
@@ -58,14 +65,15 @@ var tokenActs = map[string]func(w *world){
 			w.is(got, api.CodeSuspended)
 		default:
 			w.is(got, api.CodeOK)
-			t := w.issued(u, in.Device.InstallID, true, got)
-			w.useCode(u.id, in.Code)
-			w.is(w.send("POST", "/v1/recover", "", in), api.CodeBadCredentials) // it was good once
+			fresh := read[api.Grant](w, got).Device.ID
 			for id, d := range w.devices {
-				if d.user == u.id && id != t.device {
+				if d.user == u.id && id != fresh {
 					w.end(id, "recovery")
 				}
 			}
+			w.issued(u, in.Device.InstallID, true, got)
+			w.useCode(u.id, in.Code)
+			w.is(w.send("POST", "/v1/recover", "", in), api.CodeBadCredentials) // it was good once
 		}
 	},
 	"renew": func(w *world) {
@@ -76,7 +84,8 @@ var tokenActs = map[string]func(w *world){
 			case code == api.CodeRevoked:
 				w.end(t.device, "theft")
 			case code == api.CodeOK:
-				w.succeeds(t, again, read[api.Grant](w, got).Token)
+				g := w.granted(got)
+				w.succeeds(t, again, g.Token).csrf = g.CSRFToken
 			}
 		}
 	},
@@ -110,9 +119,6 @@ var tokenActs = map[string]func(w *world){
 	},
 	"narrow": func(w *world) {
 		t := w.any("from")
-		if len(t.caveats) > 5 {
-			w.Skip("it is narrow enough")
-		}
 		after := func(d time.Duration) string { return w.now.Add(d).UTC().Format(time.RFC3339) }
 		hour, once := "time-before "+after(time.Hour), fmt.Sprint("once ", len(w.toks))
 		with := rapid.SampledFrom([][]string{
@@ -134,14 +140,15 @@ var tokenActs = map[string]func(w *world){
 			{"user " + t.user},
 			{"user usr_0000000000000000"},
 		}).Draw(w.T, "with")
-		d := *t
-		d.text, d.caveats = narrow(t.text, with...), slices.Concat(t.caveats, with)
-		w.toks = append(w.toks, &d)
+		w.narrowed(t, with...)
 	},
 	"verify": func(w *world) {
 		t := w.any("token")
-		in := api.VerifyIn{Token: t.text, Request: api.Request{Audience: "photos", Method: "GET", Path: "/photos/1"}}
-		want, _ := w.verdict(t, question{audience: "photos", method: "GET", path: "/photos/1"})
+		in, q := api.VerifyIn{Token: t.text, Request: api.Request{Audience: "photos", Method: "GET", Path: "/photos/1"}}, question{audience: "photos", method: "GET", path: "/photos/1"}
+		if t.inCookie() && !w.chance("in the header") {
+			in.Request.Via, q.via, q.own = "cookie", "cookie", true
+		}
+		want, _ := w.verdict(t, q)
 		d := read[api.Decision](w, w.send("POST", "/v1/verify", w.photos, in))
 		if !slices.Contains(want, d.Code) {
 			w.Fatalf("%s, want %v: %s", d.Code, want, t)
@@ -152,8 +159,12 @@ var tokenActs = map[string]func(w *world){
 	},
 	"gateway": func(w *world) {
 		t := w.any("token")
-		got := w.send("GET", "/authz/request/photos/1", bearer(t.text), nil)
-		want, _ := w.verdict(t, question{audience: "photos", method: "GET", path: "/photos/1"})
+		c, q := w.carry(t, "GET"), question{audience: "photos", method: "GET", path: "/photos/1"}
+		if c.cookie {
+			q.via, q.own = "cookie", true
+		}
+		got := w.send("GET", "/authz/request/photos/1", c.auth, nil, c.header...)
+		want, _ := w.verdict(t, q)
 		if w.is(got, want...) {
 			w.accepted(t)
 		}
@@ -166,8 +177,8 @@ var tokenActs = map[string]func(w *world){
 		if out := read[api.Introspection](w, got); out.Active != (want[0] == api.CodeOK) || out.Active && (out.Sub != t.user || out.Device != t.device) {
 			w.Fatalf("%+v, want %v: %s", out, want, t)
 		}
-		if want[0] == api.CodeOK && w.seen[t.root].IsZero() {
-			w.seen[t.root] = w.now
+		if want[0] == api.CodeOK {
+			w.saw(t)
 		}
 	},
 	"ask the edge":     func(w *world) { w.askEdge(w.any("token")) },
@@ -188,6 +199,9 @@ var tokenActs = map[string]func(w *world){
 			w.endRoot(t, "token")
 		default:
 			w.ended[t.chain(len(t.caveats))] = true
+		}
+		if w.dead(t) != nil {
+			w.check(t)
 		}
 	},
 	"revoke by caveats": func(w *world) {
@@ -243,6 +257,16 @@ var tokenActs = map[string]func(w *world){
 	},
 }
 
+// narrowed adds caveats to a token, offline.
+func (w *world) narrowed(t *tok, with ...string) {
+	if len(t.caveats) > 5 {
+		w.Skip("it is narrow enough")
+	}
+	d := *t
+	d.text, d.caveats = narrow(t.text, with...), slices.Concat(t.caveats, with)
+	w.toks = append(w.toks, &d)
+}
+
 const neverCode = "0000-0000-0000-0000" // nobody's
 
 func (w *world) deviceIn() api.DeviceIn {
@@ -270,11 +294,11 @@ func (w *world) useCode(user, code string) {
 // issued is a login of whatever kind.
 func (w *world) issued(u person, install string, proved bool, got answer) *tok {
 	w.Helper()
-	g := read[api.Grant](w, got)
+	g := w.granted(got)
 	if g.User.ID != u.id || g.User.Username != u.name {
 		w.Fatalf("a grant for %+v, want %+v", g.User, u)
 	}
-	d := device{id: g.Device.ID, user: u.id, install: install, key: g.RootKeyID, started: w.now}
+	d := device{id: g.Device.ID, user: u.id, install: install, key: g.RootKeyID, started: w.now, seen: w.now}
 	if proved {
 		d.proved = w.now
 	}
@@ -290,7 +314,10 @@ func (w *world) issued(u person, install string, proved bool, got answer) *tok {
 		w.Fatalf("device %s, want %q", d.id, same)
 	}
 	w.devices[d.id] = d
-	return w.known(g.Token, d.key, u.id, d.id, w.now.Add(rootTTL))
+	w.madeRoom(u.id, d.id)
+	t := w.known(g.Token, d.key, u.id, d.id, w.now.Add(rootTTL))
+	t.csrf = g.CSRFToken
+	return t
 }
 
 // succeeds holds the successor that a root was given.
