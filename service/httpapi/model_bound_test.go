@@ -52,7 +52,7 @@ var boundActs = map[string]func(w *world){
 			q.key = p.key.Thumbprint()
 		}
 		want, _ := w.verdict(t, q)
-		uses := want[0] == api.CodeOK && w.wantsProof(t)
+		uses := (want[0] == api.CodeOK || want[0] == api.CodeReplayed) && w.wantsProof(t) // it is used before a one-time token is
 		got := w.send("POST", "/v1/verify", w.photos, api.VerifyIn{Token: t.text, Request: api.Request{Audience: "photos", Method: "GET", URL: url, DPoP: p.text}})
 		switch {
 		case uses && w.shown[p.text]:

@@ -279,7 +279,7 @@ const (
 	rootTTL    = 30 * 24 * time.Hour
 	sessionMax = 75 * 24 * time.Hour
 	day        = 24 * time.Hour
-	maxDevices = 4
+	maxDevices = 3
 )
 
 // lost: it was given out in a history that a restored backup does not know.

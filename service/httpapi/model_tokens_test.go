@@ -33,6 +33,13 @@ var tokenActs = map[string]func(w *world){
 	},
 	"log in": func(w *world) {
 		u, in := w.someone(), api.LoginIn{Device: w.deviceIn(), Password: "wrong as can be"}
+		if w.chance("with many devices") {
+			for _, v := range w.people() {
+				if v.password != "" && v.suspended == "" && len(w.live(v.id)) >= len(w.live(u.id)) {
+					u = v
+				}
+			}
+		}
 		if in.Username = u.name; u.password != "" && !w.chance("wrongly") {
 			in.Password = u.password
 		}
