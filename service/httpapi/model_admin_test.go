@@ -106,7 +106,8 @@ var adminActs = map[string]func(w *world){
 		if w.chance("for an hour") {
 			in.TTL, r.ends = 3600, w.now.Add(time.Hour)
 		}
-		if got, ok := w.administer("POST", "/v1/admin/policies", in); ok && w.is(got, api.CodeOK) {
+		got, ok := w.administer("POST", "/v1/admin/policies", in) // whose login may have the device make room
+		if ok && w.is(got, w.while(in.Target.Device == "" || w.devices[target].id != "")) {
 			r.id = read[api.Policy](w, got).ID
 			w.policies[r.id] = r
 		}

@@ -32,7 +32,11 @@ var boundActs = map[string]func(w *world){
 		if w.chance("onto another") {
 			t = w.any("onto")
 		}
-		w.narrowed(t, "audience photos", text)
+		with := []string{"audience photos", text}
+		if w.chance("for no audience") {
+			with = with[1:]
+		}
+		w.narrowed(t, with...)
 	},
 	"bind to a key": func(w *world) {
 		w.narrowed(w.any("from"), "audience photos", "cnf "+rapid.SampledFrom(modelKeys).Draw(w.T, "key").Thumbprint())
@@ -43,9 +47,12 @@ var boundActs = map[string]func(w *world){
 		if len(w.proofs) > 0 && w.chance("of before") {
 			p = rapid.SampledFrom(w.proofs).Draw(w.T, "proof")
 		} else {
-			p = shown{by: w.oneOf("token", w.wantsProof), key: rapid.SampledFrom(modelKeys).Draw(w.T, "key"), at: w.now}
+			p = shown{by: w.oneOf("token", w.wantsProof), key: modelKeys[0], at: w.now}
+			if slices.Contains(p.by.caveats, "cnf "+modelKeys[1].Thumbprint()) != w.chance("by another key") {
+				p.key = modelKeys[1]
+			}
 			p.text = must(p.key.Prove("GET", url, p.by.text, p.at))
-			w.proofs = append(w.proofs, p)
+			w.proofs = slices.Insert(w.proofs, 0, p) // the first are drawn more often
 		}
 		t, q := p.by, question{audience: "photos", method: "GET", path: "/photos/1"}
 		if !w.now.After(p.at.Add(dpop.Window)) {
@@ -169,4 +176,12 @@ func (w *world) granted(got answer) api.Grant {
 		g.Token = got.cookie
 	}
 	return g
+}
+
+// into holds that a root is one for the cookie, or is not.
+func (w *world) into(root *tok, cookie bool) {
+	w.Helper()
+	if root.inCookie() != cookie || cookie != (root.csrf != "") {
+		w.Fatalf("for the cookie: %v, and it is %s", cookie, root)
+	}
 }

@@ -53,6 +53,7 @@ func TestModel(t *testing.T) {
 		w.epochs[w.lastEpoch] = "signing"
 		w.startEdge(server.ID, server.Secret)
 		defer w.edge.Close()
+		w.pass(10 * time.Second) // no proof is of before the process
 		acts := map[string]func(*rapid.T){"": func(*rapid.T) { w.look() }}
 		for _, some := range []map[string]func(*world){tokenActs, accountActs, serviceActs, adminActs, processActs, boundActs} {
 			for name, act := range some {

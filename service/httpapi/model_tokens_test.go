@@ -29,7 +29,7 @@ var tokenActs = map[string]func(w *world){
 		w.is(got, api.CodeOK)
 		g := read[api.Grant](w, got)
 		w.users[g.User.ID] = person{n: w.n, used: neverCode, id: g.User.ID, name: in.Username, password: in.Password, codes: strings.Join(g.RecoveryCodes, "\n") + "\n"}
-		w.issued(w.users[g.User.ID], in.Device.InstallID, in.Password != "", got)
+		w.into(w.issued(w.users[g.User.ID], in.Device.InstallID, in.Password != "", got), in.Mode != "")
 	},
 	"log in": func(w *world) {
 		u, in := w.someone(), api.LoginIn{Device: w.deviceIn(), Password: "wrong as can be"}
@@ -55,7 +55,7 @@ var tokenActs = map[string]func(w *world){
 			w.is(got, api.CodeSuspended)
 		default:
 			w.is(got, api.CodeOK)
-			w.issued(u, in.Device.InstallID, true, got)
+			w.into(w.issued(u, in.Device.InstallID, true, got), in.Mode != "")
 		}
 	},
 	"recover": func(w *world) {
@@ -85,6 +85,9 @@ var tokenActs = map[string]func(w *world){
 	},
 	"renew": func(w *world) {
 		t := w.anyRoot("root")
+		if w.late == nil && w.chance("once more") {
+			t = w.oneOf("root", func(t *tok) bool { return t.bare() && w.heirs[t.root] != nil })
+		}
 		if got, in := w.by(t, "renew", true, "POST", "/v1/renew", nil); in {
 			code, again := w.renewal(t)
 			switch w.is(got, code); {
@@ -92,7 +95,9 @@ var tokenActs = map[string]func(w *world){
 				w.end(t.device, "theft")
 			case code == api.CodeOK:
 				g := w.granted(got)
-				w.succeeds(t, again, g.Token).csrf = g.CSRFToken
+				heir := w.succeeds(t, again, g.Token)
+				heir.csrf = g.CSRFToken
+				w.into(heir, t.inCookie())
 			}
 		}
 	},
