@@ -400,19 +400,21 @@ func (w *world) live(user string) (live []device) {
 // are revoked. Which of two that are alike, it takes from the list.
 func (w *world) madeRoom(user, fresh string) {
 	w.Helper()
-	listed := map[string]bool{}
+	listed := map[string]string{} // with the reason
 	for _, d := range must(w.a.store.Devices(w.a.t.Context(), user)) {
-		listed[d.ID] = true
-		if d.RevokedReason == "evicted" && w.devices[d.ID].reason == "" {
-			if len(w.live(user)) <= maxDevices {
-				w.Fatalf("evicted, and there was room: %+v", d)
-			}
-			was := w.devices[d.ID]
-			w.end(d.ID, "evicted")
-			for _, kept := range w.live(user) {
-				if kept.id != fresh && kept.goesBefore(was) {
-					w.Fatalf("%+v had to make room, not %+v", kept, was)
-				}
+		listed[d.ID] = d.RevokedReason
+	}
+	for _, was := range w.live(user) {
+		if reason, there := listed[was.id]; there && reason != "evicted" { // of those that ended at one moment any may be off the list
+			continue
+		}
+		if len(w.live(user)) <= maxDevices {
+			w.Fatalf("evicted, and there was room: %+v", was)
+		}
+		w.end(was.id, "evicted")
+		for _, kept := range w.live(user) {
+			if kept.id != fresh && kept.goesBefore(was) {
+				w.Fatalf("%+v had to make room, not %+v", kept, was)
 			}
 		}
 	}
@@ -421,9 +423,10 @@ func (w *world) madeRoom(user, fresh string) {
 	}
 	var stay, gone []device
 	for id, d := range w.devices {
+		_, there := listed[id]
 		switch {
 		case d.user != user || d.reason == "":
-		case listed[id]:
+		case there:
 			stay = append(stay, d)
 		default:
 			gone = append(gone, d)
