@@ -93,7 +93,7 @@ func (s *server) deleteSelf(x *call, in api.Proof) (none, error) {
 	if err := s.svc.DeleteSelf(x.ctx(), c, in, x.source()); err != nil {
 		return none{}, err
 	}
-	if hasCookie(x.gin.Request) {
+	if x.cookie {
 		takeCookie(x.gin)
 	}
 	return none{}, nil

@@ -32,10 +32,11 @@ type none struct{}
 
 // call is one request on its way through the adapter.
 type call struct {
-	s     *server
-	gin   *gin.Context
-	body  []byte
-	epoch uint32 // of the service's token that asks; 0 when none does
+	s      *server
+	gin    *gin.Context
+	body   []byte
+	epoch  uint32 // of the service's token that asks; 0 when none does
+	cookie bool   // the token that asks came in the cookie
 }
 
 // do is the adapter: it caps and decodes the body, calls f, and writes its
@@ -57,6 +58,9 @@ func do[In, Out any](s *server, status int, f func(*call, In) (Out, error)) gin.
 		}
 		out, err := f(x, in)
 		if err != nil {
+			if x.cookie && dead(err) { // by the verdict, or by the act's own transaction
+				takeCookie(c)
+			}
 			s.fail(c, err)
 			return
 		}
@@ -236,15 +240,14 @@ func (x *call) source() service.Source {
 }
 
 // facts are the request's own, for caveats at the authority's endpoints.
-// cookie: the token came in the cookie.
-func (x *call) facts(action string, cookie bool) caveats.Request {
+func (x *call) facts(action string) caveats.Request {
 	sum := sha256.Sum256(x.body)
 	r := x.gin.Request
 	facts := caveats.Request{
 		Method: r.Method, Target: r.RequestURI, Actions: []string{action}, ClientIP: x.s.clientAddr(r),
 		Origins: r.Header["Origin"], BodySHA256: hex.EncodeToString(sum[:]),
 	}
-	if cookie {
+	if x.cookie {
 		facts.Via = "cookie"
 	}
 	return facts
@@ -260,15 +263,11 @@ func (x *call) user(action string, ready ...func(*service.Caller) error) (*servi
 func (x *call) owner(action string) (*service.Caller, error) { return x.authorize(action, true) }
 
 func (x *call) authorize(action string, bare bool, ready ...func(*service.Caller) error) (*service.Caller, error) {
-	cred, cookie, err := x.token()
+	cred, err := x.token()
 	if err != nil {
 		return nil, err
 	}
-	c, err := x.s.svc.Authorize(x.ctx(), x.shown(cred, x.facts(action, cookie), bare), ready...)
-	if cookie && dead(err) {
-		takeCookie(x.gin)
-	}
-	return c, err
+	return x.s.svc.Authorize(x.ctx(), x.shown(cred, x.facts(action), bare), ready...)
 }
 
 // shown is the request as it shows itself.

@@ -31,7 +31,7 @@ func (s *server) session(x *call, _ none) (api.Session, error) {
 	if err != nil {
 		return api.Session{}, err
 	}
-	return s.svc.Session(x.ctx(), c, hasCookie(x.gin.Request))
+	return s.svc.Session(x.ctx(), c, x.cookie)
 }
 
 func (s *server) ticket(x *call, in api.TicketIn) (api.Ticket, error) {
@@ -64,17 +64,16 @@ func (s *server) presented(r *http.Request) (cred credential, cookie bool, err e
 
 // token is the token that a request to the authority's own endpoint came with.
 // When it came in the cookie, the request is its own page's.
-func (x *call) token() (cred credential, cookie bool, err error) {
+func (x *call) token() (cred credential, err error) {
 	r := x.gin.Request
-	cred, cookie, err = x.s.presented(r)
-	if err == nil && cookie {
+	cred, x.cookie, err = x.s.presented(r)
+	if x.cookie {
 		err = x.s.sameSite(cred.token, r, r.Method, r.Host)
 	}
-	return cred, cookie, err
+	return cred, err
 }
 
-// hasCookie reports the cookie. A request that was authorized was so by it: with
-// a header beside it, it was refused.
+// hasCookie reports the cookie, looked at or not.
 func hasCookie(r *http.Request) bool { return len(api.CookieValues(r.Header["Cookie"])) > 0 }
 
 // sameSite holds a request that came with the cookie against what its own page

@@ -48,7 +48,7 @@ func (s *server) logout(x *call, _ none) (none, error) {
 	if err := s.svc.Logout(x.ctx(), c, x.source()); err != nil {
 		return none{}, err
 	}
-	if hasCookie(x.gin.Request) {
+	if x.cookie {
 		takeCookie(x.gin)
 	}
 	return none{}, nil

@@ -258,6 +258,9 @@ func (s *stage) asked(process int, step func(), q ask) *reply {
 	if q.auth != "" {
 		r.Header.Set("Authorization", q.auth)
 	}
+	for i := 0; i+1 < len(q.header); i += 2 {
+		r.Header.Set(q.header[i], q.header[i+1])
+	}
 	w := httptest.NewRecorder()
 	s.handlers[process].ServeHTTP(w, r)
 	out := w.Result()
@@ -301,6 +304,46 @@ func (s *stage) outcome(h *household) string {
 	say("a code", s.asked(1, nil, h.recover(h.codes[2], "third")).StatusCode)
 	slices.Sort(out)
 	return strings.Join(out, "\n")
+}
+
+// A page whose session is found to have ended only by the act's own transaction
+// is told so as by any other verdict: the 401 takes its cookie away. A token in
+// the body that is none says nothing of the session.
+func TestCookieEndsMeanwhile(t *testing.T) {
+	s := newStage(t)
+	s.user("alice")
+	login := ask{method: "POST", path: "/v1/login", body: fmt.Sprintf(`{"username":"alice","password":%q,"device":{"name":"browser"},"mode":"cookie"}`, password("alice"))}
+	opened := func() tab {
+		r := s.asked(1, nil, login)
+		must(0, s.services[0].CatchUp(t.Context()))
+		return tab{into[api.Grant](r, 200), setCookie(r)}
+	}
+	proof := fmt.Sprintf(`{"password":%q}`, password("alice"))
+	for _, act := range []ask{
+		{method: "POST", path: "/v1/renew"},
+		{method: "POST", path: "/v1/recovery-codes", body: proof},
+		{method: "POST", path: "/v1/links", body: proof},
+		{method: "POST", path: "/v1/password", body: fmt.Sprintf(`{"password":%q,"current":%q}`, magpies, password("alice"))},
+		{method: "DELETE", path: "/v1/devices?except=current", body: proof},
+		{method: "DELETE", path: "/v1/user", body: proof},
+	} {
+		page, ended := opened(), false
+		act.header = s.own(page)
+		r := s.asked(0, func() {
+			if !ended {
+				ended = true
+				s.asked(1, nil, ask{method: "POST", path: "/v1/logout", header: s.own(page)}).want(204, "")
+			}
+		}, act)
+		if r.want(401, "revoked"); setCookie(r) != "-" {
+			t.Errorf("%s %s: the cookie becomes %q", act.method, act.path, setCookie(r))
+		}
+	}
+	page := opened()
+	r := s.asked(0, nil, ask{method: "POST", path: "/v1/revoke", body: `{"token":"m1.x"}`, header: s.own(page)})
+	if r.want(400, "bad_request"); setCookie(r) != "" {
+		t.Errorf("a token that is none: the cookie becomes %q", setCookie(r))
+	}
 }
 
 // What ends every token ends the service's, too, that asks for a root at that

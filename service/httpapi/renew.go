@@ -5,16 +5,12 @@ import "macaroond/service/api"
 // renew takes the root from the header or the cookie. The one verdict on it is
 // the service's, which is told how it came.
 func (s *server) renew(x *call, _ none) (api.Grant, error) {
-	cred, cookie, err := x.token()
+	cred, err := x.token()
 	if err != nil {
 		return api.Grant{}, err
 	}
 	if cred.bound {
 		return api.Grant{}, &api.Refusal{Code: api.CodeRefused, Reason: "a bare root is bound to no key, so it is not one for the scheme DPoP: send it as Bearer"}
 	}
-	grant, err := s.svc.Renew(x.ctx(), cred.token, x.facts("renew", cookie), x.source())
-	if cookie && dead(err) {
-		takeCookie(x.gin)
-	}
-	return x.granted(grant, err)
+	return x.granted(s.svc.Renew(x.ctx(), cred.token, x.facts("renew"), x.source()))
 }

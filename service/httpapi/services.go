@@ -46,7 +46,7 @@ func (x *call) serviceToken(cred credential, action string, ready ...func(storag
 	if !service.ClaimsService(cred.token) {
 		return nil, &service.Error{Code: api.CodeForbidden, Detail: "this is for service credentials, not for users' tokens"}
 	}
-	svc, epoch, err := x.s.svc.AuthorizeService(x.ctx(), x.shown(cred, x.facts(action, false), false), ready...)
+	svc, epoch, err := x.s.svc.AuthorizeService(x.ctx(), x.shown(cred, x.facts(action), false), ready...)
 	x.epoch = epoch
 	return &svc, err
 }
