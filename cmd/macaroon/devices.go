@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -116,6 +117,10 @@ func (a *app) revokeDevices() *cobra.Command {
 		// A stored login that is among the revoked is of no more use.
 		lost := false
 		done := []string{}
+		// The one that asks comes last: it can end no other afterwards.
+		if i := slices.Index(args, c.device); i >= 0 {
+			args = append(slices.Delete(args, i, i+1), c.device)
+		}
 		err := a.proving(ctx, p, c, func(proof api.Proof) error {
 			switch {
 			case all:

@@ -18,6 +18,7 @@ import (
 type chosen struct {
 	client *client.Client
 	login  *login // nil when there is none
+	device string // whose token the session's is, as it says
 }
 
 func (a *app) chosen() (chosen, error) {
@@ -107,6 +108,7 @@ func (a *app) session(ctx context.Context, given *token.Token) (chosen, client.C
 			return c, client.Credential{}, err
 		}
 	}
+	_, c.device, _ = claims(given.UnverifiedCaveats())
 	return c, client.Bearer(given.Text()), nil
 }
 
