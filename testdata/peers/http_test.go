@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -14,12 +15,12 @@ import (
 )
 
 // BenchmarkHTTP compares requests per second over keep-alive on loopback:
-// /authz/forwarded of macaroond as it is served, against the introspection
-// endpoints of fosite and oidc-provider. Each server is a process that may use
-// one core, as node does, and all are asked in turns by the same client on as
-// many connections.
+// /authz/forwarded of macaroond as it is served, by the authority and by a
+// sidecar, against the introspection endpoints of fosite and oidc-provider. Each
+// server is a process that may use one core, as node does, and all are asked in
+// turns by the same client on as many connections.
 func BenchmarkHTTP(b *testing.B) {
-	ours := macaroond(b)
+	authority, edge := macaroond(b)
 	fosite := start(b, build(b, "fosite", "."))
 	basic := basicAuth("bench", "bench-secret")
 	token, caller := granted(b, fosite.url+"/token", basic), granted(b, fosite.url+"/token", basic)
@@ -38,14 +39,19 @@ func BenchmarkHTTP(b *testing.B) {
 			introspect(oidc.url+"/token/introspection", basic), active, 10,
 		})
 	}
-	bare := ours
-	bare.name, bare.server, bare.good = "bare", start(b, build(b, ".", "./bare")), nil
-	bare.ask = forwarded(bare.server.url)
+	ceiling := authority // how far anything on gin could get
+	ceiling.name, ceiling.server, ceiling.good = "ceiling", start(b, build(b, ".", "./bare")), nil
+	ceiling.ask = forwarded(ceiling.server.url)
 	for _, peer := range peers {
 		for _, c := range clients {
-			b.Run("against="+peer.name+"/client="+c.name, func(b *testing.B) { compare(b, ours, peer, c.dial, peer.bound) })
-			if peer.bound > 0 { // how far anything on gin could get
-				b.Run("ceiling-against="+peer.name+"/client="+c.name, func(b *testing.B) { compare(b, bare, peer, c.dial, 0) })
+			for _, ours := range []endpoint{authority, edge, ceiling} {
+				bound := peer.bound
+				if ours.name == ceiling.name {
+					bound = 0
+				}
+				if ours.name == authority.name || peer.bound > 0 {
+					b.Run(ours.name+"/against="+peer.name+"/client="+c.name, func(b *testing.B) { compare(b, ours, peer, c.dial, bound) })
+				}
 			}
 		}
 	}
@@ -76,18 +82,25 @@ type endpoint struct {
 	bound  float64                           // how many times its requests ours are to be
 }
 
-// macaroond is the product in an empty directory, and a user's token of seven
-// caveats that a gateway asks about.
-func macaroond(b *testing.B) endpoint {
+// macaroond is the product in an empty directory, a sidecar of it, and a user's
+// token of seven caveats that a gateway asks them about.
+func macaroond(b *testing.B) (authority, edge endpoint) {
 	b.Helper()
 	dir := b.TempDir()
-	s := start(b, build(b, "../..", "./cmd/macaroond"), "serve", "--dev", "--listen", "127.0.0.1:0", "--data-dir", dir)
+	command := build(b, "../..", "./cmd/macaroond")
+	s := start(b, command, "serve", "--dev", "--listen", "127.0.0.1:0", "--data-dir", dir)
 	password, err := os.ReadFile(filepath.Join(dir, "demo-password"))
 	must(b, err)
 	var grant struct{ Token string }
 	post(b, s.url+"/v1/login", basicAuth("demo", strings.TrimSpace(string(password))), "application/json", `{"device":{"name":"bench"}}`, &grant)
-	return endpoint{
-		name:   "macaroond",
+	add := exec.Command(command, "service", "add", "photos", "--serves", "photos", "--json", "--data-dir", dir)
+	add.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}
+	credential, err := add.Output()
+	must(b, err)
+	file := filepath.Join(dir, "photos.credential")
+	must(b, os.WriteFile(file, credential, 0o600))
+	authority = endpoint{
+		name:   "authority",
 		server: s,
 		token:  narrow(b, grant.Token, time.Now().Add(2*time.Hour), time.Now().Add(time.Hour)),
 		ask:    forwarded(s.url),
@@ -95,6 +108,20 @@ func macaroond(b *testing.B) endpoint {
 			return resp.StatusCode == http.StatusOK && strings.HasPrefix(resp.Header.Get("X-Auth-User"), "usr_")
 		},
 	}
+	edge = authority
+	edge.name = "edge"
+	edge.server = start(b, command, "edge", "--listen", "127.0.0.1:0", "--authority", s.url, "--credential-file", file, "--audience", "photos")
+	edge.ask = forwarded(edge.server.url)
+	for begin := time.Now(); time.Since(begin) < 10*time.Second; time.Sleep(50 * time.Millisecond) {
+		if resp, err := http.Get(edge.server.url + "/readyz"); err == nil {
+			resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				return authority, edge
+			}
+		}
+	}
+	b.Fatal("the sidecar is not ready")
+	return authority, edge
 }
 
 // forwarded asks as a gateway does.
