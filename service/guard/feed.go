@@ -12,6 +12,10 @@ import (
 	"macaroond/storage"
 )
 
+// sayAgain is how often the log says of a feed that it cannot be read, while
+// that lasts.
+const sayAgain = time.Minute
+
 // sink takes what the feed says into the list.
 type sink struct{ *Guard }
 
@@ -67,6 +71,10 @@ func (s sink) AsOf(t time.Time) {
 	h.generation.Store(&at.Generation) // before the list counts, so before anything is judged without asking
 	h.policies.caughtUp(at)
 	h.list.SetAsOf(t)
+	if !s.unread.IsZero() {
+		s.unread = time.Time{}
+		s.o.Log.Info("the feed of revocations is read again")
+	}
 	s.once.Do(func() { close(s.ready) })
 }
 
@@ -77,10 +85,17 @@ func (s sink) Reset() {
 	s.memory.forget()
 }
 
+// Failed says so when it begins, and now and then while it lasts: an authority
+// that is away for a night is asked some twenty thousand times.
 func (s sink) Failed(err error) {
 	if unknown, ok := errors.AsType[*client.UnknownGrainError](err); ok {
 		s.o.Log.Error("the list of revocations cannot be honoured: the authority is asked about each token", "error", unknown)
 		return
 	}
+	now := s.o.Now()
+	if !s.unread.IsZero() && now.Sub(s.unread) < sayAgain {
+		return
+	}
+	s.unread = now
 	s.o.Log.Warn("the feed of revocations cannot be read; beyond max_staleness the authority is asked about each token", "error", err)
 }

@@ -35,6 +35,7 @@ type Guard struct {
 	proofs  *dpop.Verifier
 	serves  atomic.Bool    // the authority has said that the credential serves the audience
 	away    rate.Sometimes // the log says so
+	unread  time.Time      // when the log last said so of the feed; zero: it is read. The follower's alone
 	history atomic.Pointer[history]
 	ready   chan struct{} // closed at the first complete list
 	once    sync.Once
