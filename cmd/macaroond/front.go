@@ -56,10 +56,11 @@ type front struct {
 	log      *slog.Logger
 	level    *slog.LevelVar
 	counts   *httpapi.Requests
+	grace    time.Duration // for requests in progress, at the end
 }
 
 func newFront(stderr io.Writer, level string) front {
-	f := front{swap: new(httpapi.Swap), cert: new(atomic.Pointer[tls.Certificate]), level: new(slog.LevelVar), counts: httpapi.NewRequests()}
+	f := front{swap: new(httpapi.Swap), cert: new(atomic.Pointer[tls.Certificate]), level: new(slog.LevelVar), counts: httpapi.NewRequests(), grace: shutdownGrace}
 	f.setLevel(level)
 	f.log = slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: f.level}))
 	return f
@@ -114,6 +115,8 @@ type serving struct {
 }
 
 // serve serves what is in swap until ctx ends, and finishes requests in progress.
+// Those that take longer than they have are cut off: a client that is slow, or
+// means to be, makes no failure of a stop.
 func (f *front) serve(ctx context.Context, s serving) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -156,13 +159,15 @@ func (f *front) serve(ctx context.Context, s serving) error {
 		break
 	}
 	f.log.Info("stopping")
-	end, done := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
+	end, done := context.WithTimeout(context.WithoutCancel(ctx), f.grace)
 	defer done()
 	if metrics != nil {
 		metrics.Close()
 	}
-	if e := server.Shutdown(end); e != nil {
+	if e := server.Shutdown(end); errors.Is(e, context.DeadlineExceeded) {
+		f.log.Warn("requests in progress were cut off", "after", f.grace.String())
 		server.Close()
+	} else {
 		err = errors.Join(err, e)
 	}
 	if errors.Is(err, http.ErrServerClosed) {
