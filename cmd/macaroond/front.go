@@ -207,12 +207,19 @@ func (f *front) listen(addr string) (err error) {
 		if err := removeSocket(path); err != nil {
 			return err
 		}
-		f.listener, err = net.Listen("unix", path)
-		return err
+		return f.on("unix", path)
 	}
-	f.listener, err = net.Listen("tcp", addr)
+	err = f.on("tcp", addr)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return fmt.Errorf("%s is in use: stop what listens there, or give another --listen HOST:PORT", addr)
+	}
+	return err
+}
+
+func (f *front) on(network, addr string) error {
+	l, err := net.Listen(network, addr)
+	if err == nil {
+		f.listener = httpapi.Listener(l, f.log)
 	}
 	return err
 }

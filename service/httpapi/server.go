@@ -1,10 +1,14 @@
 package httpapi
 
 import (
+	"errors"
 	"log/slog"
+	"net"
 	"net/http"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // Limits against slow and large clients. net/http reads up to 4,096 bytes
@@ -29,6 +33,29 @@ func NewServer(h http.Handler, log *slog.Logger) *http.Server {
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
+}
+
+// Listener says in the log, now and then, that no connection can be taken: the
+// process has as many files open as it may. net/http tries again and tells only
+// its ErrorLog, where strangers write as much as they like.
+func Listener(l net.Listener, log *slog.Logger) net.Listener {
+	return &listener{Listener: l, log: log, full: rate.Sometimes{First: 1, Interval: time.Minute}}
+}
+
+type listener struct {
+	net.Listener
+	log  *slog.Logger
+	full rate.Sometimes
+}
+
+func (l *listener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil && !errors.Is(err, net.ErrClosed) {
+		l.full.Do(func() {
+			l.log.Error("no connection can be taken: see who holds so many, or raise the limit of open files", "error", err)
+		})
+	}
+	return c, err
 }
 
 // Swap is a handler that can be replaced while requests are being served:
