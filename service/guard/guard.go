@@ -102,7 +102,7 @@ func New(ctx context.Context, o Options) (*Guard, error) {
 	}
 	g := &Guard{o: o, client: c, proofs: dpop.NewVerifier(o.Now()), ready: make(chan struct{}), away: rate.Sometimes{First: 1, Interval: 10 * time.Second}}
 	g.history.Store(&history{list: revocation.New()})
-	if err := g.memory.init(o.Prefixes); err != nil {
+	if err := g.memory.init(o.Prefixes, o.Now); err != nil {
 		return nil, err
 	}
 	if err := g.limits.init(o.Introspections, o.IntrospectionsPerClient); err != nil {

@@ -57,38 +57,53 @@ func (p *prefix) holds(t *token.Token) bool {
 	return chain.Walk(t, &p.anchor)
 }
 
+// keep is how long it is of use: to the end of the window, say.
+func (p *prefix) keep(now time.Time) time.Duration {
+	return min(max(p.covered.Expires().Sub(now), time.Second), keepKnown)
+}
+
 type cache[K comparable, V any] = otter.Cache[K, V]
 
-func newCache[K comparable, V any](size int, keep time.Duration) (*cache[K, V], error) {
-	return otter.New(&otter.Options[K, V]{MaximumSize: size, ExpiryCalculator: otter.ExpiryWriting[K, V](keep)})
+func newCache[K comparable, V any](size int, keep func(V) time.Duration) (*cache[K, V], error) {
+	return otter.New(&otter.Options[K, V]{
+		MaximumSize:      size,
+		ExpiryCalculator: otter.ExpiryWritingFunc(func(e otter.Entry[K, V]) time.Duration { return keep(e.Value) }),
+	})
 }
 
 // memory is what was learned from the authority's answers. It is bounded, in
 // memory only, and holds secrets: nothing of it is ever printed.
 type memory struct {
+	now      func() time.Time
 	prefixes *cache[token.RootKeyID, []*prefix] // a list never changes in place
 	whole    *cache[[32]byte, *prefix]          // tokens for which there is no prefix, by digest
 	refused  *cache[[32]byte, struct{}]         // tokens that were not active a moment ago
 }
 
 const (
-	keepKnown   = 2 * time.Hour // a prefix is asked for again after that at the latest
+	keepKnown   = 2 * time.Hour // at the latest it is asked for again after that
 	keepRefused = 10 * time.Second
 	maxWhole    = 10_000
 	maxRefused  = 10_000
 )
 
-func (m *memory) init(size int) (err error) {
+func (m *memory) init(size int, now func() time.Time) (err error) {
+	m.now = now
 	if size == 0 {
 		size = 100_000
 	}
-	if m.prefixes, err = newCache[token.RootKeyID, []*prefix](size, keepKnown); err != nil {
+	if m.prefixes, err = newCache[token.RootKeyID](size, func(list []*prefix) (keep time.Duration) {
+		for _, p := range list {
+			keep = max(keep, p.keep(now()))
+		}
+		return keep
+	}); err != nil {
 		return err
 	}
-	if m.whole, err = newCache[[32]byte, *prefix](maxWhole, keepKnown); err != nil {
+	if m.whole, err = newCache[[32]byte](maxWhole, func(p *prefix) time.Duration { return p.keep(now()) }); err != nil {
 		return err
 	}
-	m.refused, err = newCache[[32]byte, struct{}](maxRefused, keepRefused)
+	m.refused, err = newCache[[32]byte](maxRefused, func(struct{}) time.Duration { return keepRefused })
 	return err
 }
 
@@ -120,14 +135,15 @@ func (m *memory) find(t *token.Token, h *history, now time.Time) *prefix {
 	return nil
 }
 
-// keep adds a prefix of a root key ID. Of more than mostPrefixes that whose
-// time is up first goes: under one root key somebody who may have tokens could
-// otherwise make prefixes without end.
+// keep adds a prefix of a root key ID; those whose time is up go. Of more than
+// mostPrefixes that whose time is up first goes: under one root key somebody who
+// may have tokens could otherwise make prefixes without end.
 func (m *memory) keep(id token.RootKeyID, p *prefix) {
+	now := m.now()
 	m.prefixes.Compute(id, func(old []*prefix, _ bool) ([]*prefix, otter.ComputeOp) {
 		next := []*prefix{p}
 		for _, q := range old {
-			if q.history == p.history && !p.history.policies.outdate(q) && !bytes.Equal(q.begin, p.begin) {
+			if q.covered.Expires().After(now) && q.history == p.history && !p.history.policies.outdate(q) && !bytes.Equal(q.begin, p.begin) {
 				next = append(next, q)
 			}
 		}
