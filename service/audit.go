@@ -128,7 +128,7 @@ func AuditEntry(e storage.AuditEntry) api.AuditEntry {
 // VerifyAudit walks the whole chain and gives the number of entries and the
 // latest hash. The error names the first entry that does not fit. Entries
 // dropped from the end leave a whole chain, so its length is compared with the
-// number that was given out last.
+// number that was given out last. The oldest entries may expire meanwhile.
 func VerifyAudit(ctx context.Context, store storage.Store) (n int64, last string, err error) {
 	const page = 1000
 	state, err := store.State(ctx)
@@ -137,29 +137,40 @@ func VerifyAudit(ctx context.Context, store storage.Store) (n int64, last string
 	}
 	var after int64
 	var prev [32]byte
+	follows := false // the next entry is the one after another that is kept
 	for {
 		entries, err := store.Audit(ctx, after, page)
+		if err == nil && follows && (len(entries) == 0 || entries[0].Seq != after+1) {
+			follows, err = keepsEntry(ctx, store, after)
+		}
 		if err != nil {
 			return n, "", err
 		}
 		for _, e := range entries {
-			if n > 0 && (e.Prev != prev || e.Seq != after+1) {
+			if follows && (e.Prev != prev || e.Seq != after+1) {
 				return n, "", refuse(api.CodeInvalid, "entry %d does not follow entry %d: entries were changed, dropped or reordered", e.Seq, after)
 			}
 			if !e.Intact() {
 				return n, "", refuse(api.CodeInvalid, "entry %d was changed", e.Seq)
 			}
-			prev, after = e.Hash, e.Seq
+			prev, after, follows = e.Hash, e.Seq, true
 			n++
 		}
 		if len(entries) == page {
 			continue
 		}
-		if n > 0 && after < state.Audit { // none at all: all have had their time
+		if follows && after < state.Audit { // without any entry all have expired
 			return n, "", refuse(api.CodeInvalid, "entry %d is not there: the latest entries were dropped", state.Audit)
 		}
 		return n, hexOf(prev[:]), nil
 	}
+}
+
+// keepsEntry reports whether an entry, or an older one, is still there: entries
+// expire from the oldest on.
+func keepsEntry(ctx context.Context, store storage.Store, seq int64) (bool, error) {
+	oldest, err := store.Audit(ctx, 0, 1)
+	return len(oldest) > 0 && oldest[0].Seq <= seq, err
 }
 
 func hexOf(b []byte) string { return hex.EncodeToString(b) }
