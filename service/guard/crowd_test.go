@@ -3,6 +3,7 @@ package guard_test
 import (
 	"context"
 	"fmt"
+	"math"
 	"net/http"
 	"net/netip"
 	"sync"
@@ -134,3 +135,17 @@ func TestForgedIsNotWaitedFor(t *testing.T) {
 }
 
 func client4(n byte) netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, n}) }
+
+// A number of questions beyond all counting is no limit, and not the least one.
+func TestNoLimit(t *testing.T) {
+	a := start(t)
+	alice := a.device("alice")
+	for _, many := range []float64{1e19, math.MaxFloat64, math.Inf(1)} {
+		g := a.guard(func(o *guard.Options) { o.Introspections, o.IntrospectionsPerClient = many, many })
+		for i := range 3 {
+			if got := code(g, narrow(t, alice.Token, fmt.Sprint("note ", i), window(), "audience photos")); got != api.CodeOK {
+				t.Errorf("%g questions a second, question %d: %s", many, i+1, got)
+			}
+		}
+	}
+}

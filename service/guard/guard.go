@@ -73,8 +73,8 @@ func New(ctx context.Context, o Options) (*Guard, error) {
 	if o.Credential == (client.Credential{}) {
 		return nil, errors.New("guard: a service credential is needed: macaroond service add NAME --serves " + o.Audience)
 	}
-	if min(o.Introspections, o.IntrospectionsPerClient) < 0 || min(int64(o.MaxStaleness), int64(o.Prefixes), o.MaxBody) < 0 {
-		return nil, errors.New("guard: an option is negative")
+	if asked := min(o.Introspections, o.IntrospectionsPerClient); asked < 0 || math.IsNaN(asked) || min(int64(o.MaxStaleness), int64(o.Prefixes), o.MaxBody) < 0 {
+		return nil, errors.New("guard: an option is negative, or no number")
 	}
 	or := func(p *time.Duration, d time.Duration) {
 		if *p == 0 {

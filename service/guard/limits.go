@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"math"
 	"net/netip"
 	"time"
 
@@ -13,7 +14,7 @@ import (
 // limits bound what strangers can make the guard ask.
 type limits struct {
 	all    *rate.Limiter
-	each   rate.Limit
+	each   float64 // a second
 	client *cache[netip.Addr, *rate.Limiter]
 }
 
@@ -24,11 +25,18 @@ func (l *limits) init(all, each float64) (err error) {
 	if each == 0 {
 		each = 50
 	}
-	l.all, l.each = rate.NewLimiter(rate.Limit(all), int(max(all, 1))), rate.Limit(each)
+	l.all, l.each = limiter(all), each
 	l.client, err = otter.New(&otter.Options[netip.Addr, *rate.Limiter]{
 		MaximumSize: 10_000, ExpiryCalculator: otter.ExpiryAccessing[netip.Addr, *rate.Limiter](time.Minute),
 	})
 	return err
+}
+
+// limiter lets so many through a second. Its burst is a second's worth, and at
+// least one; what no counter holds is no limit.
+func limiter(each float64) *rate.Limiter {
+	each = min(each, math.MaxInt32)
+	return rate.NewLimiter(rate.Limit(each), int(max(each, 1)))
 }
 
 // allow counts a question that a client's token causes. Who has one address of
@@ -39,7 +47,7 @@ func (l *limits) allow(from netip.Addr, now time.Time) *api.Refusal {
 		from = network.Addr()
 	}
 	mine, _ := l.client.ComputeIfAbsent(from, func() (*rate.Limiter, bool) {
-		return rate.NewLimiter(l.each, int(max(l.each, 1))), false
+		return limiter(l.each), false
 	})
 	if !mine.AllowN(now, 1) {
 		return &api.Refusal{Code: api.CodeRateLimited, Reason: "too many tokens from this address that are not known yet", RetryAfter: time.Second}

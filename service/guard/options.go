@@ -37,8 +37,8 @@ type Options struct {
 	MaxBody int64
 
 	// Introspections a second that all clients together may cause, and one
-	// client's address; 0 is 1,000 and 50. A device costs one an hour, a forged
-	// token one each ten seconds.
+	// client's address (IPv6: its /64); 0 is 1,000 and 50, math.Inf(1) no limit. A
+	// device costs one an hour, a forged token one each ten seconds.
 	Introspections, IntrospectionsPerClient float64
 	// Prefixes is how many devices' prefixes are kept; 0 is 100,000, at up to
 	// some 3 KiB each.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -362,6 +363,8 @@ func TestNew(t *testing.T) {
 		{"negative questions", func(o *guard.Options) { o.Introspections = -1 }, false},
 		{"negative questions of one", func(o *guard.Options) { o.IntrospectionsPerClient = -1 }, false},
 		{"negative prefixes", func(o *guard.Options) { o.Prefixes = -1 }, false},
+		{"questions that are no number", func(o *guard.Options) { o.Introspections = math.NaN() }, false},
+		{"questions of one that are no number", func(o *guard.Options) { o.IntrospectionsPerClient = math.NaN() }, false},
 	} {
 		o := good
 		row.change(&o)
