@@ -9,22 +9,12 @@ package api
 
 import "time"
 
-// Time is a timestamp in whole seconds, UTC.
+// Time is a timestamp in whole seconds, UTC, as [At] makes it. It is written as
+// it is: in RFC 3339, with Z.
 type Time struct{ time.Time }
 
 // At cuts t to whole seconds in UTC.
 func At(t time.Time) Time { return Time{t.UTC().Truncate(time.Second)} }
-
-// MarshalText writes RFC 3339 with Z.
-func (t Time) MarshalText() ([]byte, error) {
-	return t.UTC().AppendFormat(nil, "2006-01-02T15:04:05Z"), nil
-}
-
-// UnmarshalText reads RFC 3339.
-func (t *Time) UnmarshalText(b []byte) (err error) {
-	t.Time, err = time.Parse(time.RFC3339, string(b))
-	return err
-}
 
 // DeviceIn names the device that logs in. InstallID, when given, is chosen once
 // by the installed client; a later login with it replaces that device's root

@@ -114,19 +114,7 @@ const MaxFeedWait = 30 * time.Second
 // against a staleness bound.
 type Moment struct{ time.Time }
 
-// MarshalText writes RFC 3339 with milliseconds and Z.
-func (m Moment) MarshalText() ([]byte, error) {
-	return m.UTC().AppendFormat(nil, "2006-01-02T15:04:05.000Z"), nil
-}
-
-// MarshalJSON is MarshalText: the embedded time's own would have its
-// nanoseconds and its zone.
+// MarshalJSON writes RFC 3339 with milliseconds and Z. It never fails.
 func (m Moment) MarshalJSON() ([]byte, error) {
 	return m.UTC().AppendFormat(nil, `"2006-01-02T15:04:05.000Z"`), nil
-}
-
-// UnmarshalText reads RFC 3339.
-func (m *Moment) UnmarshalText(b []byte) (err error) {
-	m.Time, err = time.Parse(time.RFC3339, string(b))
-	return err
 }

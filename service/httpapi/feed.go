@@ -95,9 +95,9 @@ func (s *server) stream(w *feedWriter, answer *service.FeedAnswer) {
 	c := w.c
 	b := []byte(`{"generation":`)
 	b, _ = jsontext.AppendQuote(b, answer.Generation) // base64url
-	b = append(b, `,"as_of":"`...)
-	moment, _ := api.Moment{Time: answer.AsOf}.MarshalText() // never fails
-	b = append(append(b, moment...), `","entries":[`...)
+	b = append(b, `,"as_of":`...)
+	moment, _ := api.Moment{Time: answer.AsOf}.MarshalJSON() // never fails
+	b = append(append(b, moment...), `,"entries":[`...)
 	if c.Request.Method != http.MethodHead {
 		comma := false
 		for entry, err := range answer.Entries(c.Request.Context()) {
