@@ -77,7 +77,7 @@ func Cnf(thumbprint string) (Caveat, error) { return build("cnf", thumbprint) }
 func Sealed(box string) (Caveat, error) { return build("sealed", box) }
 
 // ViaCookie binds to the cookie: in a header the token is refused.
-func ViaCookie() Caveat { return written("via " + cookie) }
+func ViaCookie() Caveat { return written("via " + Cookie) }
 
 // Note is a remark, in words separated by single spaces. Anybody who holds the
 // token can read it, and it is shown in decisions, audit and listings.

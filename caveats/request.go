@@ -37,8 +37,8 @@ type Request struct {
 	// ProofKey is the RFC 7638 thumbprint of the key of a DPoP proof (RFC 9449)
 	// that was valid for this request and this token.
 	ProofKey string
-	// Via is how the token came: "cookie" from the cookie, which browsers send
-	// along by themselves; empty from a header, or when that is not known.
+	// Via is how the token came: [Cookie], which browsers send along by
+	// themselves; empty from a header, or when that is not known.
 	Via string
 	// Extra are facts for a resource server's own caveats; see [Extension].
 	Extra map[string]string

@@ -1,12 +1,11 @@
 package caveats
 
-// cookie is the one way a token can come that a caveat can ask for. (A caveat
-// for the header would bind nobody: what a page cannot read, it cannot send in
-// one.)
-const cookie = "cookie"
+// Cookie is the one [Request].Via that a caveat can ask for. (A caveat for the
+// header would bind nobody: what a page cannot read, it cannot send in one.)
+const Cookie = "cookie"
 
 func viaCookie(s string) error {
-	if s != cookie {
+	if s != Cookie {
 		return flaw("wants cookie")
 	}
 	return nil
@@ -14,7 +13,7 @@ func viaCookie(s string) error {
 
 // checkVia: a verifier that does not say how the token came has not taken it
 // from a cookie.
-func checkVia(_ string, r *Request) Outcome { return heldIf(r.Via == cookie) }
+func checkVia(_ string, r *Request) Outcome { return heldIf(r.Via == Cookie) }
 
 func whyVia(_ string, r *Request) string {
 	if r.Via == "" {

@@ -26,9 +26,6 @@ import (
 // anything, against a synchronizer token, which only a page of the same origin
 // can have read.
 
-// modeCookie is the login mode in which the token goes into the cookie.
-const modeCookie = "cookie"
-
 // maxCookie is the longest Set-Cookie that every browser takes, in bytes with
 // its attributes (RFC 6265 section 6.1).
 const maxCookie = 4096
@@ -37,11 +34,11 @@ const maxCookie = 4096
 // taken: before anything is stored.
 func (s *Service) checkMode(mode string) error {
 	switch mode {
-	case "", "token":
+	case "", api.ModeToken:
 		return nil
-	case modeCookie:
+	case api.ModeCookie:
 	default:
-		return badField("/mode", "mode is \"token\" or \"cookie\"")
+		return badField("/mode", "mode is %q or %q", api.ModeToken, api.ModeCookie)
 	}
 	// As long as any that will be minted: ids and times have one length.
 	who := token.Identity{
@@ -123,7 +120,7 @@ func (s *Service) CheckCSRF(text, csrf string) error {
 // browser reports whether a request came with the cookie to an audience that
 // the cookie's bare root is good for, though it does not name it.
 func (s *Service) browser(facts *caveats.Request) bool {
-	if facts.Via != caveats.ViaCookie().Argument() {
+	if facts.Via != caveats.Cookie {
 		return false
 	}
 	set := s.Settings()

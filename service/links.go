@@ -160,7 +160,7 @@ func (s *Service) TradeClaim(ctx context.Context, in api.ClaimIn, src Source) (*
 	if errors.Is(err, storage.ErrNotFound) { // another request was first, or it was closed this moment
 		return refused()
 	}
-	if err == nil && in.Mode == modeCookie {
+	if err == nil && in.Mode == api.ModeCookie {
 		err = s.intoCookie(&grant)
 	}
 	if err != nil {

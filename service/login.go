@@ -28,7 +28,7 @@ func (s *Service) Login(ctx context.Context, in api.LoginIn, src Source) (api.Gr
 	if err != nil {
 		return api.Grant{}, err
 	}
-	if in.Audience != "" && in.Mode == modeCookie {
+	if in.Audience != "" && in.Mode == api.ModeCookie {
 		return api.Grant{}, badField("/audience", "no token comes in the mode \"cookie\": a page asks for a ticket")
 	}
 	access, err := accessTo(in.Audience)
@@ -65,7 +65,7 @@ func (s *Service) Login(ctx context.Context, in api.LoginIn, src Source) (api.Gr
 			break
 		}
 	}
-	if err == nil && in.Mode == modeCookie {
+	if err == nil && in.Mode == api.ModeCookie {
 		err = s.intoCookie(&grant)
 	}
 	if errors.Is(err, storage.ErrPasswordChanged) || errors.Is(err, storage.ErrNotFound) { // changed, or deleted, meanwhile
@@ -178,7 +178,7 @@ func (s *Service) Signup(ctx context.Context, in api.SignupIn, src Source) (api.
 	grant, err := s.mint(ctx, user, 0, first, func(d storage.IssueDevice) (storage.Device, error) {
 		return s.store.CreateUser(ctx, user, hashes, &d, s.eventOf(EventSignup, user.ID, src))
 	})
-	if err == nil && in.Mode == modeCookie {
+	if err == nil && in.Mode == api.ModeCookie {
 		err = s.intoCookie(&grant)
 	}
 	if err != nil {
@@ -249,7 +249,7 @@ func (s *Service) Recover(ctx context.Context, in api.RecoverIn, src Source) (ap
 		s.note(ctx, ev)
 		return api.Grant{}, refuse(api.CodeBadCredentials, "the name or the code is wrong")
 	}
-	if err == nil && in.Mode == modeCookie {
+	if err == nil && in.Mode == api.ModeCookie {
 		err = s.intoCookie(&grant)
 	}
 	if err == nil {

@@ -50,7 +50,7 @@ func (s *Service) Renew(ctx context.Context, text string, facts caveats.Request,
 	id.Epoch = out.Epoch
 	who := token.Identity{User: c.User, Device: c.Device, Expires: out.ExpiresAt}
 	grant, err := s.rootGrant(ctx, id, who, out.UserName, out.DeviceName)
-	if err == nil && facts.Via == "cookie" {
+	if err == nil && facts.Via == caveats.Cookie {
 		err = s.intoCookie(&grant)
 	}
 	return grant, err

@@ -42,7 +42,7 @@ type LoginIn struct {
 	Device   DeviceIn `json:"device"`
 	TTL      int64    `json:"ttl,omitzero"`
 	Audience string   `json:"audience,omitempty"`
-	Mode     string   `json:"mode,omitempty"` // "" or "token", or "cookie": see Grant
+	Mode     string   `json:"mode,omitempty"` // ModeToken, the default, or ModeCookie: see Grant
 }
 
 // RecoverIn is the body of POST /v1/recover: a one-time recovery code instead
@@ -54,7 +54,7 @@ type RecoverIn struct {
 	Mode     string   `json:"mode,omitempty"` // as LoginIn's
 }
 
-// Grant is what a login answers. In the mode "cookie" the token goes into the
+// Grant is what a login answers. In ModeCookie the token goes into the
 // cookie, and CSRFToken is there instead of Token and TokenType.
 type Grant struct {
 	Token         string    `json:"token,omitempty"`

@@ -7,6 +7,12 @@ import "strings"
 // host of the site can set it (RFC 6265bis section 4.1.3.2).
 const Cookie = "__Host-macaroon"
 
+// Modes of a login: where its token goes. None is ModeToken.
+const (
+	ModeToken  = "token"  // into the answer
+	ModeCookie = "cookie" // into the cookie
+)
+
 // CSRFHeader is where a page puts the synchronizer token.
 const CSRFHeader = "X-CSRF-Token"
 

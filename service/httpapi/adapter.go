@@ -248,7 +248,7 @@ func (x *call) facts(action string) caveats.Request {
 		Origins: r.Header["Origin"], BodySHA256: hex.EncodeToString(sum[:]),
 	}
 	if x.cookie {
-		facts.Via = "cookie"
+		facts.Via = caveats.Cookie
 	}
 	return facts
 }

@@ -152,7 +152,7 @@ func loopback(host string) bool {
 // mayLogin keeps another site's page from logging a browser in as somebody else.
 // There is no session yet, so there is no synchronizer token.
 func (x *call) mayLogin(mode string) error {
-	if mode != "cookie" {
+	if mode != api.ModeCookie {
 		return nil
 	}
 	return sameOrigin(x.gin.Request, x.gin.Request.Host)

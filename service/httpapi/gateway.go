@@ -127,7 +127,7 @@ func (s *server) ask(r *http.Request, d dialect) (*api.Pass, error) {
 		return nil, err
 	}
 	if cookie {
-		facts.Via = "cookie"
+		facts.Via = caveats.Cookie
 		host := r.Host
 		if d.host != "" {
 			host, _ = single(r.Header, d.host)

@@ -119,8 +119,8 @@ func (c Chain) Fingerprint(n int) Fingerprint {
 	return c.Signature(n).Fingerprint()
 }
 
-// viaCookie is caveats.ViaCookie's text.
-const viaCookie = "via cookie"
+// viaCookie is the text of [caveats.ViaCookie].
+const viaCookie = "via " + caveats.Cookie
 
 // Bare reports whether there is nothing but the mint caveats, or those and
 // "via cookie", which is the bare root of a browser: its cookie's token. A
