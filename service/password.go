@@ -28,19 +28,24 @@ type Hashing struct {
 	Queue     int    // callers that may wait for the pool; more are told to come back
 }
 
-// Passwords are 8 to 1,024 bytes of UTF-8, taken in NFC (RFC 8265's
-// OpaqueString) so that two keyboards type the same one.
+// Bounds of a password's length, in its one form.
 const (
-	minPassword = 8
-	maxPassword = 1024
+	minPassword = 8    // characters
+	maxPassword = 1024 // bytes of UTF-8
 )
+
+// oneForm is a password in NFC (RFC 8265's OpaqueString): two keyboards type the
+// same one.
+func oneForm(password string) string { return norm.NFC.String(password) }
 
 // nameKey is the user's name, which is nobody's password.
 func checkPassword(password, nameKey string) error {
 	const field = "/password"
-	switch {
-	case !utf8.ValidString(password):
+	if !utf8.ValidString(password) {
 		return badField(field, "not UTF-8")
+	}
+	password = oneForm(password)
+	switch {
 	case utf8.RuneCountInString(password) < minPassword:
 		return badField(field, "a password has at least %d characters", minPassword)
 	case len(password) > maxPassword:
@@ -87,7 +92,7 @@ func (p *hasher) like(phc string) string {
 	return strings.Join(ours, "$")
 }
 
-// run does one hash inside the pool.
+// run does one hash inside the pool, of a password in its one form.
 func (p *hasher) run(ctx context.Context, password string, salt []byte, m, t uint32, threads uint8, size int) ([]byte, error) {
 	select {
 	case p.queue <- struct{}{}:
@@ -101,7 +106,7 @@ func (p *hasher) run(ctx context.Context, password string, salt []byte, m, t uin
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	sum := argon2.IDKey([]byte(norm.NFC.String(password)), salt, t, m, threads, uint32(size))
+	sum := argon2.IDKey([]byte(password), salt, t, m, threads, uint32(size))
 	// The library takes a fresh block of memory each time. Collecting it while
 	// the slot is still held is what bounds the process to pool × memory; it costs
 	// about a millisecond beside the hash's thirty.
@@ -112,7 +117,7 @@ func (p *hasher) run(ctx context.Context, password string, salt []byte, m, t uin
 func (p *hasher) hash(ctx context.Context, password string) (string, error) {
 	salt := make([]byte, 16)
 	rand.Read(salt)
-	sum, err := p.run(ctx, password, salt, p.MemoryKiB, p.Time, p.Threads, 32)
+	sum, err := p.run(ctx, oneForm(password), salt, p.MemoryKiB, p.Time, p.Threads, 32)
 	if err != nil {
 		return "", err
 	}
@@ -133,7 +138,7 @@ func (p *hasher) verify(ctx context.Context, password, phc string) (ok, current 
 	if !known {
 		phc = p.decoy
 	}
-	if len(password) > maxPassword {
+	if password = oneForm(password); len(password) > maxPassword {
 		password = "" // no password is empty: refused, at the price of any other
 		known = false
 	}

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"path/filepath"
 	"runtime"
@@ -9,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/text/unicode/norm"
 
 	"macaroond/service/api"
 	"macaroond/storage"
@@ -49,6 +52,40 @@ func TestHasher(t *testing.T) {
 		}
 	}
 }
+
+// A password is what was typed, not how a keyboard spelt it: its length is that of
+// its one form (NFC), when it is set and when it is shown.
+func TestPasswordLength(t *testing.T) {
+	composed, apart := "é", "e\u0301"
+	for _, row := range []struct {
+		name, password string
+		good           bool
+	}{
+		{"eight characters", "üñ7é3ßåx", true},
+		{"eight characters, spelt apart", norm.NFD.String("üñ7é3ßåx"), true},
+		{"seven", "üñ7é3ßå", false},
+		{"seven, spelt apart", norm.NFD.String("üñ7é3ßå"), false},
+		{"1,024 bytes", random(1022) + composed, true},
+		{"1,024 bytes, spelt apart", random(1022) + apart, true},
+		{"1,025 bytes", random(1023) + composed, false},
+	} {
+		if err := checkPassword(row.password, "ann"); (err == nil) != row.good {
+			t.Errorf("%s: %v", row.name, err)
+		}
+	}
+	h := newHasher(Hashing{MemoryKiB: 8, Time: 1, Threads: 1, Pool: 1})
+	long := random(1022)
+	phc, err := h.hash(t.Context(), long+composed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ok, _, err := h.verify(t.Context(), long+apart, phc); !ok || err != nil {
+		t.Errorf("the longest password, spelt apart: %v, %v", ok, err)
+	}
+}
+
+// random is a text of so many letters.
+func random(n int) string { return strings.Repeat(rand.Text(), n/26+1)[:n] }
 
 // The pool is as large as it says: who comes when it is full is told so, and
 // one who waits goes when their request does.
