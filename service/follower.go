@@ -79,7 +79,8 @@ func (s *Service) catchUp(ctx context.Context, fresh time.Duration) error {
 	return nil
 }
 
-// readRevocations adds what the table has after a sequence. Adding goes on beside reading: at a start there can be a million.
+// readRevocations adds what the table has after a sequence. One goroutine reads
+// while another adds: at a start there can be a million entries.
 func (s *Service) readRevocations(ctx context.Context, after int64, recent *tail) (err error) {
 	const size = 1024
 	batches, known := make(chan []storage.Revocation, 4), make(chan bool)

@@ -39,7 +39,7 @@ func newMetrics(s *Service) *Metrics {
 	for vec, values := range map[*prometheus.CounterVec][]string{
 		m.logins:      {"ok", "refused", "limited", "signup", "recovery", "link", "service", "minted"},
 		m.renewals:    {"ok", "again", "theft", "limited", "refused"},
-		m.revocations: {"device", api.GrainBranch, api.GrainEpoch},
+		m.revocations: {api.GrainDevice, api.GrainBranch, api.GrainEpoch},
 	} {
 		for _, v := range values {
 			vec.WithLabelValues(v)

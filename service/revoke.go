@@ -55,9 +55,9 @@ func (s *Service) revoke(ctx context.Context, text string, src Source, by func(t
 	if code != "" {
 		return api.RevokeOut{}, &api.Refusal{Code: code, Reason: "the token to be revoked is not one of this authority's"}
 	}
-	out := api.RevokeOut{Grain: "branch"}
+	out := api.RevokeOut{Grain: api.GrainBranch}
 	if chain.Bare() {
-		out.Grain = "device"
+		out.Grain = api.GrainDevice
 	}
 	if s.list.Revoked(chain) || !id.Expires.Add(storage.ClockSkew).After(s.now()) {
 		return out, nil // dead already: nothing to store
@@ -150,7 +150,7 @@ func (s *Service) RevokeByCaveats(ctx context.Context, c *Caller, holder []strin
 	if !all {
 		return api.RevokeOut{}, refuse(api.CodeTooMany, "the branch is ended under every root of this device that is known, and there may be others that are still good: to be sure revoke the token itself, or the device")
 	}
-	return api.RevokeOut{Grain: "branch"}, nil
+	return api.RevokeOut{Grain: api.GrainBranch}, nil
 }
 
 // revokeNamed is RevokeByCaveats under one of the device's roots; listed as
@@ -249,7 +249,7 @@ func (s *Service) revoked(entries ...storage.Revocation) {
 	default: // it will look anyway
 	}
 	for _, e := range entries {
-		grain := "device"
+		grain := api.GrainDevice
 		switch e.Grain {
 		case storage.GrainBranch:
 			grain = api.GrainBranch

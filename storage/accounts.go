@@ -47,7 +47,8 @@ type Accounts interface {
 	// OwnInstall reports whether a device of the user with this name, live or
 	// listed, has the install ID. An empty one is nobody's.
 	OwnInstall(ctx context.Context, nameKey, installID string) (bool, error)
-	// SetRole is told like a change of the user's policies: see [Policies]. Errors: ErrNotFound, ErrLastAdmin, ErrOwned.
+	// SetRole gives or takes a role. Followers are told of it as of a change of the
+	// user's policies: see [Policies]. Errors: ErrNotFound, ErrLastAdmin, ErrOwned.
 	SetRole(ctx context.Context, in SetRole, ev Event) error
 	// DeleteUser revokes every root key of the user and removes the user, the
 	// devices, recovery codes, links, delayed acts and policies, and the address

@@ -51,10 +51,10 @@ func StatusOf(code string) int {
 	return http.StatusInternalServerError
 }
 
-// ChallengeOf is the WWW-Authenticate value (RFC 6750 section 3): no error when
-// no token was sent, but a realm, for one attribute there must be; insufficient_scope when the token is good and the request
-// is not what it is for. ofToken: the code is a verdict on a token. Empty for
-// none.
+// ChallengeOf is the WWW-Authenticate value (RFC 6750 section 3); empty for none.
+// When no token was sent it has no error, and a realm, because a challenge must
+// have some attribute. When the token is good but not for this request, the error
+// is insufficient_scope. ofToken: the code is a verdict on a token.
 func ChallengeOf(status int, code string, ofToken bool) string {
 	switch {
 	case status == http.StatusUnauthorized && ofToken:

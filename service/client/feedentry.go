@@ -44,9 +44,9 @@ func id128(s string) bool {
 
 var strict = base64.RawURLEncoding.Strict()
 
-// entryAsSent reads an entry from the beginning of s, in the very form in which macaroond sends it; any
-// other is left to the JSON library, which says the same of this form as far as
-// it is [sound] (FuzzEntry).
+// entryAsSent reads an entry from the beginning of s, in the very form in which
+// macaroond sends it. Any other form is left to the JSON library, which reads a
+// [sound] entry of this form alike (FuzzEntry).
 func entryAsSent(s string) (r api.Revocation, rest string, ok bool) {
 	if s, ok = skip(s, `{"seq":`); !ok {
 		return r, s, false

@@ -51,11 +51,12 @@ var ErrOrigin = errors.New("the request is for an origin that this transport has
 // is no telling which of two credentials is meant. Nothing was sent.
 var ErrAuthorization = errors.New("the request has an Authorization header already")
 
-// ErrSendAgain means that a request was answered 401 because this machine's
-// clock is wrong, or because somebody has logged in again, and that its body
-// cannot be sent a second time. Both are known by now: the same request, made
-// anew, has a token that is in time, and from the new root. A request with a GetBody, as [http.NewRequest] makes it for bytes and
-// strings, is sent again without asking.
+// ErrSendAgain means that a request was answered 401 because this machine's clock
+// is wrong, or because somebody has logged in again, and that its body cannot be
+// sent a second time. The transport knows of both by now: send the same request
+// again, and its token is in time and comes from the new root. A request that has a
+// GetBody, which [http.NewRequest] sets for bytes and strings, is sent again by
+// itself.
 var ErrSendAgain = errors.New("401: the token was out of time, or from a former login, and the body cannot be sent again; the next one is right, send the request again")
 
 // Transport puts a fresh narrowed token on every request: window, audience, an

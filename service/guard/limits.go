@@ -39,8 +39,8 @@ func limiter(each float64) *rate.Limiter {
 	return rate.NewLimiter(rate.Limit(each), int(max(each, 1)))
 }
 
-// allow counts a question that a client's token causes. Who has one address of
-// an IPv6 network has 2^64.
+// allow counts a question that a client's token causes. IPv6 addresses count by
+// their /64: whoever has one of those has all of them.
 func (l *limits) allow(from netip.Addr, now time.Time) *api.Refusal {
 	if from = from.Unmap(); from.Is6() {
 		network, _ := from.Prefix(64)

@@ -82,8 +82,9 @@ func hasCookie(r *http.Request) bool { return len(api.CookieValues(r.Header["Coo
 func (s *server) sameSite(text string, r *http.Request, method, host string) error {
 	switch {
 	case handshake(r) && (method == http.MethodGet || method == http.MethodConnect):
-		// A WebSocket's (RFC 6455, or RFC 8441 over HTTP/2) is a GET that begins something, and a script cannot add a
-		// header to it; but a browser's has its Origin, always.
+		// A WebSocket's handshake (RFC 6455; RFC 8441 over HTTP/2) begins something
+		// though it is a GET, and a script cannot add a header to it. But browsers
+		// always send its Origin.
 		if len(r.Header["Origin"]) == 0 {
 			return errForeign()
 		}

@@ -122,11 +122,11 @@ func (k *Keyring) prk(id token.Identifier) (token.PRK, bool) {
 	return prk, known
 }
 
-// RootKey derives the root key of an identifier: HKDF-SHA256 (RFC 5869), whose
-// salt is the purpose and its version, the format's own, and whose info is the whole identifier,
-// which begins with the token format. For an epoch that is not on the ring it is
-// one that nobody can know, and false.
-func (k *Keyring) RootKey(id token.Identifier) (token.RootKey, bool) {
+// RootKey derives the root key of an identifier by HKDF-SHA256 (RFC 5869). The
+// salt is the format's label: the purpose and its version. The info is the whole
+// identifier, which begins with the format's name. For an epoch that is not on the
+// ring the key is one that nobody can know, and known is false.
+func (k *Keyring) RootKey(id token.Identifier) (key token.RootKey, known bool) {
 	prk, known := k.prk(id)
 	return prk.RootKey(id), known
 }
@@ -135,7 +135,7 @@ func (k *Keyring) RootKey(id token.Identifier) (token.RootKey, bool) {
 // to the user, the device and its root key, and to nothing that a renewal
 // changes. Its info begins with the purpose: an identifier, which is a root key's
 // info, begins otherwise. It gives nothing away about the root key and is no
-// bearer secret: without the cookie it is good for nothing. False as RootKey says it.
+// bearer secret: without the cookie it is good for nothing. known as RootKey has it.
 func (k *Keyring) CSRF(id token.Identifier, user, device string) (sum [32]byte, known bool) {
 	prk, known := k.prk(id)
 	const purpose = "macaroond/csrf/v1"
@@ -143,8 +143,8 @@ func (k *Keyring) CSRF(id token.Identifier, user, device string) (sum [32]byte, 
 	return prk.Expand(purpose + "\x00" + id.String() + "\x00" + user + "\x00" + device), known
 }
 
-// Anchor is the start of a token's chain; false as RootKey says it.
-func (k *Keyring) Anchor(t *token.Token) (token.Anchor, bool) {
+// Anchor is the start of a token's chain; known as RootKey has it.
+func (k *Keyring) Anchor(t *token.Token) (start token.Anchor, known bool) {
 	prk, known := k.prk(t.UnverifiedIdentifier())
 	return prk.Anchor(t), known
 }

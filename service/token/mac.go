@@ -13,9 +13,10 @@ import (
 	"unsafe"
 )
 
-// The primitives, all of them. SHA-256 comes from the standard library; the
-// HMAC of RFC 2104 is written out over it because hmac.New allocates and this
-// runs once a caveat on every request; unsafe shows bytes as text and nothing else. TestHMAC holds it against crypto/hmac.
+// All the primitives are here. SHA-256 comes from the standard library. The HMAC of
+// RFC 2104 is written out over it, because hmac.New allocates and this runs once a
+// caveat on every request; TestHMAC holds it against crypto/hmac. unsafe only shows
+// bytes as text.
 
 // redacted is what a secret prints as. Format is there because String covers
 // neither %d nor %#v, and MarshalText for a secret inside what is logged as JSON.

@@ -3,10 +3,11 @@
 // Why it can be trusted: it is a straight line with no way back. Size and
 // count caps, strict decoding, the identifier, the key, the chain in constant
 // time, the mint caveats in place, revocation, then every caveat against the
-// request, the policies after the token's own. Nothing is judged before the chain held, nothing is skipped after
-// a first refusal, and everything unknown refuses. It has no clock, no disk
-// and no network: keys, revocations and the facts of the request are given to
-// it, so the same code can serve the authority and an edge.
+// request: the token's own and then the policies. Nothing is judged before the
+// chain held, nothing is skipped after a first refusal, and everything unknown
+// refuses. It has no clock, no disk and no network: keys, revocations and the
+// facts of the request are given to it, so the same code can serve the authority
+// and an edge.
 //
 // What it leaves to others: deriving keys (keyring), keeping the list
 // (revocation), the meaning of a caveat (caveats), the names of users.
