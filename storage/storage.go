@@ -300,26 +300,30 @@ type Store interface {
 	// revoked (reason "password changed") in the same transaction.
 	// Errors: ErrNotFound, ErrPasswordChanged, ErrOwned (a user with an Owner has none).
 	SetPassword(ctx context.Context, in SetPassword, ev Event) ([]Revocation, error)
-	// SuspendUser forbids login and revokes every live device and every
-	// unexpired root key of the user (reason "suspended") in the same transaction. Suspending a
-	// suspended user changes nothing but that an Owner's suspension becomes the
-	// caller's, nor does resuming one who is not. Errors: ErrNotFound;
-	// ErrLastAdmin, when nobody else could administer.
+	// SuspendUser forbids login and revokes every live device and every unexpired
+	// root key of the user (reason "suspended") in the same transaction. Suspending
+	// a suspended user changes nothing, except that an Owner's suspension becomes
+	// the caller's. Errors: ErrNotFound; ErrLastAdmin, when nobody else could
+	// administer.
 	SuspendUser(ctx context.Context, id string, ev Event) ([]Revocation, error)
-	ResumeUser(ctx context.Context, id string, ev Event) error // ErrNotFound; brings no device back
+	// ResumeUser allows login again. It brings no device back, and changes nothing
+	// for a user who is not suspended. ErrNotFound.
+	ResumeUser(ctx context.Context, id string, ev Event) error
 
 	// IssueDevice is the transaction without which no token leaves. It re-reads
 	// the user and the epoch (a login that races a suspension, a new password or
-	// a rotation fails or is found by it), consumes the recovery code if one is given (then
-	// every other live device is revoked, reason "recovery"), and stores the
-	// root key. A live device of the same user with the same non-empty
-	// InstallID keeps its ID and gets the new name and root key: its old root
-	// key is revoked (reason "replaced"; device grain). Otherwise a device is added; above
-	// MaxDevices live ones are revoked (reason "evicted"): those without
-	// InstallID first, idle longest first. At most MaxDevices revoked devices
-	// of a user stay listed, the latest. LastSeenAt starts as CreatedAt. The
-	// session begins anew: StartedAt is CreatedAt, ProvedAt too if a password or
-	// a code was given (zero otherwise).
+	// a rotation fails or is found by it), consumes the recovery code if one is
+	// given (then every other live device is revoked, reason "recovery"), and
+	// stores the root key.
+	//
+	// A live device of the same user with the same non-empty InstallID keeps its ID
+	// and gets the new name and root key; its old root key is put on the list.
+	// Otherwise a device is added, and live ones beyond MaxDevices are revoked
+	// (reason "evicted"): those without InstallID first, idle longest first. Of the
+	// user's revoked devices the latest MaxDevices stay listed. LastSeenAt starts
+	// as CreatedAt. The session begins anew: StartedAt is CreatedAt, and so is
+	// ProvedAt if a password or a code was given (else it is zero).
+	//
 	// ev.DeviceID and ev.RootKeyID are filled in.
 	// It returns the device as stored and every revocation made.
 	// Errors: ErrNotFound, ErrSuspended, ErrPasswordChanged, ErrEpochNotSigning,
@@ -353,17 +357,23 @@ type Store interface {
 	Epochs(ctx context.Context) ([]Epoch, error) // ordered by Number
 	// CreateEpoch gives out the next number, has the secret sealed for it, and
 	// makes it the signing epoch; the former one verifies only. With onlyFirst
-	// it is ErrEpochExists when any epoch (of any state) is there. An error of seal is returned as it is,
-	// a panic reaches the caller. seal runs inside the transaction, perhaps twice: it MUST NOT call the store.
-	// After a restore it waits until the number is not ahead of ev.Time and what has passed
-	// since, which the first may take a second, and each other if there is more than one a second.
+	// it is ErrEpochExists when any epoch (of any state) is there. An error of
+	// seal is returned as it is, and a panic reaches the caller. seal runs inside
+	// the transaction, perhaps twice: it MUST NOT call the store.
+	//
+	// After a restore numbers follow the clock (see Restored), and a number is not
+	// given out before its second: the call waits until ev.Time, and what has passed
+	// since, is there. That is a second at most for the first epoch, and for each
+	// later one while more than one a second is asked for.
 	CreateEpoch(ctx context.Context, onlyFirst bool, seal func(number uint32) ([]byte, error), ev Event) (Epoch, error)
-	// RetireEpochs erases the sealed secret of an epoch and lists a GrainEpoch revocation
-	// that lives until the epoch's ExpiresAt (ev.Time if that is later) plus ClockSkew. When it is the one
-	// that signs, another begins as CreateEpoch has it, in the same transaction: nothing
-	// is renewed from the one into the other. Links that a device opened whose
-	// latest root macaroon ends so are closed. One event for each; ev.Detail is filled in. Retiring a
-	// retired epoch returns its entry and changes nothing. ErrNotFound, also when that entry has expired.
+	// RetireEpochs erases the sealed secret of an epoch and lists a GrainEpoch
+	// revocation that lives until the epoch's ExpiresAt (ev.Time if that is later)
+	// plus ClockSkew. When it is the one that signs, another begins as CreateEpoch
+	// has it, in the same transaction: nothing is renewed from the one into the
+	// other. Links are closed that were opened by a device whose latest root
+	// macaroon ends with it. There is one event for each epoch; ev.Detail is filled
+	// in. Retiring a retired epoch returns its entry and changes nothing.
+	// ErrNotFound, also when that entry has expired.
 	RetireEpochs(ctx context.Context, in RetireEpochs, ev Event) ([]Revocation, error)
 
 	// ResealEpochs replaces the sealed secret of every epoch that is not retired
@@ -396,11 +406,10 @@ type Store interface {
 	// Restored begins a new history after a backup was put in place: a new
 	// generation, and, unless keepTokens, every epoch retired, so that nothing
 	// revoked after the backup was taken can come back. With keepTokens there may
-	// be tokens that nothing here tells of, for MaxRootTTL and ClockSkew from
-	// ev.Time: under every root key, a service's too, and in the epoch that signs;
-	// each lives for as long. Numbers of epochs
-	// created later are above any that the lost history can have used: the next
-	// number is above ev.Time in Unix seconds.
+	// be tokens that nothing here tells of, until MaxRootTTL and ClockSkew after
+	// ev.Time: so every root key, a service's too, and the epoch that signs live at
+	// least until then. Numbers of epochs created later are above any that the lost
+	// history can have used: the next number is above ev.Time in Unix seconds.
 	Restored(ctx context.Context, keepTokens bool, ev Event) (State, error)
 	// Close waits for the changes that were accepted. Closing again is fine.
 	Close() error
