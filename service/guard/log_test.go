@@ -1,47 +1,27 @@
 package guard_test
 
 import (
-	"bytes"
 	"log/slog"
-	"strings"
-	"sync"
 	"testing"
+	"time"
 
 	"macaroond/service/guard"
 )
-
-// lines are a log that is read while it is written.
-type lines struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lines) count(s string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Count(l.b.String(), s)
-}
 
 // An authority that is away is asked again and again, and the log says once
 // that it is, and once that it is back: a night of it is no flood.
 func TestLogOfASilence(t *testing.T) {
 	t.Parallel()
 	a := start(t)
-	log := new(lines)
-	g := a.guard(func(o *guard.Options) { o.Log = slog.New(slog.NewTextHandler(log, nil)) })
+	log := new(journal)
+	g := a.guard(func(o *guard.Options) { o.Log, o.MaxStaleness = slog.New(slog.NewTextHandler(log, nil)), 3*time.Second })
 	alice := a.device("alice")
 	text := narrow(t, alice.Token, window(), "audience photos")
 	a.want("before", g, text, "ok", 1)
 	for outage := 1; outage <= 2; outage++ {
 		a.cut()
 		before := a.count("/v1/revocations").Load()
-		eventually(t, "the feed is asked again and again", func() bool { return a.count("/v1/revocations").Load() >= before+4 })
+		eventually(t, "the feed is asked again and again", func() bool { return a.count("/v1/revocations").Load() >= before+3 })
 		if n := log.count("cannot be read"); n != outage {
 			t.Errorf("outage %d: the log has said %d times that the feed cannot be read", outage, n)
 		}
