@@ -56,11 +56,10 @@ type front struct {
 	log      *slog.Logger
 	level    *slog.LevelVar
 	counts   *httpapi.Requests
-	grace    time.Duration // for requests in progress, at the end
 }
 
 func newFront(stderr io.Writer, level string) front {
-	f := front{swap: new(httpapi.Swap), cert: new(atomic.Pointer[tls.Certificate]), level: new(slog.LevelVar), counts: httpapi.NewRequests(), grace: shutdownGrace}
+	f := front{swap: new(httpapi.Swap), cert: new(atomic.Pointer[tls.Certificate]), level: new(slog.LevelVar), counts: httpapi.NewRequests()}
 	f.setLevel(level)
 	f.log = slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: f.level}))
 	return f
@@ -154,24 +153,20 @@ func (f *front) serve(ctx context.Context, s serving) error {
 			continue
 		case err = <-failed:
 		case <-ctx.Done():
-			err = nil
 		}
 		break
 	}
 	f.log.Info("stopping")
-	end, done := context.WithTimeout(context.WithoutCancel(ctx), f.grace)
+	end, done := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
 	defer done()
 	if metrics != nil {
 		metrics.Close()
 	}
 	if e := server.Shutdown(end); errors.Is(e, context.DeadlineExceeded) {
-		f.log.Warn("requests in progress were cut off", "after", f.grace.String())
+		f.log.Warn("requests in progress were cut off", "after", shutdownGrace.String())
 		server.Close()
 	} else {
 		err = errors.Join(err, e)
-	}
-	if errors.Is(err, http.ErrServerClosed) {
-		err = nil
 	}
 	return err
 }
