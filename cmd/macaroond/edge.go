@@ -101,10 +101,7 @@ func (e *env) edge(c *cobra.Command) error {
 	// The guard outlives the listener, so that the last requests still find it.
 	house, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	d.guard, err = guard.New(house, guard.Options{
-		Authority: cfg.Authority, Credential: cred, Audience: cfg.Audience, MaxStaleness: cfg.MaxStaleness,
-		Client: cfg.clientOptions(), Observe: d.observe, Log: d.log,
-	})
+	d.guard, err = guard.New(house, cfg.guard(cred, d.observe, d.log))
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"macaroond/service/client"
+	"macaroond/service/guard"
 )
 
 // edgeConfig is the configuration of a sidecar, told once as config is.
@@ -94,6 +96,14 @@ func (c *edgeConfig) checkEdge() error {
 		return usagef("which audience? give --audience A, the name that tokens for this resource server have")
 	}
 	return nil
+}
+
+// guard is the verifier's part of the configuration.
+func (c *edgeConfig) guard(cred client.Credential, observe func(guard.Observation), log *slog.Logger) guard.Options {
+	return guard.Options{
+		Authority: c.Authority, Credential: cred, Audience: c.Audience, MaxStaleness: c.MaxStaleness,
+		Client: c.clientOptions(), Observe: observe, Log: log,
+	}
 }
 
 func (c *edgeConfig) clientOptions() client.Options {
