@@ -147,14 +147,14 @@ func formatEnd(text string) (end service.FormatEnd, err error) {
 	if !ok {
 		return end, errors.New("want FORMAT=TIME, such as m0=2027-01-31T00:00:00Z")
 	}
+	if end.At, err = time.Parse("2006-01-02T15:04:05Z", at); err != nil {
+		return end, errors.New("the time is not as RFC 3339 has it, in UTC: 2027-01-31T00:00:00Z")
+	}
 	if end.Format, ok = token.FormatNamed(name); !ok {
 		return end, fmt.Errorf("this release knows no format %q", name)
 	}
 	if end.Format == token.Minting {
 		return end, fmt.Errorf("%s is the format that is minted in: it has no end", name)
-	}
-	if end.At, err = time.Parse("2006-01-02T15:04:05Z", at); err != nil {
-		return end, errors.New("the time is not as RFC 3339 has it, in UTC: 2027-01-31T00:00:00Z")
 	}
 	return end, nil
 }

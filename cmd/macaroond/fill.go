@@ -43,8 +43,8 @@ func fill(c any, flags *pflag.FlagSet, environ []string, defaults map[string]str
 	for key, value := range defaults {
 		v.SetDefault(key, value)
 	}
-	if f := flags.Lookup("config"); f != nil && f.Value.String() != "" {
-		if err := readFile(v, f.Value.String(), known); err != nil {
+	if path, _ := flags.GetString("config"); path != "" {
+		if err := readFile(v, path, known); err != nil {
 			return err
 		}
 	}
@@ -151,8 +151,8 @@ func assign(v *viper.Viper, key string, field reflect.Value) error {
 }
 
 func flagBool(flags *pflag.FlagSet, name string) bool {
-	f := flags.Lookup(name)
-	return f != nil && f.Value.String() == "true"
+	value, _ := flags.GetBool(name)
+	return value
 }
 
 // credentialsVariable names systemd's directory of credentials.
