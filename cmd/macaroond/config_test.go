@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -12,6 +13,8 @@ import (
 	"github.com/spf13/pflag"
 
 	"macaroond/service"
+	"macaroond/service/client"
+	"macaroond/service/guard"
 )
 
 // What is configured is what the service is made of.
@@ -41,6 +44,21 @@ func TestSettings(t *testing.T) {
 	}
 	if c, err = configured([]string{"audience=own"}); err != nil || c.settings().GatewayAudience != "own" {
 		t.Errorf("%+v, %v", c, err)
+	}
+}
+
+// And what is configured of a sidecar is what its verifier is made of.
+func TestEdgeSettings(t *testing.T) {
+	c, err := edgeConfigured([]string{"authority=http://auth.example", "plain_http=true", "audience=photos", "max_staleness=5m"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cred, log := client.Basic("svc_x", "mds_y"), slog.New(slog.DiscardHandler)
+	if got, want := c.guard(cred, nil, log), (guard.Options{
+		Authority: "http://auth.example", Credential: cred, Audience: "photos", MaxStaleness: 5 * time.Minute, Log: log,
+		Client: client.Options{PlainHTTP: true, UserAgent: "macaroond-edge", Timeout: 5 * time.Second},
+	}); !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, want %+v", got, want)
 	}
 }
 
@@ -170,12 +188,14 @@ func TestConfigValues(t *testing.T) {
 		{"hash_queue=100000", true},
 		{"hash_queue=100001", false},
 		{"hash_queue=1x", false},
+		{"root_ttl=x max_devices=x", false}, // the first one is told
 		{"tls_key_file=k", false},
 		{"tls_key_file= tls_cert_file=c", false},
 		{"tls_key_file=k tls_cert_file=c", true},
 		{"key=x key_file=k", false},
 		{"audience=" + word, true},
 		{"audience=" + word + "w", false},
+		{"audience=!~", true},
 		{"audience=", false},
 		{"audience=ä", false},
 		{"authz_audience=photos", true},
@@ -192,6 +212,7 @@ func TestConfigValues(t *testing.T) {
 		{"authz_origin=api.example", false},
 		{"authz_origin=https://", false},
 		{"authz_origin=ftp://api.example", false},
+		{"authz_origin=https://%zz", false},
 
 		// Pages of these origins read what the token of a user gives: each by its name.
 		{"cors_origins=https://app.example,http://localhost:3000", true},
@@ -266,6 +287,17 @@ func checkSetting(t *testing.T, settings string, err error, ok bool) {
 	var usage usageError
 	if (err == nil) != ok || !ok && (!errors.As(err, &usage) || !strings.HasPrefix(err.Error(), key+": ")) {
 		t.Errorf("%s: %v, want it taken: %v", settings, err, ok)
+	}
+}
+
+func TestLoopback(t *testing.T) {
+	for addr, want := range map[string]bool{
+		"127.0.0.1:8420": true, "127.0.0.1": true, "127.1.2.3:1": true, "localhost": true, "localhost:8420": true, "[::1]:8420": true, "[::1]": true,
+		"": false, ":8420": false, "0.0.0.0:8420": false, "[::]:8420": false, "192.0.2.1": false, "localhost.example": false,
+	} {
+		if got := loopback(addr); got != want {
+			t.Errorf("%q: %v", addr, got)
+		}
 	}
 }
 

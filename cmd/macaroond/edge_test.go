@@ -115,8 +115,8 @@ func TestEdge(t *testing.T) {
 	manual, err := os.ReadFile("../../docs/operations.md")
 	must(t, err)
 	for _, name := range slices.Sorted(maps.Keys(all)) {
-		if strings.HasPrefix(name, "macaroond_") && !bytes.Contains(manual, []byte("`"+name+"`")) && !bytes.Contains(manual, []byte("`"+name+"{")) {
-			t.Errorf("%s is not in docs/operations.md", name)
+		if f := all[name]; strings.HasPrefix(name, "macaroond_") && (f.GetHelp() == "" || !bytes.Contains(manual, []byte("`"+name+"`")) && !bytes.Contains(manual, []byte("`"+name+"{"))) {
+			t.Errorf("%s has no help text or is not in docs/operations.md", name)
 		}
 	}
 	for _, want := range []string{
@@ -142,6 +142,12 @@ func TestEdge(t *testing.T) {
 		t.Error("the revocation is not counted")
 	}
 
+	configure("max_staleness: 45s\nremote_user: username\n")
+	hangup(t)
+	log.wait(t, "configuration reloaded")
+	if _, header, _ := get(url+"/authz/original", "Authorization", "Bearer "+narrow(t, s.login("alice").Token, "audience photos"), "X-Original-Method", "GET", "X-Original-Uri", "/"); header.Get("Remote-User") != "alice" {
+		t.Errorf("remote_user: %v", header)
+	}
 	// Another gateway is believed from now on, this one is not. Another credential is
 	// not read before a restart, and that is said.
 	s.write(credential, svc.ID+":"+"mds_another-secret-in-the-same-file\n")
@@ -203,17 +209,32 @@ func TestEdgeCertificate(t *testing.T) {
 	serial(1)
 	pool.AddCert(certificate(t, path("cert"), path("key"), 2))
 	hangup(t)
-	log.wait(t, "configuration reloaded")
+	log.wait(t, `"configuration reloaded","needs_restart":null`)
 	serial(2)
+	// What needs a restart is said once, also of another credential elsewhere.
+	other := token.NewID(token.ServicePrefix) + ":mds_y"
+	write("other", other+"\n")
+	for credential, said := range map[string]string{
+		"credential_file: " + path("other"): `\["credential_file"\]`,
+		"credential: " + other:              `\["credential","credential_file"\]`,
+	} {
+		write("edge.yaml", needed+strings.Replace(rest, "credential_file: "+path("credential"), credential, 1))
+		hangup(t)
+		log.wait(t, `"needs_restart":`+said)
+	}
 	write("edge.yaml", strings.Replace(needed, "audience: photos\n", "", 1)+rest)
 	hangup(t)
 	log.wait(t, "the configuration is bad; the old one stays in force.*which audience")
+	write("edge.yaml", needed+rest+"log_level: debug\n")
+	hangup(t)
+	log.wait(t, `(?s)(configuration reloaded.*){4}`)
 	if resp, err := http.Get("http://" + address + "/livez"); err == nil {
 		resp.Body.Close()
 		if resp.StatusCode == http.StatusOK {
 			t.Error("answered without TLS")
 		}
 	}
+	log.wait(t, `"level":"DEBUG".*client sent an HTTP request to an HTTPS server`)
 	cancel()
 	if code := <-ended; code != exitOK {
 		t.Errorf("exit code %d\n%s", code, log)
