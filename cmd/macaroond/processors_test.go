@@ -2,8 +2,24 @@ package main
 
 import (
 	"runtime"
+	"runtime/debug"
 	"testing"
 )
+
+// Garbage is collected at 400 % of the live heap, unless the operator has said at
+// how much.
+func TestGarbage(t *testing.T) {
+	before := debug.SetGCPercent(100)
+	defer debug.SetGCPercent(before)
+	for operator, want := range map[string]int{"": 400, "100": 100} {
+		t.Setenv("GOGC", operator)
+		_, end := beginServing()
+		end()
+		if got := debug.SetGCPercent(100); got != want {
+			t.Errorf("GOGC=%s: %d, want %d", operator, got, want)
+		}
+	}
+}
 
 // Hashing gets processors of its own, at most as many as there are cores, unless
 // the operator has said how many there are to be.

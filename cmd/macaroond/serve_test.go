@@ -304,6 +304,24 @@ func TestReloadCertificate(t *testing.T) {
 	if n := serial(); n != 2 {
 		t.Errorf("certificate %d", n)
 	}
+	// HTTP/2 is spoken, and TLS from 1.2.
+	for _, row := range []struct {
+		version uint16
+		ok      bool
+	}{{tls.VersionTLS11, false}, {tls.VersionTLS12, true}, {tls.VersionTLS13, true}} {
+		c, err := tls.Dial("tcp", strings.TrimPrefix(s.url, "https://"), &tls.Config{
+			RootCAs: pool, MinVersion: row.version, MaxVersion: row.version, NextProtos: []string{"h2", "http/1.1"},
+		})
+		if (err == nil) != row.ok {
+			t.Errorf("%s: %v", tls.VersionName(row.version), err)
+		}
+		if err == nil {
+			if got := c.ConnectionState().NegotiatedProtocol; got != "h2" {
+				t.Errorf("%s: %q", tls.VersionName(row.version), got)
+			}
+			c.Close()
+		}
+	}
 	// Clear text is no way in.
 	resp, err := http.Get("http" + strings.TrimPrefix(s.url, "https") + "/livez")
 	if err == nil {
@@ -424,6 +442,15 @@ func TestServeLogsUnsafe(t *testing.T) {
 	}
 	if n := strings.Count(s.log.String(), `"unsafe: `); n != 2 {
 		t.Errorf("%d findings:\n%s", n, s.log)
+	}
+	if strings.Contains(s.log.String(), `"msg":"metrics"`) {
+		t.Errorf("metrics are served, and nobody asked for them:\n%s", s.log)
+	}
+	// Whoever asked for errors only is spared them.
+	var log bytes.Buffer
+	f := newFront(&log, "error")
+	if f.warn([]string{"x"}); log.Len() > 0 {
+		t.Error(&log)
 	}
 }
 
