@@ -81,6 +81,49 @@ func TestLocked(t *testing.T) {
 	}
 }
 
+// A change that the database does not take is told by the command, with the cause,
+// and is never said to be done. (What refuses it here is an audit entry, which
+// each change has.)
+func TestUnmadeChange(t *testing.T) {
+	s := newSite(t, nil)
+	s.serve()
+	s.addUser("alice")
+	s.addUser("bob")
+	s.must(nil, "", "user", "suspend", "bob")
+	grant := s.login("alice")
+	var svc api.Service
+	s.must(&svc, "", "service", "add", "photos")
+	var policy api.Policy
+	s.must(&policy, "", "policy", "add", "--user", "alice", "--caveat", "method GET", "--reason", "r")
+	s.end()
+	db, err := sql.Open("sqlite", filepath.Join(s.dir, "macaroond.db"))
+	must(t, err)
+	defer db.Close()
+	_, err = db.Exec(`CREATE TRIGGER deaf BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'the auditor is out'); END`)
+	must(t, err)
+	for _, command := range []string{
+		"user add carol --password-file -", "user suspend alice", "user resume bob", "user passwd alice --password-file -", "user recovery-codes alice",
+		"user role alice admin", "user delete alice",
+		"device revoke alice " + grant.Device.ID, "device revoke alice all",
+		"service add albums", "service remove photos", "service secret add photos", "service secret remove photos " + svc.SecretID,
+		"policy add --everyone --reason r --caveat", "policy remove " + policy.ID,
+		"keys rotate", "keys retire 1", "keys reseal", "revoke --all", "revoke --token-file",
+	} {
+		args, stdin := strings.Fields(command), password
+		switch args[len(args)-1] {
+		case "--caveat":
+			args = append(args, "method GET")
+		case "--token-file":
+			args, stdin = append(args, "-"), grant.Token
+		}
+		before := len(s.log.String())
+		out, code := s.run(stdin, args...)
+		if said := s.log.String()[before:]; code != exitFailed || out != "" || !strings.Contains(said, "the auditor is out") {
+			t.Errorf("%s: exit code %d: %q, %q", command, code, out, said)
+		}
+	}
+}
+
 // Output that cannot be written is no success: what is in it may be a secret
 // that is kept nowhere else.
 func TestUnwritableOutput(t *testing.T) {
@@ -90,8 +133,9 @@ func TestUnwritableOutput(t *testing.T) {
 	s.must(nil, "", "service", "add", "photos")
 	for _, command := range []string{
 		"keys new", "keys list", "keys rotate", "config print", "config check", "doctor", "version",
-		"user list", "user recovery-codes alice", "device list alice",
-		"service add albums", "service secret add photos", "service list", "policy list", "audit tail", "audit verify",
+		"user list", "user role alice none", "user recovery-codes alice", "user suspend alice", "user resume alice", "device list alice", "device revoke alice all",
+		"service add albums", "service secret add photos", "service list", "service secret list photos", "policy list", "audit tail", "audit verify",
+		"keys reseal", "revoke --all",
 	} {
 		for _, form := range []string{"", " --json"} {
 			log := newRecord()
