@@ -40,7 +40,7 @@ func TestShown(t *testing.T) {
 // Nothing that anybody wrote reaches the terminal as anything but visible
 // characters, and JSON still means the same.
 func FuzzShown(f *testing.F) {
-	for _, s := range []string{"", "plain", "\x1b]0;title\a", "\u009b", "\u202e\u2066", "\u2028", "\xff\xfe", "\U000e0041", "é", strings.Repeat("\U0001f600", 400)} {
+	for _, s := range []string{"", "plain", "\x1b]0;title\a", "\u009b", "\u202e\u2066", "\u2028", "\xff\xfe", "\uffff", "\U000e0041", "é", strings.Repeat("\U0001f600", 400)} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
@@ -21,6 +22,7 @@ import (
 
 	"macaroond/service/api"
 	"macaroond/service/client"
+	"macaroond/service/dpop"
 	"macaroond/service/token"
 )
 
@@ -142,10 +144,37 @@ func TestEdge(t *testing.T) {
 		t.Error("the revocation is not counted")
 	}
 
-	configure("max_staleness: 45s\nremote_user: username\n")
+	// What a backend is told, and whose proofs are right, is as a reload has it. This
+	// client's way is through a gateway, and its tokens are bound to its key.
+	configure("max_staleness: 45s\nremote_user: username\nauthz_origin: https://photos.example\n")
 	hangup(t)
 	log.wait(t, "configuration reloaded")
-	if _, header, _ := get(url+"/authz/original", "Authorization", "Bearer "+narrow(t, s.login("alice").Token, "audience photos"), "X-Original-Method", "GET", "X-Original-Uri", "/"); header.Get("Remote-User") != "alice" {
+	held, err := token.Parse(s.login("alice").Token)
+	must(t, err)
+	_, signer, err := ed25519.GenerateKey(nil)
+	must(t, err)
+	key, err := dpop.NewKey(signer)
+	must(t, err)
+	way, err := client.NewTransport(held, client.TransportOptions{
+		Origins: []string{"https://photos.example"}, Narrowing: client.Narrowing{Audience: "photos"}, Key: key,
+		Base: transport(func(r *http.Request) (*http.Response, error) {
+			asks, err := http.NewRequestWithContext(r.Context(), http.MethodGet, url+"/authz/original", nil)
+			must(t, err)
+			asks.Header = r.Header.Clone()
+			asks.Header.Set("X-Original-Method", r.Method)
+			asks.Header.Set("X-Original-Uri", r.URL.RequestURI())
+			return http.DefaultTransport.RoundTrip(asks)
+		}),
+	})
+	must(t, err)
+	resp, err := (&http.Client{Transport: way}).Get("https://photos.example/photos/1")
+	must(t, err)
+	defer resp.Body.Close()
+	// A sidecar that has just begun cannot know whether a right proof was used before.
+	if said, _ := io.ReadAll(resp.Body); resp.StatusCode != http.StatusOK && !bytes.Contains(said, []byte("whether the DPoP proof was used before")) {
+		t.Errorf("a proof: %s %s", resp.Status, said)
+	}
+	if _, header, _ := get(url+"/authz/original", "Authorization", "Bearer "+narrow(t, held.Text(), "audience photos"), "X-Original-Method", "GET", "X-Original-Uri", "/"); header.Get("Remote-User") != "alice" {
 		t.Errorf("remote_user: %v", header)
 	}
 	// Another gateway is believed from now on, this one is not. Another credential is
