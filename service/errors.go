@@ -54,6 +54,9 @@ func AsError(err error) *Error {
 	if errors.Is(err, storage.ErrRenewalLimit) {
 		return &Error{Code: api.CodeRateLimited, Detail: "this device was renewed too often just now", RetryAfter: 10 * time.Second}
 	}
+	if errors.Is(err, storage.ErrEpochNotSigning) {
+		return &Error{Code: api.CodeBusy, Detail: "the keys were rotated at this moment: ask again", RetryAfter: time.Second}
+	}
 	if errors.Is(err, keyring.ErrCannotOpen) {
 		return &Error{Code: api.CodeUnavailable, Detail: err.Error(), RetryAfter: time.Second}
 	}

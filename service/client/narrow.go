@@ -18,7 +18,7 @@ import (
 // somebody. What is left zero is not restricted any further. Lists are "one of
 // these".
 type Narrowing struct {
-	For       time.Duration  // valid for so long; at least a second, or 0
+	For       time.Duration  // valid for so long, cut to the whole second; at least a second, or 0
 	Audience  string         // the one verifier that may take it
 	Methods   []string       // upper case
 	Paths     []string       // patterns, such as /photos/**

@@ -365,6 +365,28 @@ func TestEpochEndsWhileAServiceMints(t *testing.T) {
 	s.asked(0, nil, q).want(200, "") // the secret is good still
 }
 
+// A login is tried again in the epoch that another process began meanwhile. One
+// that never finds the epoch that signs may come again: nothing is wrong.
+func TestRotatedAgainAndAgain(t *testing.T) {
+	s := newStage(t)
+	s.user("alice")
+	login := ask{method: "POST", path: "/v1/login", body: fmt.Sprintf(`{"username":"alice","password":%q,"device":{}}`, password("alice"))}
+	for rotations, want := range []int{200, 200, 503} {
+		calls := 0
+		r := s.asked(0, func() {
+			// The first call finds the user; each of the others is an attempt.
+			if calls++; calls > 1 && calls <= 1+rotations {
+				must(s.svc.RotateKeys(t.Context(), service.ActorOperator, service.Source{}))
+			}
+		}, login)
+		if want == 200 {
+			r.want(200, "")
+		} else if r.want(503, "busy"); r.Header.Get("Retry-After") != "1" {
+			t.Errorf("come again after %q", r.Header.Get("Retry-After"))
+		}
+	}
+}
+
 // adding is a store beside which something happens once a service or a secret is
 // added, before whoever added it goes on.
 type adding struct {

@@ -88,10 +88,10 @@ func TestSlowClients(t *testing.T) {
 		reads       bool
 		atMost      time.Duration
 	}{
-		{"headers", "GET / HTTP/1.1\r\nHost: x\r\nX: ", "x", true, readHeaderTimeout},
-		{"body", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n", "x", true, readTimeout},
-		{"idle", "GET / HTTP/1.1\r\nHost: x\r\n\r\n", "", true, idleTimeout},
-		{"reading", "GET /large HTTP/1.1\r\nHost: x\r\n\r\n", "", false, writeTimeout},
+		{"headers", "GET / HTTP/1.1\r\nHost: x\r\nX: ", "x", true, 5 * time.Second},
+		{"body", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n", "x", true, 10 * time.Second},
+		{"idle", "GET / HTTP/1.1\r\nHost: x\r\n\r\n", "", true, 2 * time.Minute},
+		{"reading", "GET /large HTTP/1.1\r\nHost: x\r\n\r\n", "", false, 30 * time.Second},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
