@@ -37,23 +37,23 @@ type config struct {
 	CORSOrigins    []string      `key:"cors_origins" default:"" doc:"Origins whose pages may call /v1 and /oauth2 from a browser." reload:"yes"`
 	BrowserAud     []string      `key:"browser_audiences" default:"" doc:"Audiences, besides the authority's own, for which the cookie of browser mode is good: at /authz and /v1/verify, with CSRF checks." reload:"yes"`
 	RemoteUser     string        `key:"remote_user" default:"id" doc:"What the Remote-User header tells a backend: id or username." reload:"yes"`
-	Signup         string        `key:"signup" default:"off" doc:"Who may sign up: off (nobody), password (with a password), device (with a name only, too)." reload:"yes"`
+	Signup         string        `key:"signup" default:"off" doc:"Who may sign up: off (nobody), password (with a password), device (also with nothing but a name)." reload:"yes"`
 	RootTTL        time.Duration `key:"root_ttl" default:"720h" doc:"Longest lifetime of a root macaroon (30 days): a device that is not renewed for so long logs in again." reload:"yes"`
 	RenewGrace     time.Duration `key:"renew_grace" default:"60s" doc:"How long a root macaroon may still be presented for renewal after its successor was first used; later it is theft and the device is revoked." reload:"yes"`
-	SessionMax     time.Duration `key:"session_max" default:"0" doc:"How long after a login its root macaroon can be renewed to live; 0 is without end." reload:"yes"`
+	SessionMax     time.Duration `key:"session_max" default:"0" doc:"How long after the login renewals can keep a session alive; 0 is without end." reload:"yes"`
 	AccessTTL      time.Duration `key:"access_ttl" default:"10m" doc:"Lifetime of the narrowed token that a login adds when it names an audience." reload:"yes"`
 	MaxStaleness   time.Duration `key:"max_staleness" default:"30s" doc:"How old the revocation list may be, while the database cannot be read, before every token is refused as stale (503)." reload:"yes"`
-	OnceMaxTTL     time.Duration `key:"once_max_ttl" default:"24h" doc:"How far away the time-before in front of a once may be: until then the ledger keeps what was used. 0 refuses one-time tokens." reload:"yes"`
+	OnceMaxTTL     time.Duration `key:"once_max_ttl" default:"24h" doc:"How far away the time-before in front of a once may be: the ledger keeps what was used until then. 0 refuses one-time tokens." reload:"yes"`
 	MaxPrefixTTL   time.Duration `key:"max_prefix_ttl" default:"2h" doc:"How far away the expiry that a prefix covers may be. A prefix lets a resource server verify tokens of its own audience without asking; whoever steals it can make such tokens until that expiry." reload:"yes"`
 	RotateEvery    time.Duration `key:"rotate_every" default:"2160h" doc:"How old the signing epoch becomes before another begins (90 days); 0 leaves that to keys rotate. Nobody is logged out by it." reload:"yes"`
-	FreshLogin     time.Duration `key:"fresh_login" default:"10m" doc:"How long after a login with a password or recovery code a device may link others, remove others, and have new recovery codes without showing it again. Without either, these wait a day. 0 asks each time." reload:"yes"`
-	AcceptFormats  []string      `key:"accept_formats" default:"" doc:"When tokens of an earlier format cease to verify, as FORMAT=TIME (RFC 3339, UTC). One that is not named verifies as long as its tokens live, at most root_ttl after the last was minted. This release mints m1 and knows no earlier one." reload:"yes"`
-	MaxDevices     int           `key:"max_devices" default:"100" doc:"Live devices a user may have; beyond it those without install_id and idle longest go first." reload:"yes"`
+	FreshLogin     time.Duration `key:"fresh_login" default:"10m" doc:"How long after a login with a password or recovery code a device may link others, remove others, and have new recovery codes without showing one again. Without proof or fresh login, these wait a day. 0 asks each time." reload:"yes"`
+	AcceptFormats  []string      `key:"accept_formats" default:"" doc:"When tokens of an earlier format cease to verify, as FORMAT=TIME (RFC 3339, UTC). A format that is not named verifies as long as its tokens live, at most root_ttl after the last was minted. This release mints m1 and knows no earlier one." reload:"yes"`
+	MaxDevices     int           `key:"max_devices" default:"100" doc:"Live devices a user may have. Beyond that number the one that was idle longest goes, those without install_id first." reload:"yes"`
 	AuditRetention time.Duration `key:"audit_retention" default:"2160h" doc:"How long audit entries are kept (90 days); 0 keeps all." reload:"yes"`
 	HashMemory     int           `key:"hash_memory" default:"19456" doc:"KiB of memory of one argon2id hash; at least 19456 (19 MiB)."`
 	HashTime       int           `key:"hash_time" default:"2" doc:"Passes of one argon2id hash; at least 2."`
 	HashThreads    int           `key:"hash_threads" default:"1" doc:"Lanes of one argon2id hash."`
-	HashPool       int           `key:"hash_pool" default:"2" doc:"Password hashes at a time; each takes hash_memory."`
+	HashPool       int           `key:"hash_pool" default:"2" doc:"Password hashes that run at the same time; each takes hash_memory."`
 	HashQueue      int           `key:"hash_queue" default:"32" doc:"Logins that may wait for the pool; more are answered 503 with Retry-After at once."`
 	LogLevel       string        `key:"log_level" default:"info" doc:"debug, info, warn or error. At debug each verdict has a line, too." reload:"yes"`
 

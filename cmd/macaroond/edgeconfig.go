@@ -17,7 +17,7 @@ type edgeConfig struct {
 	Listen         string        `key:"listen" default:"127.0.0.1:8430" doc:"Address that gateways ask: HOST:PORT, or unix:PATH."`
 	MetricsListen  string        `key:"metrics_listen" default:"" doc:"Address of /metrics (Prometheus); empty is off. It has no authentication: keep it private."`
 	Authority      string        `key:"authority" default:"" doc:"URL of the authority, such as https://auth.example.com. Needed."`
-	PlainHTTP      bool          `key:"plain_http" default:"false" doc:"Permit http:// to an authority on another machine. Whoever is on the way reads the credential and tokens."`
+	PlainHTTP      bool          `key:"plain_http" default:"false" doc:"Permit http:// to an authority on another machine. Anybody on the network between can then read the credential and the tokens."`
 	Credential     string        `key:"credential" default:"" secret:"yes" doc:"Service credential that serves the audience, ID:SECRET. Prefer credential_file."`
 	CredentialFile string        `key:"credential_file" default:"" doc:"File with the credential, mode 0600: ID:SECRET on one line, or what macaroond service add --json printed. A systemd credential named macaroond_credential is found by itself."`
 	Audience       string        `key:"audience" default:"" doc:"The audience that tokens must name. Needed. A gateway's URL may name it, too, and no other."`
@@ -26,7 +26,7 @@ type edgeConfig struct {
 	TrustedProxies []string      `key:"trusted_proxies" default:"127.0.0.0/8 ::1/128" doc:"CIDRs of gateways: only they may ask, and their X-Forwarded-For is believed. A Unix socket's peer counts as 127.0.0.1." reload:"yes"`
 	AuthzOrigin    string        `key:"authz_origin" default:"" doc:"Origin of what the gateway guards, as clients write it, such as https://api.example.com: what a DPoP proof must name. Empty refuses tokens that are bound to a key." reload:"yes"`
 	RemoteUser     string        `key:"remote_user" default:"id" doc:"What the Remote-User header tells a backend: id or username." reload:"yes"`
-	MaxStaleness   time.Duration `key:"max_staleness" default:"30s" doc:"How old the list of revocations may be before the authority is asked about each token, and, while it is away, each is refused as stale (503). So long a revoked token may live on here at most."`
+	MaxStaleness   time.Duration `key:"max_staleness" default:"30s" doc:"How old the list of revocations may be before the authority is asked about each token, and, while it is away, each is refused as stale (503). A revoked token can live on here for that long at most."`
 	LogLevel       string        `key:"log_level" default:"info" doc:"debug, info, warn or error. At debug each verdict has a line, too." reload:"yes"`
 
 	credentials string // systemd's directory of credentials; empty when there is none
