@@ -177,6 +177,7 @@ func TestEdge(t *testing.T) {
 	if _, header, _ := get(url+"/authz/original", "Authorization", "Bearer "+narrow(t, held.Text(), "audience photos"), "X-Original-Method", "GET", "X-Original-Uri", "/"); header.Get("Remote-User") != "alice" {
 		t.Errorf("remote_user: %v", header)
 	}
+
 	// Another gateway is believed from now on, this one is not. Another credential is
 	// not read before a restart, and that is said.
 	s.write(credential, svc.ID+":"+"mds_another-secret-in-the-same-file\n")

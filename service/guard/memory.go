@@ -57,8 +57,8 @@ func (p *prefix) holds(t *token.Token) bool {
 	return chain.Walk(t, &p.anchor)
 }
 
-// keep is how long it is of use: to the end of the window, say.
-func (p *prefix) keep(now time.Time) time.Duration {
+// left is how long it is of use: to the end of the window, say.
+func (p *prefix) left(now time.Time) time.Duration {
 	return min(max(p.covered.Expires().Sub(now), time.Second), keepKnown)
 }
 
@@ -92,15 +92,15 @@ func (m *memory) init(size int, now func() time.Time) (err error) {
 	if size == 0 {
 		size = 100_000
 	}
-	if m.prefixes, err = newCache[token.RootKeyID](size, func(list []*prefix) (keep time.Duration) {
+	if m.prefixes, err = newCache[token.RootKeyID](size, func(list []*prefix) (left time.Duration) {
 		for _, p := range list {
-			keep = max(keep, p.keep(now()))
+			left = max(left, p.left(now()))
 		}
-		return keep
+		return left
 	}); err != nil {
 		return err
 	}
-	if m.whole, err = newCache[[32]byte](maxWhole, func(p *prefix) time.Duration { return p.keep(now()) }); err != nil {
+	if m.whole, err = newCache[[32]byte](maxWhole, func(p *prefix) time.Duration { return p.left(now()) }); err != nil {
 		return err
 	}
 	m.refused, err = newCache[[32]byte](maxRefused, func(struct{}) time.Duration { return keepRefused })

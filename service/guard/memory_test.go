@@ -20,7 +20,7 @@ func TestMemoryGoesWithTheWindow(t *testing.T) {
 	defer m.close()
 	h := new(history)
 	id := token.Identifier{Epoch: 1, RootKeyID: token.NewRootKeyID()}
-	learned := func(ends time.Time, whole bool) *prefix {
+	learned := func(ends time.Time) *prefix {
 		var key token.RootKey
 		root, err := token.Mint(&key, "x", id, token.Identity{User: token.NewID(token.UserPrefix), Device: token.NewID(token.DevicePrefix), Expires: now.AddDate(0, 1, 0)})
 		if err != nil {
@@ -35,7 +35,7 @@ func TestMemoryGoesWithTheWindow(t *testing.T) {
 		if !held || !ok {
 			t.Fatal("the token is not good")
 		}
-		return &prefix{history: h, covered: covered, begin: narrowed.UnverifiedBegin(5), whole: whole}
+		return &prefix{history: h, covered: covered, begin: narrowed.UnverifiedBegin(5)}
 	}
 	kept := func() (int, time.Duration) {
 		e, ok := m.prefixes.GetEntryQuietly(id.RootKeyID)
@@ -45,19 +45,19 @@ func TestMemoryGoesWithTheWindow(t *testing.T) {
 		return len(e.Value), e.ExpiresAfter().Round(time.Minute)
 	}
 	for hour := range 3 {
-		m.keep(id.RootKeyID, learned(now.Add(time.Hour), false))
+		m.keep(id.RootKeyID, learned(now.Add(time.Hour)))
 		if n, left := kept(); n != 1 || left != time.Hour {
 			t.Errorf("hour %d: %d prefixes, for another %s", hour, n, left)
 		}
 		now = now.Add(time.Hour)
 	}
-	m.keep(id.RootKeyID, learned(now.Add(70*time.Minute), false))
-	m.keep(id.RootKeyID, learned(now.Add(10*time.Minute), false))
+	m.keep(id.RootKeyID, learned(now.Add(70*time.Minute)))
+	m.keep(id.RootKeyID, learned(now.Add(10*time.Minute)))
 	if n, left := kept(); n != 2 || left != 70*time.Minute {
 		t.Errorf("two windows: %d prefixes, for another %s", n, left)
 	}
 	for ends, want := range map[time.Duration]time.Duration{time.Minute: time.Minute, 7 * 24 * time.Hour: keepKnown, -time.Hour: time.Second} {
-		m.whole.Set([32]byte{1}, learned(now.Add(ends), true))
+		m.whole.Set([32]byte{1}, learned(now.Add(ends)))
 		if e, ok := m.whole.GetEntryQuietly([32]byte{1}); !ok || e.ExpiresAfter().Round(time.Second) != want {
 			t.Errorf("a token that ends in %s is kept for %s, want %s", ends, e.ExpiresAfter(), want)
 		}

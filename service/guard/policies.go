@@ -80,7 +80,7 @@ func (c *changes) outdate(p *prefix) bool {
 // caughtUp takes the place of a whole answer. After a silence in which a change
 // can have come and gone from the list, everybody's policies are taken for
 // changed: only what was learned at this place or beyond it counts. (Prefixes
-// are kept for two hours, but by a clock that stands still with the machine.)
+// are kept for two hours at most, but by a clock that stands still with the machine.)
 func (c *changes) caughtUp(at api.FeedPosition) {
 	c.mu.Lock()
 	last := c.asOf
