@@ -204,6 +204,10 @@ var tokenActs = map[string]func(w *world){
 			w.is(got, api.CodeInvalid, api.CodeOK)
 			return
 		}
+		if w.late != nil && w.late.epochs[t.epoch] == "" {
+			w.is(got, api.CodeInvalid) // its first tokens are held back for as long
+			return
+		}
 		w.is(got, api.CodeOK)
 		switch {
 		case !w.now.Before(t.ends().Add(10 * time.Minute)): // stores nothing
