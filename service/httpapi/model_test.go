@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"encoding/json"
+	"flag"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -69,6 +70,15 @@ func TestModel(t *testing.T) {
 			w.check(t)
 		}
 	})
+}
+
+// Every run plays other games, but in CI, where chance should not decide whether
+// a change lands: there the acts are the same each time. What the authority draws
+// itself (which of two devices equally old makes room) still differs.
+func init() {
+	if os.Getenv("CI") != "" {
+		flag.Set("rapid.seed", "20")
+	}
 }
 
 // often puts what is to be done more often first: of a list rapid draws its beginning more often.
