@@ -146,13 +146,16 @@ func (w *world) dead(t *tok) []string {
 		revoked = revoked || strings.HasPrefix(t.chain(len(t.caveats)), chain)
 	}
 	switch {
-	case !w.swept.Before(t.ends().Add(10 * time.Minute)):
+	case w.forgotten(t):
 		return []string{api.CodeExpired, api.CodeRevoked, api.CodeInvalid, api.CodeUnknownCaveat}
 	case revoked:
 		return []string{api.CodeRevoked}
 	}
 	return nil
 }
+
+// forgotten: it expired so long ago that what was known of it may be gone.
+func (w *world) forgotten(t *tok) bool { return !w.swept.Before(t.ends().Add(10 * time.Minute)) }
 
 // rootEnded: no act begins with it any more, wherever.
 func (w *world) rootEnded(t *tok) bool { return w.keys[t.key].dead || w.epochs[t.epoch] == "retired" }

@@ -200,12 +200,16 @@ var tokenActs = map[string]func(w *world){
 		t := w.any("token")
 		w.Logf("of %s", t)
 		got := w.send("POST", "/v1/revoke", "", api.RevokeIn{Token: t.text})
-		if slices.Contains(w.dead(t), api.CodeInvalid) {
-			w.is(got, api.CodeInvalid, api.CodeOK)
-			return
+		epochs := w.epochs
+		if w.late != nil {
+			epochs = w.late.epochs
 		}
-		if w.late != nil && w.late.epochs[t.epoch] == "" {
-			w.is(got, api.CodeInvalid) // its first tokens are held back for as long
+		switch state := epochs[t.epoch]; {
+		case state == "": // to whoever has not heard of it, its first tokens are none
+			w.is(got, api.CodeInvalid)
+			return
+		case state == "retired", w.forgotten(t):
+			w.is(got, api.CodeInvalid, api.CodeOK)
 			return
 		}
 		w.is(got, api.CodeOK)
