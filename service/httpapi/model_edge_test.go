@@ -69,9 +69,10 @@ func (w *world) startEdge(id, secret string) {
 	w.edge = e
 }
 
-// followed lets the edge hear of everything.
+// followed lets the edge hear of everything, and so the process that it asks.
 func (w *world) followed() {
 	must(0, w.a.svc.CatchUp(w.a.t.Context()))
+	w.late = nil
 	p := w.a.svc.FeedPosition()
 	w.knew, w.edge.asOf = w.copy(), w.now
 	at := p.Generation + " " + strconv.FormatInt(p.Sequence, 10)
