@@ -115,6 +115,9 @@ func (w *world) askEdge(t *tok) {
 	if e := w.edge; e.knew != nil {
 		is := w.house
 		w.house = e.knew
+		if w.epochs[t.epoch] == "" { // it may have asked about one of its tokens since
+			w.epochs[t.epoch] = "signing"
+		}
 		then, _ := w.verdict(t, q)
 		w.house = is
 		if young := !w.now.After(e.asOf.Add(30 * time.Second)); young || then[0] == api.CodeRevoked { // which it holds to
