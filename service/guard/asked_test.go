@@ -80,15 +80,20 @@ func TestClientsFaultsAreNotStale(t *testing.T) {
 			t.Errorf("%+v: %s", facts, c)
 		}
 	}
-	a.between("/oauth2/introspect", func(w http.ResponseWriter, r *http.Request, next http.Handler) {
-		time.Sleep(50 * time.Millisecond)
-		next.ServeHTTP(w, r)
-	})
-	ctx, hangUp := context.WithTimeout(t.Context(), 5*time.Millisecond)
-	defer hangUp()
-	_, err = g.Gateway(ctx, forge(narrow(t, root, window(), "audience photos", soon())), get(), nil)
-	if c := codeIn(err); c != api.CodeStale {
-		t.Errorf("who hung up: %s", c)
+	for path, token := range map[string]string{
+		"/oauth2/introspect": forge(narrow(t, root, window(), "audience photos", soon())),
+		"/v1/verify":         forge(narrow(t, root, window(), "audience photos", soon(), "once gone")),
+	} {
+		a.between(path, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+			time.Sleep(50 * time.Millisecond)
+			next.ServeHTTP(w, r)
+		})
+		ctx, hangUp := context.WithTimeout(t.Context(), 5*time.Millisecond)
+		defer hangUp()
+		_, err = g.Gateway(ctx, token, get(), nil)
+		if c := codeIn(err); c != api.CodeStale {
+			t.Errorf("who hung up, %s: %s", path, c)
+		}
 	}
 	unsaid := foreign(narrow(t, root, window(), "audience photos"), "note \xff")
 	if c := codeOf(g, unsaid, get()); c != api.CodeInvalid {

@@ -262,7 +262,7 @@ func (g *Guard) question(ctx context.Context, h *history, text string, t *token.
 		return nil, cannotKnow()
 	}
 	if err != nil {
-		g.unheard(err)
+		g.unheard(ctx, err)
 		return nil, cannotKnow()
 	}
 	if !in.Active {
@@ -279,8 +279,12 @@ func (g *Guard) question(ctx context.Context, h *history, text string, t *token.
 	return p, nil
 }
 
-// unheard logs now and then that a question has no answer.
-func (g *Guard) unheard(err error) {
+// unheard logs now and then that a question has no answer, unless whoever put it
+// has gone: that says nothing about the authority.
+func (g *Guard) unheard(ctx context.Context, err error) {
+	if ctx.Err() != nil {
+		return
+	}
 	g.away.Do(func() { g.o.Log.Warn("the authority cannot be asked about tokens", "error", err) })
 }
 
@@ -424,7 +428,7 @@ func (g *Guard) askVerdict(ctx context.Context, text string, facts *caveats.Requ
 		return nil, &api.Refusal{Code: api.CodeBadRequest, Reason: "the request is not one that can be judged"}
 	}
 	if err != nil {
-		g.unheard(err)
+		g.unheard(ctx, err)
 		return nil, cannotKnow()
 	}
 	switch {
