@@ -11,7 +11,10 @@ import (
 const (
 	seenInterval  = 15 * time.Second
 	sweepInterval = time.Minute
-	expireLimit   = 5000 // rows a table and transaction
+	// expireLimit is rows a table and transaction. Whatever else is to be written
+	// waits for a transaction or two of them, and after a clock that was wrong for
+	// a day, or a week without a server, there is a backlog of very many.
+	expireLimit = 500
 	// settle is how long nothing expires after a start: a clock that was wrong
 	// at boot has been set by then, and a revocation kept longer harms nobody.
 	settle = 10 * time.Minute

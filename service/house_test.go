@@ -81,11 +81,26 @@ func TestHouseWritesDownWhatWasSeen(t *testing.T) {
 	})
 }
 
+// sweepings is how much went in one transaction.
+type sweepings struct {
+	storage.Store
+	most storage.Expired
+}
+
+func (s *sweepings) Expire(ctx context.Context, in storage.Expire) (storage.Expired, error) {
+	out, err := s.Store.Expire(ctx, in)
+	s.most.Revocations, s.most.Audit = max(s.most.Revocations, out.Revocations), max(s.most.Audit, out.Audit)
+	return out, err
+}
+
 // Of what has had its time nothing is left, however much it is; entries of the
-// audit have none unless one is configured.
+// audit have none unless one is configured. It goes in small steps, for a login
+// that comes meanwhile waits for one.
 func TestSweep(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "db")
 	k := newFeedKit(t, path)
+	steps := &sweepings{Store: k.store}
+	k.Service.store = steps
 	insert(t, path, 2*expireLimit)
 	k.catchUp()
 	now := time.Now()
@@ -111,6 +126,9 @@ func TestSweep(t *testing.T) {
 	check(23*time.Hour, 0, 2*expireLimit, 1) // that of the first epoch
 	check(25*time.Hour, 26*time.Hour, 0, 1)
 	check(25*time.Hour, 24*time.Hour, 0, 0)
+	if steps.most.Revocations > 1000 || steps.most.Audit != 1 {
+		t.Errorf("in one transaction went %+v", steps.most)
+	}
 }
 
 // A clock that was wrong at the start deletes no revocation: nothing goes before
