@@ -26,7 +26,7 @@ func (s *Service) keepHouse(ctx context.Context) {
 	defer seen.Stop()
 	defer sweep.Stop()
 	start := s.now()
-	clock := expiryClock{wall: start.Round(0)}
+	s.clock.Start(start, start)
 	for {
 		select {
 		case <-ctx.Done():
@@ -40,9 +40,9 @@ func (s *Service) keepHouse(ctx context.Context) {
 			s.flushSeen(ctx)
 		case <-sweep.C:
 			now := s.now()
-			trusted := clock.trusted(now.Round(0), now.Sub(start)) // the second is by the monotonic clock
-			s.metrics.clockJumped.Set(b2f(clock.jumped))
-			if trusted {
+			jumped, elapsed := s.clock.Jumped(now)
+			s.metrics.clockJumped.Set(b2f(jumped))
+			if elapsed >= settle && !jumped {
 				s.RotateWhenDue(ctx, now)
 				s.Sweep(ctx, now)
 			}
@@ -67,35 +67,6 @@ func (s *Service) Sweep(ctx context.Context, now time.Time) {
 		}
 	}
 	s.list.Sweep(now)
-}
-
-// expiryClock decides whether the wall clock may make revocations expire. A
-// wall clock set wrongly ahead would otherwise delete live revocations, and
-// setting it right again would bring revoked tokens back. The wall clock is
-// believed while it agrees with the monotonic one, counted from the start; and
-// again when it has stood by its new time for a day (a machine that slept has a
-// monotonic clock that did not run).
-type expiryClock struct {
-	wall   time.Time     // at the start, or when a jump came to be believed
-	at     time.Duration // the monotonic clock then, since the start
-	since  time.Duration // of the jump
-	jumped bool
-}
-
-const believeAfter = 24 * time.Hour
-
-// trusted takes both clocks: the wall's, and the monotonic one since the start.
-func (c *expiryClock) trusted(wall time.Time, elapsed time.Duration) bool {
-	drift := (wall.Sub(c.wall) - (elapsed - c.at)).Abs()
-	switch {
-	case drift <= storage.ClockSkew:
-		c.jumped = false
-	case !c.jumped:
-		c.jumped, c.since = true, elapsed
-	case elapsed-c.since >= believeAfter:
-		c.wall, c.at, c.jumped = wall, elapsed, false
-	}
-	return elapsed >= settle && !c.jumped
 }
 
 func b2f(b bool) float64 {

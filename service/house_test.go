@@ -9,38 +9,9 @@ import (
 
 	"macaroond/caveats"
 	"macaroond/service/api"
+	"macaroond/service/token"
 	"macaroond/storage"
 )
-
-// Nothing expires for a while after a start, while the wall clock has visibly
-// jumped, and then again once it agrees or has stood by its new time for a day.
-func TestExpiryClock(t *testing.T) {
-	start := time.Date(2026, 12, 1, 12, 0, 0, 0, time.UTC)
-	c := expiryClock{wall: start}
-	for _, row := range []struct {
-		elapsed, ahead time.Duration // of the monotonic clock; the wall clock's lead over it
-		want, jumped   bool
-	}{
-		{0, 0, false, false},
-		{settle - time.Second, 0, false, false},
-		{settle, 0, true, false},
-		{time.Hour, 10 * time.Minute, true, false}, // within the skew that is allowed for
-		{time.Hour, 10*time.Minute + time.Second, false, true},
-		{2 * time.Hour, 365 * 24 * time.Hour, false, true},
-		{3 * time.Hour, 0, true, false}, // set right again
-		{4 * time.Hour, -11 * time.Minute, false, true},
-		{5 * time.Hour, 0, true, false},
-		{6 * time.Hour, 8 * time.Hour, false, true}, // slept
-		{29 * time.Hour, 8 * time.Hour, false, true},
-		{30 * time.Hour, 8 * time.Hour, true, false}, // a day later
-		{31 * time.Hour, 8 * time.Hour, true, false},
-		{32 * time.Hour, 0, false, true},
-	} {
-		if got := c.trusted(start.Add(row.elapsed+row.ahead), row.elapsed); got != row.want || c.jumped != row.jumped {
-			t.Errorf("after %v, %v ahead: %v, jumped %v; want %v, %v", row.elapsed, row.ahead, got, c.jumped, row.want, row.jumped)
-		}
-	}
-}
 
 // What was seen is written down every so often, and when the service ends.
 func TestHouseWritesDownWhatWasSeen(t *testing.T) {
@@ -153,6 +124,53 @@ func TestNothingExpiresSoonAfterAStart(t *testing.T) {
 		time.Sleep(sweepInterval + time.Second)
 		if k.list.Len() != 0 {
 			t.Error("it stays for ever")
+		}
+	})
+}
+
+// What seems to be over while the wall clock has jumped ahead is put on the list all
+// the same: it is good again when the clock is set right, and somebody was told
+// that it is revoked.
+func TestRevokedWhileTheClockIsAhead(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "db")
+	synctest.Test(t, func(t *testing.T) {
+		k := newFeedKit(t, path)
+		k.SetSettings(Settings{Issuer: "https://auth.example", Audience: "macaroond", Signup: "device", RootTTL: time.Hour, MaxStaleness: 24 * time.Hour, MaxDevices: 10})
+		g, err := k.Signup(t.Context(), api.SignupIn{Username: "ann", Device: api.DeviceIn{Name: "d"}}, Source{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		root, err := token.Parse(g.Token)
+		if err != nil {
+			t.Fatal(err)
+		}
+		branch, err := token.Attenuate(root, caveats.TimeBefore(time.Now().Add(10*time.Minute)).String(), "audience photos")
+		if err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		time.Sleep(2 * time.Hour)
+		now := time.Now()
+		for _, row := range []struct {
+			what string
+			tok  *token.Token
+		}{{"a branch", branch}, {"a device", root}} {
+			revoke := func() int {
+				t.Helper()
+				before := k.list.Len()
+				if _, err := k.Revoke(t.Context(), row.tok.Text(), nil, Source{}); err != nil {
+					t.Fatalf("%s: %v", row.what, err)
+				}
+				return k.list.Len() - before
+			}
+			k.clock.Start(start, start)
+			if n := revoke(); n != 0 {
+				t.Errorf("%s that is over: %d entries", row.what, n)
+			}
+			k.clock.Start(now.Add(-time.Minute), start) // so much has passed by the monotonic clock
+			if n := revoke(); n != 1 {
+				t.Errorf("%s that seems to be over: %d entries", row.what, n)
+			}
 		}
 	})
 }

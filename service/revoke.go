@@ -59,7 +59,7 @@ func (s *Service) revoke(ctx context.Context, text string, src Source, by func(t
 	if chain.Bare() {
 		out.Grain = api.GrainDevice
 	}
-	if s.list.Revoked(chain) || !id.Expires.Add(storage.ClockSkew).After(s.now()) {
+	if s.list.Revoked(chain) || s.over(id.Expires) {
 		return out, nil // dead already: nothing to store
 	}
 	actor, limit := by(id)
@@ -77,6 +77,13 @@ func (s *Service) revoke(ctx context.Context, text string, src Source, by func(t
 		}
 	}
 	return out, s.revokeBranch(ctx, chain, id, texts, sigs, limit, actor, src)
+}
+
+// over reports that a token with that expiry is dead everywhere, so that revoking
+// it stores nothing. While the wall clock has jumped ahead the token may be good
+// again in a moment, and whoever was told that it is revoked relies on it.
+func (s *Service) over(expires time.Time) bool {
+	return !expires.Add(storage.ClockSkew).After(s.clock.Earliest(s.now()))
 }
 
 // drop ends the device of a bare root. The root key goes on the list even when
@@ -126,7 +133,7 @@ func (s *Service) RevokeByCaveats(ctx context.Context, c *Caller, holder []strin
 	}
 	id := c.Chain.Identifier()
 	// What is over by this clock may still be good by a verifier's.
-	roots, all, err := s.store.Roots(ctx, id.RootKeyID, s.now().Add(-storage.ClockSkew))
+	roots, all, err := s.store.Roots(ctx, id.RootKeyID, s.clock.Earliest(s.now()).Add(-storage.ClockSkew))
 	if err != nil {
 		return api.RevokeOut{}, err
 	}
@@ -190,7 +197,7 @@ func (s *Service) revokeBranch(ctx context.Context, chain token.Chain, id token.
 // memory yet.
 func (s *Service) listBranch(ctx context.Context, chain token.Chain, id token.Identity, texts []string, sigs []token.Signature, limit int, actor string, src Source) (listed bool, err error) {
 	expires := earliest(id.Expires, texts)
-	if !expires.Add(storage.ClockSkew).After(s.now()) {
+	if s.over(expires) {
 		return false, nil
 	}
 	in := storage.RevokeBranch{RootKeyID: chain.Identifier().RootKeyID, ExpiresAt: expires, MaxLive: limit}

@@ -76,6 +76,7 @@ type Service struct {
 	services atomic.Pointer[credentials]
 	policies atomic.Pointer[policyTable]
 	now      func() time.Time
+	clock    revocation.Clock // what expires goes by it; without a start in commands
 	log      *slog.Logger
 	metrics  *Metrics
 

@@ -33,9 +33,10 @@ type Guard struct {
 	limits  limits
 	silence silence
 	proofs  *dpop.Verifier
-	serves  atomic.Bool    // the authority has said that the credential serves the audience
-	away    rate.Sometimes // the log says so
-	unread  time.Time      // when the log last said so of the feed; zero: it is read. The follower's alone
+	serves  atomic.Bool      // the authority has said that the credential serves the audience
+	away    rate.Sometimes   // the log says so
+	unread  time.Time        // when the log last said so of the feed; zero: it is read. The follower's alone
+	clock   revocation.Clock // what expires goes by it
 	history atomic.Pointer[history]
 	ready   chan struct{} // closed at the first complete list
 	once    sync.Once
@@ -101,6 +102,8 @@ func New(ctx context.Context, o Options) (*Guard, error) {
 		return nil, err
 	}
 	g := &Guard{o: o, client: c, proofs: dpop.NewVerifier(o.Now()), ready: make(chan struct{}), away: rate.Sometimes{First: 1, Interval: 10 * time.Second}}
+	start := o.Now()
+	g.clock.Start(start, start)
 	g.history.Store(&history{list: revocation.New()})
 	if err := g.memory.init(o.Prefixes, o.Now); err != nil {
 		return nil, err

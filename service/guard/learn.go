@@ -464,7 +464,8 @@ func inASCII(target string) string {
 }
 
 // sweep drops entries of the list whose time is over by the authority's clock
-// and by ours: one clock that is wrong brings no revoked token back.
+// and by ours: one clock that is wrong brings no revoked token back. Nor do both
+// together, on one machine say, where ours is seen to have jumped.
 func (g *Guard) sweep(ctx context.Context) {
 	tick := time.NewTicker(sweepPeriod)
 	defer tick.Stop()
@@ -474,12 +475,18 @@ func (g *Guard) sweep(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		theirs := g.follow.Position().AsOf.Time
-		if ours := g.o.Now(); ours.Before(theirs) {
-			theirs = ours
-		}
-		h := g.history.Load()
-		h.list.Sweep(theirs)
-		h.policies.sweep(theirs)
+		g.sweepBy(g.follow.Position().AsOf.Time, g.o.Now())
 	}
+}
+
+func (g *Guard) sweepBy(theirs, ours time.Time) {
+	if jumped, _ := g.clock.Jumped(ours); jumped {
+		return
+	}
+	if ours.Before(theirs) {
+		theirs = ours
+	}
+	h := g.history.Load()
+	h.list.Sweep(theirs)
+	h.policies.sweep(theirs)
 }

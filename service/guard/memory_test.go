@@ -5,8 +5,10 @@ import (
 	"time"
 
 	"macaroond/caveats"
+	"macaroond/service/revocation"
 	"macaroond/service/token"
 	"macaroond/service/verify"
+	"macaroond/storage"
 )
 
 // What was learned takes memory as long as it is of use, which is until its
@@ -61,5 +63,26 @@ func TestMemoryGoesWithTheWindow(t *testing.T) {
 		if e, ok := m.whole.GetEntryQuietly([32]byte{1}); !ok || e.ExpiresAfter().Round(time.Second) != want {
 			t.Errorf("a token that ends in %s is kept for %s, want %s", ends, e.ExpiresAfter(), want)
 		}
+	}
+}
+
+// A machine whose clock is set ahead takes the authority with it, if that is on it,
+// too: both say that entries are over which are not when the clock is set right.
+func TestNothingIsSweptWhileTheClockIsAhead(t *testing.T) {
+	now := time.Now()
+	g := new(Guard)
+	g.history.Store(&history{list: revocation.New()})
+	list := g.history.Load().list
+	list.Add(storage.Revocation{Grain: storage.GrainDevice, RootKeyID: [16]byte{1}, ExpiresAt: now.Add(-time.Hour)})
+	g.clock.Start(now.Add(-time.Minute), now.Add(-2*time.Hour)) // by the monotonic clock, and by the wall's
+	if g.sweepBy(now, now); list.Len() != 1 {
+		t.Error("it is gone")
+	}
+	g.clock.Start(now.Add(-time.Minute), now.Add(-time.Minute))
+	if g.sweepBy(now.Add(-2*time.Hour), now); list.Len() != 1 {
+		t.Error("it is gone before the authority's time")
+	}
+	if g.sweepBy(now, now); list.Len() != 0 {
+		t.Error("it stays")
 	}
 }
