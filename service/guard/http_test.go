@@ -447,3 +447,42 @@ func TestOddRequests(t *testing.T) {
 type broken struct{}
 
 func (broken) Read([]byte) (int, error) { return 0, errors.New("broken") }
+
+// The parameters of the route are facts, in both frameworks by the same words
+// (http.Request.PathValue): a caveat about them would else refuse everything.
+func TestRouteParameters(t *testing.T) {
+	a := start(t)
+	alice := a.device("alice")
+	language, err := caveats.NewLanguage(caveats.Extension{Name: "x-album", Check: func(args string, r *caveats.Request) error {
+		if r.Extra["album"] != args {
+			return errors.New("it is for another album")
+		}
+		return nil
+	}})
+	ok(t, err)
+	g := a.guard(func(o *guard.Options) {
+		o.Language = language
+		o.Facts = func(r *http.Request, facts *caveats.Request) {
+			facts.Extra = map[string]string{"album": r.PathValue("album")}
+		}
+	})
+	mux := http.NewServeMux()
+	mux.Handle("/albums/{album}/{rest...}", g.Protect(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.PathValue("album")) })))
+	gin.SetMode(gin.ReleaseMode)
+	engine := gin.New()
+	engine.Use(ginguard.Protect(g))
+	engine.GET("/albums/:album/*rest", func(c *gin.Context) { c.String(200, c.Param("album")) })
+	text := narrow(t, alice.Token, window(), "audience photos", "x-album a b")
+	for name, url := range map[string]string{"net/http": listen(t, mux), "gin": listen(t, engine)} {
+		for path, want := range map[string]int{"/albums/a%20b/1": 200, "/albums/a/1": 403, "/albums/a%20b%20/1": 403} {
+			r, err := http.NewRequest("GET", url+path, nil)
+			ok(t, err)
+			r.Header.Set("Authorization", "Bearer "+text)
+			resp, err := http.DefaultClient.Do(r)
+			ok(t, err)
+			if said := body(resp); resp.StatusCode != want || want == 200 && said != "a b" {
+				t.Errorf("%s %s: %d %s, want %d", name, path, resp.StatusCode, said, want)
+			}
+		}
+	}
+}
