@@ -142,8 +142,12 @@ func (a *app) printInspection(i inspection, now time.Time) {
 	} else {
 		rows = append(rows, []string{"expires", i.ExpiresAt.Format(time.RFC3339) + ", " + until(i.ExpiresAt.Time, now)})
 	}
-	if !i.Audience {
+	switch {
+	case i.Audience:
+	case i.BareRoot:
 		rows = append(rows, []string{"audience", "none: good at the authority only"})
+	default:
+		rows = append(rows, []string{"audience", "none: good nowhere yet"})
 	}
 	a.table(rows)
 	a.printf("caveats\n")
