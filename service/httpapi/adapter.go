@@ -194,11 +194,11 @@ func saysNothing(body []byte, in any) error {
 		around, n := dec.StackIndex(dec.StackDepth())
 		switch value := around == '{' && n%2 == 0; {
 		case t.Kind() == 'n':
-			return &service.Error{Code: api.CodeBadRequest, Field: pointer(at), Detail: "the value is null: leave it out"}
+			return &service.Error{Code: api.CodeBadRequest, Field: pointer(at), Detail: "the member is null: fill it in, or leave it out if it is optional"}
 		case value && t.Kind() == '"' && t.String() == "" && !mayBeEmpty(in, at):
-			return &service.Error{Code: api.CodeBadRequest, Field: pointer(at), Detail: "the value is empty: leave it out"}
+			return &service.Error{Code: api.CodeBadRequest, Field: pointer(at), Detail: "the member is empty: fill it in, or leave it out if it is optional"}
 		case value && t.Kind() == '0' && strings.TrimPrefix(t.String(), "-") == "0":
-			return &service.Error{Code: api.CodeBadRequest, Field: pointer(at), Detail: "the value is 0: leave it out"}
+			return &service.Error{Code: api.CodeBadRequest, Field: pointer(at), Detail: "the member is 0: fill it in, or leave it out if it is optional"}
 		}
 	}
 }

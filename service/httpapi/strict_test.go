@@ -40,6 +40,7 @@ func TestEmptyIsRefused(t *testing.T) {
 	for _, row := range []struct{ route, auth, body, field string }{
 		{"POST /v1/signup", "", `{"username":"zoe","password":""` + device + "}", "/password"},
 		{"POST /v1/signup", "", `{"username":"zoe","mode":""` + device + "}", "/mode"},
+		{"POST /v1/signup", "", `{"username":""` + device + "}", "/username"}, // must be there, so "leave it out" would be no help
 		{"POST /v1/signup", "", `{"username":"zoe","device":{"name":"d","install_id":""}}`, "/device/install_id"},
 		{"POST /v1/login", basic("chief", password("chief")), `{"audience":""` + device + "}", "/audience"},
 		{"POST /v1/link/claim", "", `{"claim":"lnk_x","mode":""}`, "/mode"},
@@ -59,8 +60,8 @@ func TestEmptyIsRefused(t *testing.T) {
 	} {
 		method, path, _ := strings.Cut(row.route, " ")
 		p := a.do(ask{method: method, path: path, auth: cmp.Or(row.auth, bearer(chief.Token)), body: row.body}).want(400, api.CodeBadRequest)
-		if p.Field != row.field {
-			t.Errorf("%s %s: field %q, want %q", row.route, row.body, p.Field, row.field)
+		if p.Field != row.field || p.Detail != "the member is empty: fill it in, or leave it out if it is optional" {
+			t.Errorf("%s %s: field %q, want %q; %s", row.route, row.body, p.Field, row.field, p.Detail)
 		}
 	}
 	// Nor is a time of which nothing is left a wish for the longest.
