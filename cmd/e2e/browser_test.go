@@ -300,9 +300,12 @@ func TestBrowser(t *testing.T) {
 	// No spelling of a path gets a request to the application unjudged, or with a
 	// user of its own choice.
 	for _, target := range []string{"/api/photos", "//api/photos", "/api/../", "/api/photos/..", "/x/../api/photos", "/api/photos/../../live", "/live/../api/photos", "/v1/../api/photos", "/v1/%2e%2e/api/photos", "/./api/photos", "/api/photos/../../v1/session"} {
-		status := spelt(t, g.addr, target)
-		if strings.Contains(strings.TrimPrefix(target, "/api/"), "api/photos") && status != 401 {
-			t.Errorf("%s without a session: %d", target, status)
+		res := spelt(t, g.addr, target)
+		if strings.Contains(strings.TrimPrefix(target, "/api/"), "api/photos") && res.StatusCode != 401 {
+			t.Errorf("%s without a session: %d", target, res.StatusCode)
+		}
+		if got := res.Header.Values("WWW-Authenticate"); res.StatusCode == 401 && len(got) != 1 {
+			t.Errorf("%s without a session: WWW-Authenticate %q, want one", target, got)
 		}
 	}
 	app.mu.Lock()
@@ -334,7 +337,7 @@ func TestBrowser(t *testing.T) {
 
 // spelt asks for a target byte by byte, as somebody without a session who says
 // who they are.
-func spelt(t *testing.T, addr, target string) int {
+func spelt(t *testing.T, addr, target string) *http.Response {
 	t.Helper()
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -348,7 +351,7 @@ func spelt(t *testing.T, addr, target string) int {
 		t.Fatalf("%s: %v", target, err)
 	}
 	res.Body.Close()
-	return res.StatusCode
+	return res
 }
 
 // checkForeign: nothing that a foreign page tried was answered in a way that it
