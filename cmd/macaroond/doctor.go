@@ -81,7 +81,9 @@ func (e *env) diagnose(ctx context.Context, cfg *config) []finding {
 	var disk syscall.Statfs_t
 	err = syscall.Statfs(cfg.DataDir, &disk)
 	free := disk.Bavail * uint64(disk.Bsize)
-	if err == nil && free < 100<<20 {
+	if err != nil {
+		err = fmt.Errorf("%s: %w", cfg.DataDir, err)
+	} else if free < 100<<20 {
 		err = fmt.Errorf("%d MiB left where %s is: logins and revocations fail when it is full", free>>20, cfg.DataDir)
 	}
 	add("disk", err, "%d MiB free", free>>20)

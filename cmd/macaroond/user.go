@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -58,7 +59,7 @@ func newUser(e *env) *cobra.Command {
 				t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 				fmt.Fprintln(t, "ID\tNAME\tROLE\tCREATED\tSUSPENDED")
 				for _, u := range all.Users {
-					fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", u.ID, u.Username, u.Role, u.CreatedAt.Format("2006-01-02 15:04"), since(u.SuspendedAt))
+					fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", u.ID, u.Username, cmp.Or(u.Role, "-"), since(&u.CreatedAt), since(u.SuspendedAt))
 				}
 				t.Flush()
 			})
@@ -130,9 +131,10 @@ func findUser(c *cobra.Command, s *service.Service, who string) (api.User, error
 	return u, err
 }
 
+// since is UTC, and says so, wherever the operator is.
 func since(t *api.Time) string {
 	if t == nil {
 		return "-"
 	}
-	return t.Format("2006-01-02 15:04")
+	return t.Format("2006-01-02 15:04Z")
 }
