@@ -35,6 +35,9 @@ func (s *Service) Login(ctx context.Context, in api.LoginIn, src Source) (api.Gr
 	if err != nil {
 		return api.Grant{}, err
 	}
+	if in.Username == "" {
+		return api.Grant{}, badField("/username", "no name: send username and password, or HTTP Basic")
+	}
 	device, key, attempt, err := s.begin(ctx, in.Username, in.Device, src, s.attempts.try)
 	if err != nil {
 		return api.Grant{}, err

@@ -104,7 +104,7 @@ func undot(name string) string {
 func (s *Service) soughtName(ctx context.Context, name string) (string, error) {
 	switch {
 	case name == "":
-		return "", badField("/username", "no name: send username and password, or HTTP Basic")
+		return "", badField("/username", "no name: send username and code")
 	case len(name) > 4*maxName*utf8.UTFMax:
 		return "", badField("/username", "a name has 1 to %d characters", maxName)
 	}

@@ -82,6 +82,22 @@ func TestEmptyIsRefused(t *testing.T) {
 	a.do(ask{method: "POST", path: "/v1/verify", auth: bearer(chief.Token), body: `{"token":"` + chief.Token + `","request":{"origin":""}}`}).want(200, "")
 }
 
+// What is missing is named as the endpoint names it: a password, or HTTP Basic, is
+// nothing for a recovery or a link.
+func TestNoNameAtAll(t *testing.T) {
+	a := start(t)
+	for path, want := range map[string]string{
+		"/v1/login":   "no name: send username and password, or HTTP Basic",
+		"/v1/recover": "no name: send username and code",
+		"/v1/link":    "no name: send username and code",
+	} {
+		p := a.do(ask{method: "POST", path: path, body: "{}"}).want(400, api.CodeBadRequest)
+		if p.Field != "/username" || p.Detail != want {
+			t.Errorf("%s: %s %q, want %q", path, p.Field, p.Detail, want)
+		}
+	}
+}
+
 // The gateway's operator writes the query of these two: a misspelt parameter
 // would judge for another audience, or for no action.
 func TestGatewayQueryIsStrict(t *testing.T) {
