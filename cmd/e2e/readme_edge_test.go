@@ -172,7 +172,8 @@ func TestReadmeProtects(t *testing.T) {
 }
 
 // TestEdgePage builds the program of docs/edge.md; and in a module of its own,
-// which the page's commands tell where this one lies, all that it imports is found.
+// which the page's commands tell where this one lies, all that it imports is found,
+// and so is the authority for its tests.
 func TestEdgePage(t *testing.T) {
 	page, err := os.ReadFile(absolute(t, "docs/edge.md"))
 	if err != nil {
@@ -197,7 +198,11 @@ func TestEdgePage(t *testing.T) {
 	if err := build(os.DevNull, filepath.Join(mine, "main.go")); err != nil {
 		t.Error(err)
 	}
-	commands := "cd '" + mine + "'\ngo mod init example.com/mine\n" + blocks["sh"][0] + "go list -deps ."
+	getTool := regexp.MustCompile("`(go get -tool [^`]+)`").FindSubmatch(page)
+	if getTool == nil {
+		t.Fatal("the page does not say how tests get the authority")
+	}
+	commands := "cd '" + mine + "'\ngo mod init example.com/mine\n" + blocks["sh"][0] + "go list -deps .\n" + string(getTool[1]) + "\ngo list -deps macaroond/cmd/macaroond"
 	if _, err := tool(t, "", nil, "bash", "-euc", commands); err != nil {
 		t.Error(err)
 	}
