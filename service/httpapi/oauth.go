@@ -94,15 +94,15 @@ func errorDescription(detail string) string {
 func (x *call) form() (url.Values, error) {
 	mt, _, err := mime.ParseMediaType(x.gin.GetHeader("Content-Type"))
 	if err != nil || mt != "application/x-www-form-urlencoded" {
-		return nil, &oauthFail{status: http.StatusBadRequest, code: "invalid_request", detail: "send Content-Type: application/x-www-form-urlencoded"}
+		return nil, invalidRequest("send Content-Type: application/x-www-form-urlencoded")
 	}
 	form, err := url.ParseQuery(string(x.body))
 	if err != nil {
-		return nil, &oauthFail{status: http.StatusBadRequest, code: "invalid_request", detail: "the body is not a form"}
+		return nil, invalidRequest("the body is not a form")
 	}
 	for _, v := range form {
 		if len(v) > 1 {
-			return nil, &oauthFail{status: http.StatusBadRequest, code: "invalid_request", detail: "a parameter is there twice"}
+			return nil, invalidRequest("a parameter is there twice")
 		}
 	}
 	return form, nil
@@ -110,9 +110,13 @@ func (x *call) form() (url.Values, error) {
 
 func tokenOf(form url.Values) (string, error) {
 	if form.Get("token") == "" {
-		return "", &oauthFail{status: http.StatusBadRequest, code: "invalid_request", detail: "no token"}
+		return "", invalidRequest("no token")
 	}
 	return form.Get("token"), nil
+}
+
+func invalidRequest(detail string) error {
+	return &oauthFail{status: http.StatusBadRequest, code: "invalid_request", detail: detail}
 }
 
 func invalidClient(detail string) error {
@@ -130,7 +134,7 @@ func (x *call) clientCredential(form url.Values) (credential, error) {
 		return credential{name: form.Get("client_id"), secret: form.Get("client_secret")}, nil
 	}
 	if form.Get("client_secret") != "" {
-		return credential{}, &oauthFail{status: http.StatusBadRequest, code: "invalid_request", detail: "the client authenticates twice"}
+		return credential{}, invalidRequest("the client authenticates twice")
 	}
 	// RFC 6749 section 2.3.1: both halves are form-encoded inside Basic.
 	id, err1 := url.QueryUnescape(cred.name)
@@ -149,7 +153,7 @@ func (x *call) client(form url.Values) (*storage.Service, error) {
 		return nil, err
 	}
 	svc, err := x.basic(cred)
-	return svc, granted(err)
+	return svc, asOAuth(err)
 }
 
 // publicClient lets a client be that has no secret: a name without one
@@ -161,7 +165,7 @@ func (x *call) publicClient(form url.Values) (*storage.Service, error) {
 		return nil, err
 	}
 	svc, err := x.basic(cred)
-	return svc, granted(err)
+	return svc, asOAuth(err)
 }
 
 // clientOrToken authenticates by a token of the service as well (RFC 7662
@@ -172,7 +176,7 @@ func (x *call) clientOrToken(form url.Values, action string) (*storage.Service, 
 		return x.client(form)
 	}
 	if form.Get("client_secret") != "" {
-		return nil, &oauthFail{status: http.StatusBadRequest, code: "invalid_request", detail: "the client authenticates twice"}
+		return nil, invalidRequest("the client authenticates twice")
 	}
 	svc, err := x.serviceToken(cred, action)
 	if refused, ok := errors.AsType[*api.Refusal](err); ok && refused.Code != api.CodeStale {
@@ -192,7 +196,7 @@ func (s *server) introspect(x *call, form url.Values) (any, error) {
 	}
 	enforce := form.Get("caveats")
 	if enforce != "" && enforce != "enforce" {
-		return nil, &oauthFail{status: http.StatusBadRequest, code: "invalid_request", detail: "caveats is \"enforce\" or left out"}
+		return nil, invalidRequest("caveats is \"enforce\" or left out")
 	}
 	enforces := service.EnforcesNothing
 	if enforce != "" {
@@ -201,7 +205,7 @@ func (s *server) introspect(x *call, form url.Values) (any, error) {
 	switch p := form.Get("policies"); {
 	case p == "":
 	case p != "enforce", enforce == "":
-		return nil, &oauthFail{status: http.StatusBadRequest, code: "invalid_request", detail: "policies is \"enforce\" beside caveats=enforce, or left out"}
+		return nil, invalidRequest("policies is \"enforce\" beside caveats=enforce, or left out")
 	default:
 		enforces = service.EnforcesPolicies
 	}

@@ -32,7 +32,7 @@ func (s *server) token(x *call, form url.Values) (any, error) {
 	}
 	switch form.Get("grant_type") {
 	case "":
-		return nil, &oauthFail{status: http.StatusBadRequest, code: "invalid_request", detail: "no grant_type"}
+		return nil, invalidRequest("no grant_type")
 	case "client_credentials":
 		return s.clientCredentials(x, form, in)
 	case "refresh_token":
@@ -63,7 +63,7 @@ func (s *server) clientCredentials(x *call, form url.Values, in service.TokenIn)
 		return nil, invalidClient("a service's id and secret are needed")
 	}
 	out, err := s.svc.ClientCredentials(x.ctx(), cred.name, cred.secret, in, x.source())
-	return out, granted(err)
+	return out, asOAuth(err)
 }
 
 // refresh takes the root as the whole credential.
@@ -72,11 +72,11 @@ func (s *server) refresh(x *call, form url.Values, in service.TokenIn) (any, err
 		return nil, err
 	}
 	out, err := s.svc.Refresh(x.ctx(), form.Get("refresh_token"), in, x.source())
-	return out, granted(err)
+	return out, asOAuth(err)
 }
 
-// granted turns what a grant is refused for into OAuth's words.
-func granted(err error) error {
+// asOAuth turns what a grant is refused for into OAuth's words.
+func asOAuth(err error) error {
 	if grant, ok := errors.AsType[*service.GrantError](err); ok {
 		return &oauthFail{status: http.StatusBadRequest, code: grant.Code, detail: grant.Detail}
 	}
