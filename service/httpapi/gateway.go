@@ -42,10 +42,7 @@ func (s *server) authz(d dialect) gin.HandlerFunc {
 			if len(c.Request.Header["Cookie"]) > 0 && dead(err) && len(c.Request.Header["Authorization"]) == 0 {
 				takeCookie(c)
 			}
-			p, header := s.problem(c, err)
-			for k, v := range header {
-				c.Header(k, v)
-			}
+			p := s.problem(c, err)
 			// A gateway understands nothing else, but for what nobody can know now.
 			switch p.Code {
 			case api.CodeStale, api.CodeBusy, api.CodeRateLimited:

@@ -54,10 +54,7 @@ func (s *server) oauth(f func(*call, url.Values) (any, error)) gin.HandlerFunc {
 func (s *server) oauthFailed(c *gin.Context, err error) {
 	fail, ok := errors.AsType[*oauthFail](err)
 	if !ok {
-		p, header := s.problem(c, err)
-		for k, v := range header {
-			c.Header(k, v)
-		}
+		p := s.problem(c, err)
 		fail = &oauthFail{status: p.Status, code: "invalid_request", detail: p.Detail}
 		switch {
 		case p.Status == http.StatusServiceUnavailable, p.Status == http.StatusTooManyRequests:

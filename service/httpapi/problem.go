@@ -22,16 +22,16 @@ func (s *server) fail(c *gin.Context, err error) {
 		return
 	}
 	c.Header("Cache-Control", "no-store") // a cache may keep a 404 or 405 that does not say so (RFC 9110 section 15.1)
-	p, header := s.problem(c, err)
-	for k, v := range header {
-		c.Header(k, v)
-	}
+	p := s.problem(c, err)
 	s.answer(c, p.Status, "application/problem+json", p)
 	c.Abort()
 }
 
-// problem turns an error into what is said of it, and logs what is not.
-func (s *server) problem(c *gin.Context, err error) (p *api.Problem, header map[string]string) {
+// problem turns an error into what is said of it, in the body and in headers, and
+// logs what is not.
+func (s *server) problem(c *gin.Context, err error) *api.Problem {
+	var p *api.Problem
+	var header map[string]string
 	if refused, ok := errors.AsType[*api.Refusal](err); ok {
 		p, header = refused.Problem()
 	} else {
@@ -45,5 +45,8 @@ func (s *server) problem(c *gin.Context, err error) (p *api.Problem, header map[
 	}
 	p.RequestID = c.Writer.Header().Get(requestIDHeader)
 	c.Set(codeKey, p.Code)
-	return p, header
+	for k, v := range header {
+		c.Header(k, v)
+	}
+	return p
 }
