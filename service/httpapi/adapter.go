@@ -323,14 +323,19 @@ func whole[Out any](f func(*call, none) (Out, error)) func(*call, none) (Out, er
 	}
 }
 
-// page reads ?limit=.
-func page(q map[string]string) (int, error) {
+// page reads the query of a list that has pages: ?after=, which is the list's own
+// to understand, and ?limit=.
+func (x *call) page() (after string, limit int, err error) {
+	q, err := x.query("after", "limit")
+	if err != nil {
+		return "", 0, err
+	}
 	if q["limit"] == "" {
-		return 100, nil
+		return q["after"], 100, nil
 	}
-	n, err := strconv.Atoi(q["limit"])
-	if err != nil || n < 1 || n > 1000 {
-		return 0, &service.Error{Code: api.CodeBadRequest, Detail: "limit is 1 to 1000"}
+	limit, err = strconv.Atoi(q["limit"])
+	if err != nil || limit < 1 || limit > 1000 {
+		return "", 0, &service.Error{Code: api.CodeBadRequest, Detail: "limit is 1 to 1000"}
 	}
-	return n, nil
+	return q["after"], limit, nil
 }

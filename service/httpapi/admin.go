@@ -20,15 +20,11 @@ func (s *server) users(x *call, _ none) (api.Users, error) {
 	if _, err := x.administrator(); err != nil {
 		return api.Users{}, err
 	}
-	q, err := x.query("after", "limit")
+	after, limit, err := x.page()
 	if err != nil {
 		return api.Users{}, err
 	}
-	limit, err := page(q)
-	if err != nil {
-		return api.Users{}, err
-	}
-	return s.svc.Users(x.ctx(), q["after"], limit)
+	return s.svc.Users(x.ctx(), after, limit)
 }
 
 func (s *server) addUser(x *call, in api.UserIn) (api.User, error) {
@@ -90,19 +86,15 @@ func (s *server) audit(x *call, _ none) (api.Audit, error) {
 	if _, err := x.administrator(); err != nil {
 		return api.Audit{}, err
 	}
-	q, err := x.query("after", "limit")
+	after, limit, err := x.page()
 	if err != nil {
 		return api.Audit{}, err
 	}
-	limit, err := page(q)
-	if err != nil {
-		return api.Audit{}, err
-	}
-	var after int64
-	if q["after"] != "" {
-		if after, err = strconv.ParseInt(q["after"], 10, 64); err != nil || after < 0 {
+	var seq int64
+	if after != "" {
+		if seq, err = strconv.ParseInt(after, 10, 64); err != nil || seq < 0 {
 			return api.Audit{}, &service.Error{Code: api.CodeBadRequest, Detail: "after is an entry's number"}
 		}
 	}
-	return s.svc.Audit(x.ctx(), after, limit)
+	return s.svc.Audit(x.ctx(), seq, limit)
 }

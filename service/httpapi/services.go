@@ -77,11 +77,7 @@ func (s *server) mint(x *call, in api.MintIn) (api.Grant, error) {
 }
 
 func (s *server) subjects(x *call, _ none) (api.Subjects, error) {
-	q, err := x.query("after", "limit")
-	if err != nil {
-		return api.Subjects{}, err
-	}
-	limit, err := page(q)
+	after, limit, err := x.page()
 	if err != nil {
 		return api.Subjects{}, err
 	}
@@ -89,7 +85,7 @@ func (s *server) subjects(x *call, _ none) (api.Subjects, error) {
 	if err != nil {
 		return api.Subjects{}, err
 	}
-	return s.svc.Subjects(x.ctx(), svc, q["after"], limit)
+	return s.svc.Subjects(x.ctx(), svc, after, limit)
 }
 
 func (s *server) subjectDevices(x *call, _ none) (api.Devices, error) {
