@@ -13,20 +13,20 @@ func (s *server) accountRoutes(g *gin.Engine) {
 	get(g, "/v1/delayed", do(s, http.StatusOK, whole(s.delayed)))
 	g.DELETE("/v1/delayed/:id", do(s, http.StatusNoContent, s.cancelDelayed))
 
-	get(g, "/v1/recovery-codes", do(s, http.StatusOK, s.recoveryCodesLeft))
-	g.POST("/v1/recovery-codes", do(s, http.StatusCreated, s.recoveryCodes))
-	g.POST("/v1/password", do(s, http.StatusNoContent, s.changePassword))
-	g.DELETE("/v1/user", do(s, http.StatusNoContent, s.deleteSelf))
+	get(g, "/v1/recovery-codes", do(s, http.StatusOK, owner("recovery-codes", s.recoveryCodesLeft)))
+	g.POST("/v1/recovery-codes", do(s, http.StatusCreated, owner("recovery-codes", s.recoveryCodes)))
+	g.POST("/v1/password", do(s, http.StatusNoContent, owner("password", s.changePassword)))
+	g.DELETE("/v1/user", do(s, http.StatusNoContent, owner("delete", s.deleteSelf)))
 
-	get(g, "/v1/links", do(s, http.StatusOK, whole(s.links)))
-	g.POST("/v1/links", do(s, http.StatusCreated, s.openLink))
-	g.POST("/v1/links/:id/approve", do(s, http.StatusNoContent, s.approveLink))
-	g.DELETE("/v1/links/:id", do(s, http.StatusNoContent, s.closeLink))
+	get(g, "/v1/links", do(s, http.StatusOK, whole(owner("link", s.links))))
+	g.POST("/v1/links", do(s, http.StatusCreated, owner("link", s.openLink)))
+	g.POST("/v1/links/:id/approve", do(s, http.StatusNoContent, owner("link", s.approveLink)))
+	g.DELETE("/v1/links/:id", do(s, http.StatusNoContent, owner("link", s.closeLink)))
 	g.POST("/v1/link", do(s, http.StatusAccepted, s.claimLink))
 	g.POST("/v1/link/claim", do(s, http.StatusOK, s.tradeClaim))
 
-	g.PATCH("/v1/admin/users/:id", do(s, http.StatusOK, s.setRole))
-	g.DELETE("/v1/admin/users/:id", do(s, http.StatusNoContent, s.deleteUser))
+	g.PATCH("/v1/admin/users/:id", do(s, http.StatusOK, admin(s.setRole)))
+	g.DELETE("/v1/admin/users/:id", do(s, http.StatusNoContent, admin(s.deleteUser)))
 }
 
 // either is an answer whose status is not the endpoint's only one.
@@ -59,37 +59,21 @@ func (s *server) cancelDelayed(x *call, _ none) (none, error) {
 	return none{}, s.svc.CancelDelayed(x.ctx(), c, x.gin.Param("id"), x.source())
 }
 
-func (s *server) recoveryCodesLeft(x *call, _ none) (api.RecoveryCodesLeft, error) {
-	c, err := x.owner("recovery-codes")
-	if err != nil {
-		return api.RecoveryCodesLeft{}, err
-	}
+func (s *server) recoveryCodesLeft(x *call, c *service.Caller, _ none) (api.RecoveryCodesLeft, error) {
 	return s.svc.RecoveryCodesLeft(x.ctx(), c)
 }
 
-func (s *server) recoveryCodes(x *call, in api.Proof) (either, error) {
-	c, err := x.owner("recovery-codes")
-	if err != nil {
-		return either{}, err
-	}
+func (s *server) recoveryCodes(x *call, c *service.Caller, in api.Proof) (either, error) {
 	codes, later, err := s.svc.ReplaceRecoveryCodes(x.ctx(), c, in, x.source())
 	return settled(later, http.StatusCreated, codes, err)
 }
 
-func (s *server) changePassword(x *call, in api.ChangePasswordIn) (either, error) {
-	c, err := x.owner("password")
-	if err != nil {
-		return either{}, err
-	}
+func (s *server) changePassword(x *call, c *service.Caller, in api.ChangePasswordIn) (either, error) {
 	later, err := s.svc.ChangePassword(x.ctx(), c, in, x.source())
 	return settled(later, http.StatusNoContent, nil, err)
 }
 
-func (s *server) deleteSelf(x *call, in api.Proof) (none, error) {
-	c, err := x.owner("delete")
-	if err != nil {
-		return none{}, err
-	}
+func (s *server) deleteSelf(x *call, c *service.Caller, in api.Proof) (none, error) {
 	if err := s.svc.DeleteSelf(x.ctx(), c, in, x.source()); err != nil {
 		return none{}, err
 	}
@@ -99,36 +83,20 @@ func (s *server) deleteSelf(x *call, in api.Proof) (none, error) {
 	return none{}, nil
 }
 
-func (s *server) links(x *call, _ none) (api.Links, error) {
-	c, err := x.owner("link")
-	if err != nil {
-		return api.Links{}, err
-	}
+func (s *server) links(x *call, c *service.Caller, _ none) (api.Links, error) {
 	return s.svc.Links(x.ctx(), c)
 }
 
-func (s *server) openLink(x *call, in api.Proof) (either, error) {
-	c, err := x.owner("link")
-	if err != nil {
-		return either{}, err
-	}
+func (s *server) openLink(x *call, c *service.Caller, in api.Proof) (either, error) {
 	code, later, err := s.svc.OpenLink(x.ctx(), c, in, x.source())
 	return settled(later, http.StatusCreated, code, err)
 }
 
-func (s *server) approveLink(x *call, _ none) (none, error) {
-	c, err := x.owner("link")
-	if err != nil {
-		return none{}, err
-	}
+func (s *server) approveLink(x *call, c *service.Caller, _ none) (none, error) {
 	return none{}, s.svc.ApproveLink(x.ctx(), c, x.gin.Param("id"), x.source())
 }
 
-func (s *server) closeLink(x *call, _ none) (none, error) {
-	c, err := x.owner("link")
-	if err != nil {
-		return none{}, err
-	}
+func (s *server) closeLink(x *call, c *service.Caller, _ none) (none, error) {
 	return none{}, s.svc.CloseLink(x.ctx(), c, x.gin.Param("id"), x.source())
 }
 
@@ -149,21 +117,13 @@ func (s *server) tradeClaim(x *call, in api.ClaimIn) (either, error) {
 	return either{http.StatusOK, out}, err
 }
 
-func (s *server) setRole(x *call, in api.RoleIn) (api.User, error) {
-	c, err := x.administrator()
-	if err != nil {
-		return api.User{}, err
-	}
+func (s *server) setRole(x *call, c *service.Caller, in api.RoleIn) (api.User, error) {
 	if in.Role == nil {
 		return api.User{}, &service.Error{Code: api.CodeBadRequest, Field: "/role", Detail: "role is \"admin\" or \"\""}
 	}
 	return s.svc.SetRole(x.ctx(), x.gin.Param("id"), *in.Role, c.User, false, x.source())
 }
 
-func (s *server) deleteUser(x *call, _ none) (none, error) {
-	c, err := x.administrator()
-	if err != nil {
-		return none{}, err
-	}
+func (s *server) deleteUser(x *call, c *service.Caller, _ none) (none, error) {
 	return none{}, s.svc.DeleteUser(x.ctx(), x.gin.Param("id"), c.User, x.source())
 }

@@ -262,6 +262,17 @@ func (x *call) user(action string, ready ...func(*service.Caller) error) (*servi
 // owner asks for a bare root.
 func (x *call) owner(action string) (*service.Caller, error) { return x.authorize(action, true) }
 
+// owner is a handler for whoever shows a bare root.
+func owner[In, Out any](action string, f func(*call, *service.Caller, In) (Out, error)) func(*call, In) (Out, error) {
+	return func(x *call, in In) (out Out, err error) {
+		c, err := x.owner(action)
+		if err != nil {
+			return out, err
+		}
+		return f(x, c, in)
+	}
+}
+
 func (x *call) authorize(action string, bare bool, ready ...func(*service.Caller) error) (*service.Caller, error) {
 	cred, err := x.token()
 	if err != nil {

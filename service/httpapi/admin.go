@@ -7,19 +7,18 @@ import (
 	"macaroond/service/api"
 )
 
-// administrator asks for the bare root of a user who has the role now.
-func (x *call) administrator() (*service.Caller, error) {
-	c, err := x.owner("admin")
-	if err != nil {
-		return nil, err
-	}
-	return c, x.s.svc.Administrator(x.ctx(), c, x.source())
+// admin is a handler for whoever shows the bare root of a user who has the role
+// now.
+func admin[In, Out any](f func(*call, *service.Caller, In) (Out, error)) func(*call, In) (Out, error) {
+	return owner("admin", func(x *call, c *service.Caller, in In) (out Out, err error) {
+		if err := x.s.svc.Administrator(x.ctx(), c, x.source()); err != nil {
+			return out, err
+		}
+		return f(x, c, in)
+	})
 }
 
-func (s *server) users(x *call, _ none) (api.Users, error) {
-	if _, err := x.administrator(); err != nil {
-		return api.Users{}, err
-	}
+func (s *server) users(x *call, _ *service.Caller, _ none) (api.Users, error) {
 	after, limit, err := x.page()
 	if err != nil {
 		return api.Users{}, err
@@ -27,65 +26,35 @@ func (s *server) users(x *call, _ none) (api.Users, error) {
 	return s.svc.Users(x.ctx(), after, limit)
 }
 
-func (s *server) addUser(x *call, in api.UserIn) (api.User, error) {
-	c, err := x.administrator()
-	if err != nil {
-		return api.User{}, err
-	}
+func (s *server) addUser(x *call, c *service.Caller, in api.UserIn) (api.User, error) {
 	return s.svc.AddUser(x.ctx(), in, c.User, x.source())
 }
 
-func (s *server) suspendUser(x *call, _ none) (none, error) {
-	c, err := x.administrator()
-	if err != nil {
-		return none{}, err
-	}
+func (s *server) suspendUser(x *call, c *service.Caller, _ none) (none, error) {
 	return none{}, s.svc.SuspendUser(x.ctx(), x.gin.Param("id"), c.User, x.source())
 }
 
-func (s *server) resumeUser(x *call, _ none) (none, error) {
-	c, err := x.administrator()
-	if err != nil {
-		return none{}, err
-	}
+func (s *server) resumeUser(x *call, c *service.Caller, _ none) (none, error) {
 	return none{}, s.svc.ResumeUser(x.ctx(), x.gin.Param("id"), c.User, x.source())
 }
 
-func (s *server) setPassword(x *call, in api.PasswordIn) (none, error) {
-	c, err := x.administrator()
-	if err != nil {
-		return none{}, err
-	}
+func (s *server) setPassword(x *call, c *service.Caller, in api.PasswordIn) (none, error) {
 	return none{}, s.svc.SetPassword(x.ctx(), x.gin.Param("id"), in.Password, c.User, x.source())
 }
 
-func (s *server) services(x *call, _ none) (api.Services, error) {
-	if _, err := x.administrator(); err != nil {
-		return api.Services{}, err
-	}
+func (s *server) services(x *call, _ *service.Caller, _ none) (api.Services, error) {
 	return s.svc.Services(x.ctx())
 }
 
-func (s *server) addService(x *call, in api.ServiceIn) (api.Service, error) {
-	c, err := x.administrator()
-	if err != nil {
-		return api.Service{}, err
-	}
+func (s *server) addService(x *call, c *service.Caller, in api.ServiceIn) (api.Service, error) {
 	return s.svc.AddService(x.ctx(), in, c.User, x.source())
 }
 
-func (s *server) removeService(x *call, _ none) (none, error) {
-	c, err := x.administrator()
-	if err != nil {
-		return none{}, err
-	}
+func (s *server) removeService(x *call, c *service.Caller, _ none) (none, error) {
 	return none{}, s.svc.RemoveService(x.ctx(), x.gin.Param("id"), c.User, x.source())
 }
 
-func (s *server) audit(x *call, _ none) (api.Audit, error) {
-	if _, err := x.administrator(); err != nil {
-		return api.Audit{}, err
-	}
+func (s *server) audit(x *call, _ *service.Caller, _ none) (api.Audit, error) {
 	after, limit, err := x.page()
 	if err != nil {
 		return api.Audit{}, err

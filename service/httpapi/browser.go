@@ -23,7 +23,7 @@ import (
 
 func (s *server) browserRoutes(g *gin.Engine) {
 	get(g, "/v1/session", do(s, http.StatusOK, s.session))
-	g.POST("/v1/ticket", do(s, http.StatusOK, s.ticket))
+	g.POST("/v1/ticket", do(s, http.StatusOK, owner("ticket", s.ticket)))
 }
 
 func (s *server) session(x *call, _ none) (api.Session, error) {
@@ -34,11 +34,7 @@ func (s *server) session(x *call, _ none) (api.Session, error) {
 	return s.svc.Session(x.ctx(), c, x.cookie)
 }
 
-func (s *server) ticket(x *call, in api.TicketIn) (api.Ticket, error) {
-	c, err := x.owner("ticket")
-	if err != nil {
-		return api.Ticket{}, err
-	}
+func (s *server) ticket(x *call, c *service.Caller, in api.TicketIn) (api.Ticket, error) {
 	return s.svc.Ticket(c, in)
 }
 

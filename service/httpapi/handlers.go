@@ -40,11 +40,7 @@ func (s *server) recover(x *call, in api.RecoverIn) (api.Grant, error) {
 	return x.granted(s.svc.Recover(x.ctx(), in, x.source()))
 }
 
-func (s *server) logout(x *call, _ none) (none, error) {
-	c, err := x.owner("logout")
-	if err != nil {
-		return none{}, err
-	}
+func (s *server) logout(x *call, c *service.Caller, _ none) (none, error) {
 	if err := s.svc.Logout(x.ctx(), c, x.source()); err != nil {
 		return none{}, err
 	}

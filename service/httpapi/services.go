@@ -21,8 +21,8 @@ func (s *server) serviceRoutes(g *gin.Engine) {
 	g.POST("/v1/subjects/:subject/suspend", do(s, http.StatusNoContent, s.suspendSubject))
 	g.POST("/v1/subjects/:subject/resume", do(s, http.StatusNoContent, s.resumeSubject))
 
-	g.POST("/v1/admin/services/:id/secrets", do(s, http.StatusCreated, s.addServiceSecret))
-	g.DELETE("/v1/admin/services/:id/secrets/:secret", do(s, http.StatusNoContent, s.removeServiceSecret))
+	g.POST("/v1/admin/services/:id/secrets", do(s, http.StatusCreated, admin(s.addServiceSecret)))
+	g.DELETE("/v1/admin/services/:id/secrets/:secret", do(s, http.StatusNoContent, admin(s.removeServiceSecret)))
 }
 
 // service asks for a service credential: its id and secret by Basic, or a token
@@ -129,18 +129,10 @@ func (s *server) resumeSubject(x *call, _ none) (none, error) {
 	return none{}, s.svc.ResumeSubject(x.ctx(), svc, subject, x.source())
 }
 
-func (s *server) addServiceSecret(x *call, _ none) (api.ServiceSecret, error) {
-	c, err := x.administrator()
-	if err != nil {
-		return api.ServiceSecret{}, err
-	}
+func (s *server) addServiceSecret(x *call, c *service.Caller, _ none) (api.ServiceSecret, error) {
 	return s.svc.AddServiceSecret(x.ctx(), x.gin.Param("id"), c.User, x.source())
 }
 
-func (s *server) removeServiceSecret(x *call, _ none) (none, error) {
-	c, err := x.administrator()
-	if err != nil {
-		return none{}, err
-	}
+func (s *server) removeServiceSecret(x *call, c *service.Caller, _ none) (none, error) {
 	return none{}, s.svc.RemoveServiceSecret(x.ctx(), x.gin.Param("id"), x.gin.Param("secret"), c.User, x.source())
 }
