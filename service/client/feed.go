@@ -316,7 +316,7 @@ func (f *feedReader) quick(batch []api.Revocation) error {
 		for bad == nil {
 			s, ok := text[read:], true
 			if place == between {
-				s, ok = skip(s, ",")
+				s, ok = strings.CutPrefix(s, ",")
 			}
 			var e api.Revocation
 			if ok {

@@ -1,7 +1,7 @@
 package client
 
 import (
-	"encoding/base64"
+	"strings"
 	"time"
 
 	"macaroond/service/api"
@@ -30,25 +30,18 @@ func sound(r *api.Revocation) error {
 	return nil
 }
 
-// id128 reports 16 bytes in base64url, in their one spelling.
+// id128 reports 16 bytes in base64url, in their one spelling: a root key ID, or a
+// fingerprint, which is written like one.
 func id128(s string) bool {
-	if len(s) != 22 {
-		return false
-	}
-	var text [22]byte
-	var id [16]byte
-	copy(text[:], s)
-	n, err := strict.Decode(id[:], text[:])
-	return err == nil && n == len(id)
+	_, err := token.ParseRootKeyID(s)
+	return err == nil
 }
-
-var strict = base64.RawURLEncoding.Strict()
 
 // entryAsSent reads an entry from the beginning of s, in the very form in which
 // macaroond sends it. Any other form is left to the JSON library, which reads a
 // [sound] entry of this form alike (FuzzEntry).
 func entryAsSent(s string) (r api.Revocation, rest string, ok bool) {
-	if s, ok = skip(s, `{"seq":`); !ok {
+	if !has(&s, `{"seq":`) {
 		return r, s, false
 	}
 	var n uint64
@@ -56,7 +49,7 @@ func entryAsSent(s string) (r api.Revocation, rest string, ok bool) {
 		return r, s, false
 	}
 	r.Seq = int64(n)
-	if s, ok = skip(s, `,"grain":"`); !ok {
+	if !has(&s, `,"grain":"`) {
 		return r, s, false
 	}
 	switch {
@@ -65,10 +58,9 @@ func entryAsSent(s string) (r api.Revocation, rest string, ok bool) {
 		r.RootKeyID, s, ok = plain(s)
 	case has(&s, api.GrainBranch+`","root_key_id":"`):
 		r.Grain = api.GrainBranch
-		if r.RootKeyID, s, ok = plain(s); ok {
-			if s, ok = skip(s, `,"fingerprint":"`); ok {
-				r.Fingerprint, s, ok = plain(s)
-			}
+		r.RootKeyID, s, ok = plain(s)
+		if ok = ok && has(&s, `,"fingerprint":"`); ok {
+			r.Fingerprint, s, ok = plain(s)
 		}
 	case has(&s, api.GrainEpoch+`","epoch":`):
 		r.Grain = api.GrainEpoch
@@ -89,15 +81,9 @@ func entryAsSent(s string) (r api.Revocation, rest string, ok bool) {
 	return r, s[len(form)+2:], ok
 }
 
-func skip(s, prefix string) (rest string, ok bool) {
-	if len(s) < len(prefix) || s[:len(prefix)] != prefix {
-		return s, false
-	}
-	return s[len(prefix):], true
-}
-
+// has cuts the prefix off, if s begins with it.
 func has(s *string, prefix string) (ok bool) {
-	*s, ok = skip(*s, prefix)
+	*s, ok = strings.CutPrefix(*s, prefix)
 	return ok
 }
 
