@@ -57,8 +57,8 @@ func (e *OAuthError) Error() string {
 // RetryAfter is how long the server asked to wait before the request that met
 // err is tried again; false when it did not say.
 func RetryAfter(err error) (time.Duration, bool) {
-	var d *deferred
-	if !errors.As(err, &d) {
+	d, ok := errors.AsType[*deferred](err)
+	if !ok {
 		return 0, false
 	}
 	return d.after, true

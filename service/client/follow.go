@@ -134,15 +134,14 @@ func (s *following) ask(ctx context.Context, wait time.Duration) error {
 		s.at.Generation, s.at.After = generation, batch[len(batch)-1].Seq
 		return nil
 	})
-	var p *api.Problem
+	problem, refused := errors.AsType[*api.Problem](err)
 	_, unknown := errors.AsType[*UnknownGrainError](err)
 	switch {
 	case err == nil:
 		s.at.Generation, s.at.After = out.Generation, out.Next
 		s.Follower.at.Store(&api.FeedPosition{Generation: out.Generation, Sequence: out.Next, AsOf: api.Moment{Time: out.AsOf}})
 		s.Sink.AsOf(s.now().Add(-out.Age))
-	case errors.As(err, &p) && p.Code == api.CodeOtherGeneration,
-		errors.Is(err, ErrHistory), unknown:
+	case refused && problem.Code == api.CodeOtherGeneration, errors.Is(err, ErrHistory), unknown:
 		s.at = FeedQuestion{}
 		s.Follower.at.Store(nil)
 		s.Sink.Reset()
