@@ -6,11 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"time"
 
 	"macaroond/service/api"
-	"macaroond/service/token"
 )
 
 // DelayedError says that what was asked for only waits: the server has written
@@ -128,27 +126,4 @@ func (c *Client) TradeClaim(ctx context.Context, claim string) (*api.Grant, erro
 		return nil, err
 	}
 	return &out, nil
-}
-
-// SetRole gives a user a role ("admin"), or takes it (""). Code last_admin.
-func (c *Client) SetRole(ctx context.Context, admin Credential, id, role string) (*api.User, error) {
-	path, err := below("/v1/admin/users/", id, token.UserPrefix)
-	if err != nil {
-		return nil, err
-	}
-	return ask[api.User](ctx, c, call{method: http.MethodPatch, path: path, cred: admin, in: api.RoleIn{Role: &role}, want: http.StatusOK})
-}
-
-// DeleteUser deletes a user and everything of theirs. Code last_admin.
-func (c *Client) DeleteUser(ctx context.Context, admin Credential, id string) error {
-	path, err := below("/v1/admin/users/", id, token.UserPrefix)
-	if err != nil {
-		return err
-	}
-	return c.do(ctx, call{method: http.MethodDelete, path: path, cred: admin, want: http.StatusNoContent})
-}
-
-// remove is a DELETE that may wait.
-func (c *Client) remove(ctx context.Context, cred Credential, path string, query url.Values, proof []api.Proof) error {
-	return c.do(ctx, call{method: http.MethodDelete, path: path, query: query, cred: cred, in: proofOf(proof), want: http.StatusNoContent, delays: true})
 }

@@ -47,6 +47,24 @@ func (c *Client) onUser(ctx context.Context, admin Credential, id, verb string, 
 	return c.do(ctx, call{method: http.MethodPost, path: path + verb, cred: admin, in: in, want: http.StatusNoContent})
 }
 
+// SetRole gives a user a role ("admin"), or takes it (""). Code last_admin.
+func (c *Client) SetRole(ctx context.Context, admin Credential, id, role string) (*api.User, error) {
+	path, err := below("/v1/admin/users/", id, token.UserPrefix)
+	if err != nil {
+		return nil, err
+	}
+	return ask[api.User](ctx, c, call{method: http.MethodPatch, path: path, cred: admin, in: api.RoleIn{Role: &role}, want: http.StatusOK})
+}
+
+// DeleteUser deletes a user and everything of theirs. Code last_admin.
+func (c *Client) DeleteUser(ctx context.Context, admin Credential, id string) error {
+	path, err := below("/v1/admin/users/", id, token.UserPrefix)
+	if err != nil {
+		return err
+	}
+	return c.do(ctx, call{method: http.MethodDelete, path: path, cred: admin, want: http.StatusNoContent})
+}
+
 // Services lists the service credentials, without their secrets.
 func (c *Client) Services(ctx context.Context, admin Credential) ([]api.Service, error) {
 	var out api.Services
@@ -63,6 +81,30 @@ func (c *Client) AddService(ctx context.Context, admin Credential, in api.Servic
 // RemoveService ends a service credential.
 func (c *Client) RemoveService(ctx context.Context, admin Credential, id string) error {
 	path, err := below("/v1/admin/services/", id, token.ServicePrefix)
+	if err != nil {
+		return err
+	}
+	return c.do(ctx, call{method: http.MethodDelete, path: path, cred: admin, want: http.StatusNoContent})
+}
+
+// AddServiceSecret gives a service another secret, which is in this answer and
+// nowhere else. The credential is an administrator's bare root. Codes:
+// not_found, too_many.
+func (c *Client) AddServiceSecret(ctx context.Context, admin Credential, id string) (*api.ServiceSecret, error) {
+	path, err := below("/v1/admin/services/", id, token.ServicePrefix)
+	if err != nil {
+		return nil, err
+	}
+	return ask[api.ServiceSecret](ctx, c, call{method: http.MethodPost, path: path + "/secrets", cred: admin, want: http.StatusCreated})
+}
+
+// RemoveServiceSecret ends a secret, and every token that was minted with it.
+// Code not_found.
+func (c *Client) RemoveServiceSecret(ctx context.Context, admin Credential, id, secretID string) error {
+	path, err := below("/v1/admin/services/", id, token.ServicePrefix)
+	if err == nil {
+		path, err = below(path+"/secrets/", secretID, "sec_")
+	}
 	if err != nil {
 		return err
 	}

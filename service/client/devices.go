@@ -49,6 +49,11 @@ func (c *Client) RevokeAllDevices(ctx context.Context, cred Credential, proof ..
 	return c.remove(ctx, cred, "/v1/devices", nil, proof)
 }
 
+// remove is a DELETE that may wait.
+func (c *Client) remove(ctx context.Context, cred Credential, path string, query url.Values, proof []api.Proof) error {
+	return c.do(ctx, call{method: http.MethodDelete, path: path, query: query, cred: cred, in: proofOf(proof), want: http.StatusNoContent, delays: true})
+}
+
 // below is the path of one thing with an id. It takes nothing but an id,
 // because with "" or ".." in its place the request would be about the whole
 // collection: DELETE of one device would be DELETE of all.

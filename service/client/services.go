@@ -11,30 +11,6 @@ import (
 	"macaroond/service/token"
 )
 
-// AddServiceSecret gives a service another secret, which is in this answer and
-// nowhere else. The credential is an administrator's bare root. Codes:
-// not_found, too_many.
-func (c *Client) AddServiceSecret(ctx context.Context, admin Credential, id string) (*api.ServiceSecret, error) {
-	path, err := below("/v1/admin/services/", id, token.ServicePrefix)
-	if err != nil {
-		return nil, err
-	}
-	return ask[api.ServiceSecret](ctx, c, call{method: http.MethodPost, path: path + "/secrets", cred: admin, want: http.StatusCreated})
-}
-
-// RemoveServiceSecret ends a secret, and every token that was minted with it.
-// Code not_found.
-func (c *Client) RemoveServiceSecret(ctx context.Context, admin Credential, id, secretID string) error {
-	path, err := below("/v1/admin/services/", id, token.ServicePrefix)
-	if err == nil {
-		path, err = below(path+"/secrets/", secretID, "sec_")
-	}
-	if err != nil {
-		return err
-	}
-	return c.do(ctx, call{method: http.MethodDelete, path: path, cred: admin, want: http.StatusNoContent})
-}
-
 // ServiceToken gets a token of the service itself (OAuth's client_credentials)
 // for the audience, limited to the actions if any are given. It is good for as
 // long as its answer says; ask again then. An OAuth client does the same.
