@@ -124,6 +124,34 @@ func New(ctx context.Context, o Options) (*Guard, error) {
 	return g, nil
 }
 
+// sweep drops entries of the list whose time is over by the authority's clock
+// and by ours: one clock that is wrong brings no revoked token back. Nor do both
+// together, on one machine say, where ours is seen to have jumped.
+func (g *Guard) sweep(ctx context.Context) {
+	tick := time.NewTicker(sweepPeriod)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		g.sweepBy(g.follow.Position().AsOf.Time, g.o.Now())
+	}
+}
+
+func (g *Guard) sweepBy(theirs, ours time.Time) {
+	if jumped, _ := g.clock.Jumped(ours); jumped {
+		return
+	}
+	if ours.Before(theirs) {
+		theirs = ours
+	}
+	h := g.history.Load()
+	h.list.Sweep(theirs)
+	h.policies.sweep(theirs)
+}
+
 // Close ends what New began, and waits for it; questions that are on their way
 // fail. What is asked of the guard afterwards is refused once the list is stale.
 func (g *Guard) Close() {
