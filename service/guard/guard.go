@@ -2,9 +2,6 @@ package guard
 
 import (
 	"context"
-	"errors"
-	"log/slog"
-	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,7 +9,6 @@ import (
 	"golang.org/x/sync/singleflight"
 	"golang.org/x/time/rate"
 
-	"macaroond/caveats"
 	"macaroond/service/client"
 	"macaroond/service/dpop"
 	"macaroond/service/revocation"
@@ -68,35 +64,10 @@ func (h *history) has(generation string) bool {
 // when ctx does, or with [Guard.Close]. The errors say what is wrong with the
 // options.
 func New(ctx context.Context, o Options) (*Guard, error) {
-	if _, err := caveats.Audience(o.Audience); err != nil {
-		return nil, errors.New("guard: the audience is 1 to 128 printable ASCII characters without space")
+	if err := o.check(); err != nil {
+		return nil, err
 	}
-	if o.Credential == (client.Credential{}) {
-		return nil, errors.New("guard: a service credential is needed: macaroond service add NAME --serves " + o.Audience)
-	}
-	if asked := min(o.Introspections, o.IntrospectionsPerClient); asked < 0 || math.IsNaN(asked) || min(int64(o.MaxStaleness), int64(o.Prefixes), o.MaxBody) < 0 {
-		return nil, errors.New("guard: an option is negative, or no number")
-	}
-	or := func(p *time.Duration, d time.Duration) {
-		if *p == 0 {
-			*p = d
-		}
-	}
-	or(&o.MaxStaleness, 30*time.Second)
-	or(&o.Client.Timeout, askTimeout)
-	if o.MaxBody == 0 {
-		o.MaxBody = 64 << 10
-	}
-	o.MaxBody = min(o.MaxBody, math.MaxInt64-1) // one more is read
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	if o.Observe == nil {
-		o.Observe = func(Observation) {}
-	}
+	o = o.withDefaults()
 	c, err := client.New(o.Authority, o.Client)
 	if err != nil {
 		return nil, err

@@ -19,12 +19,6 @@ type limits struct {
 }
 
 func (l *limits) init(all, each float64) (err error) {
-	if all == 0 {
-		all = 1000
-	}
-	if each == 0 {
-		each = 50
-	}
 	l.all, l.each = limiter(all), each
 	l.client, err = otter.New(&otter.Options[netip.Addr, *rate.Limiter]{
 		MaximumSize: 10_000, ExpiryCalculator: otter.ExpiryAccessing[netip.Addr, *rate.Limiter](time.Minute),

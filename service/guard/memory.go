@@ -89,9 +89,6 @@ const (
 
 func (m *memory) init(size int, now func() time.Time) (err error) {
 	m.now = now
-	if size == 0 {
-		size = 100_000
-	}
 	if m.prefixes, err = newCache[token.RootKeyID](size, func(list []*prefix) (left time.Duration) {
 		for _, p := range list {
 			left = max(left, p.left(now()))

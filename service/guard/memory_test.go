@@ -16,7 +16,7 @@ import (
 func TestMemoryGoesWithTheWindow(t *testing.T) {
 	now := time.Date(2026, 12, 1, 12, 0, 0, 0, time.UTC)
 	var m memory
-	if err := m.init(0, func() time.Time { return now }); err != nil {
+	if err := m.init(100, func() time.Time { return now }); err != nil {
 		t.Fatal(err)
 	}
 	defer m.close()

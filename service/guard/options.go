@@ -1,7 +1,10 @@
 package guard
 
 import (
+	"cmp"
+	"errors"
 	"log/slog"
+	"math"
 	"net/http"
 	"time"
 
@@ -48,6 +51,39 @@ type Options struct {
 	Observe func(Observation) // is told of every verdict; for metrics
 	Log     *slog.Logger      // nil: nothing
 	Now     func() time.Time  // nil: time.Now
+}
+
+func (o *Options) check() error {
+	if _, err := caveats.Audience(o.Audience); err != nil {
+		return errors.New("guard: the audience is 1 to 128 printable ASCII characters without space")
+	}
+	if o.Credential == (client.Credential{}) {
+		return errors.New("guard: a service credential is needed: macaroond service add NAME --serves " + o.Audience)
+	}
+	if asked := min(o.Introspections, o.IntrospectionsPerClient); asked < 0 || math.IsNaN(asked) || min(int64(o.MaxStaleness), int64(o.Prefixes), o.MaxBody) < 0 {
+		return errors.New("guard: an option is negative, or no number")
+	}
+	return nil
+}
+
+// withDefaults is o with what its comments say of zero.
+func (o Options) withDefaults() Options {
+	o.MaxStaleness = cmp.Or(o.MaxStaleness, 30*time.Second)
+	o.Client.Timeout = cmp.Or(o.Client.Timeout, askTimeout)
+	o.MaxBody = min(cmp.Or(o.MaxBody, 64<<10), math.MaxInt64-1) // one more is read
+	o.Introspections = cmp.Or(o.Introspections, 1000)
+	o.IntrospectionsPerClient = cmp.Or(o.IntrospectionsPerClient, 50)
+	o.Prefixes = cmp.Or(o.Prefixes, 100_000)
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Observe == nil {
+		o.Observe = func(Observation) {}
+	}
+	return o
 }
 
 // Observation is one verdict, for metrics. It holds nothing that a client chose.
