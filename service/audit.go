@@ -117,7 +117,7 @@ func (s *Service) AuditTail(ctx context.Context, n int) (int64, error) {
 func AuditEntry(e storage.AuditEntry) api.AuditEntry {
 	out := api.AuditEntry{
 		Seq: e.Seq, Time: api.At(e.Time), Type: e.Type, Actor: e.Actor,
-		User: e.UserID, Device: e.DeviceID, ClientIP: e.ClientIP, Detail: e.Detail, Hash: hexOf(e.Hash[:]),
+		User: e.UserID, Device: e.DeviceID, ClientIP: e.ClientIP, Detail: e.Detail, Hash: hex.EncodeToString(e.Hash[:]),
 	}
 	if e.RootKeyID != nil {
 		out.RootKeyID = token.RootKeyID(*e.RootKeyID).String()
@@ -162,7 +162,7 @@ func VerifyAudit(ctx context.Context, store storage.Store) (n int64, last string
 		if follows && after < state.Audit { // without any entry all have expired
 			return n, "", refuse(api.CodeInvalid, "entry %d is not there: the latest entries were dropped", state.Audit)
 		}
-		return n, hexOf(prev[:]), nil
+		return n, hex.EncodeToString(prev[:]), nil
 	}
 }
 
@@ -172,8 +172,6 @@ func keepsEntry(ctx context.Context, store storage.Store, seq int64) (bool, erro
 	oldest, err := store.Audit(ctx, 0, 1)
 	return len(oldest) > 0 && oldest[0].Seq <= seq, err
 }
-
-func hexOf(b []byte) string { return hex.EncodeToString(b) }
 
 func apiTime(t time.Time) *api.Time {
 	if t.IsZero() {

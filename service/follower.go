@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"macaroond/service/keyring"
@@ -144,12 +145,9 @@ func (s *Service) reload(ctx context.Context) error {
 // Run follows the table and keeps the house until the context ends. It returns
 // when everything it started has ended.
 func (s *Service) Run(ctx context.Context) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		s.keepHouse(ctx)
-	}()
-	defer func() { <-done }()
+	var house sync.WaitGroup
+	house.Go(func() { s.keepHouse(ctx) })
+	defer house.Wait()
 	tick := time.NewTicker(FollowInterval)
 	defer tick.Stop()
 	for {

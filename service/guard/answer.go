@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"bytes"
 	"encoding/base64"
 	"errors"
 	"slices"
@@ -42,7 +43,7 @@ func (g *Guard) understand(in *api.Introspection, t *token.Token) (*prefix, erro
 	if p.anchor, p.covered, err = g.anchorOf(in, t); err != nil {
 		return nil, err
 	}
-	p.begin = append([]byte(nil), t.UnverifiedBegin(p.anchor.Caveats)...)
+	p.begin = bytes.Clone(t.UnverifiedBegin(p.anchor.Caveats))
 	return p, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/maypok86/otter/v2"
@@ -151,7 +152,7 @@ func (m *memory) keep(id token.RootKeyID, p *prefix) {
 					first = i // of equals the one that has been there longest
 				}
 			}
-			next = append(next[:first], next[first+1:]...)
+			next = slices.Delete(next, first, first+1)
 		}
 		return next, otter.WriteOp
 	})

@@ -206,7 +206,7 @@ func saysNothing(body []byte, in any) error {
 // badJSON says what is wrong and where, and nothing of what was sent: the
 // member may be a password.
 func badJSON(err error) error {
-	e := &service.Error{Code: api.CodeBadRequest, Detail: "the body is not valid JSON in UTF-8", Err: nil}
+	e := &service.Error{Code: api.CodeBadRequest, Detail: "the body is not valid JSON in UTF-8"}
 	if syn, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
 		e.Field = pointer(syn.JSONPointer)
 		if errors.Is(err, jsontext.ErrDuplicateName) {

@@ -76,12 +76,7 @@ func (s *set[K]) sweep(now uint32) (gone int) {
 		if !slices.ContainsFunc(old, due) {
 			continue
 		}
-		next := make([]entry[K], 0, len(old))
-		for _, e := range old {
-			if !due(e) {
-				next = append(next, e)
-			}
-		}
+		next := slices.DeleteFunc(slices.Clone(old), due)
 		gone += len(old) - len(next)
 		b.Store(&next)
 	}
