@@ -21,12 +21,8 @@ const caveatInfo = "macaroond/sealed/v1\x00"
 // bits, so that no number of them repeats. What comes out is base64url, 54
 // characters and four for each three bytes. false: the epoch is unknown.
 func (k *Keyring) SealCaveat(id token.Identifier, text string) (box string, ok bool) {
-	prk, known := k.prk(id)
-	if !known {
-		return "", false
-	}
-	aead, err := boxes(prk, id)
-	if err != nil {
+	aead, ok := k.caveatAEAD(id)
+	if !ok {
 		return "", false
 	}
 	nonce := make([]byte, aead.NonceSize(), aead.NonceSize()+len(text)+aead.Overhead())
@@ -37,21 +33,20 @@ func (k *Keyring) SealCaveat(id token.Identifier, text string) (box string, ok b
 // OpenSealed is the text that SealCaveat sealed for the identifier; false for
 // anything else.
 func (k *Keyring) OpenSealed(id token.Identifier, box string) (text string, ok bool) {
-	prk, known := k.prk(id)
+	aead, ok := k.caveatAEAD(id)
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(box)
-	if !known || err != nil || len(raw) < chacha20poly1305.NonceSizeX {
-		return "", false
-	}
-	aead, err := boxes(prk, id)
-	if err != nil {
+	if !ok || err != nil || len(raw) < chacha20poly1305.NonceSizeX {
 		return "", false
 	}
 	out, err := aead.Open(nil, raw[:chacha20poly1305.NonceSizeX], raw[chacha20poly1305.NonceSizeX:], nil)
 	return string(out), err == nil
 }
 
-// boxes seals and opens those of an identifier.
-func boxes(prk token.PRK, id token.Identifier) (cipher.AEAD, error) {
+// caveatAEAD seals and opens the caveats of an identifier's tokens. false: the
+// epoch is unknown.
+func (k *Keyring) caveatAEAD(id token.Identifier) (aead cipher.AEAD, ok bool) {
+	prk, known := k.prk(id)
 	key := prk.Expand(caveatInfo + id.String())
-	return chacha20poly1305.NewX(key[:])
+	aead, err := chacha20poly1305.NewX(key[:])
+	return aead, known && err == nil
 }

@@ -1,15 +1,3 @@
-// Package keyring keeps the authority's secrets: the key-encryption keys that
-// come from outside, the epoch secrets that they seal, and the derivation of
-// root keys.
-//
-// Why it can be trusted: an epoch secret is 32 random bytes and is stored only
-// sealed by an AEAD that binds it to its epoch and purpose; a root key is
-// HKDF-SHA256 of it, bound to the format and the whole identifier, and is never
-// stored at all. A copy of the database is therefore not a key, and losing the
-// database loses every key: it fails closed. Nothing here prints a secret.
-//
-// What it leaves to others: where the key file lives and who may read it
-// (cmd/macaroond), and which epochs are there (storage).
 package keyring
 
 import (
