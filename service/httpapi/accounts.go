@@ -119,7 +119,7 @@ func (s *server) tradeClaim(x *call, in api.ClaimIn) (either, error) {
 
 func (s *server) setRole(x *call, c *service.Caller, in api.RoleIn) (api.User, error) {
 	if in.Role == nil {
-		return api.User{}, &service.Error{Code: api.CodeBadRequest, Field: "/role", Detail: "role is \"admin\" or \"\""}
+		return api.User{}, badField("/role", "role is \"admin\" or \"\"")
 	}
 	return s.svc.SetRole(x.ctx(), x.gin.Param("id"), *in.Role, c.User, false, x.source())
 }

@@ -194,11 +194,11 @@ func saysNothing(body []byte, in any) error {
 		around, n := dec.StackIndex(dec.StackDepth())
 		switch value := around == '{' && n%2 == 0; {
 		case t.Kind() == 'n':
-			return &service.Error{Code: api.CodeBadRequest, Field: pointer(at), Detail: "the member is null: fill it in, or leave it out if it is optional"}
+			return badField(pointer(at), "the member is null: fill it in, or leave it out if it is optional")
 		case value && t.Kind() == '"' && t.String() == "" && !mayBeEmpty(in, at):
-			return &service.Error{Code: api.CodeBadRequest, Field: pointer(at), Detail: "the member is empty: fill it in, or leave it out if it is optional"}
+			return badField(pointer(at), "the member is empty: fill it in, or leave it out if it is optional")
 		case value && t.Kind() == '0' && strings.TrimPrefix(t.String(), "-") == "0":
-			return &service.Error{Code: api.CodeBadRequest, Field: pointer(at), Detail: "the member is 0: fill it in, or leave it out if it is optional"}
+			return badField(pointer(at), "the member is 0: fill it in, or leave it out if it is optional")
 		}
 	}
 }
@@ -306,19 +306,19 @@ func errNoToken() error {
 func (x *call) query(known ...string) (map[string]string, error) {
 	values, err := url.ParseQuery(x.gin.Request.URL.RawQuery)
 	if err != nil {
-		return nil, &service.Error{Code: api.CodeBadRequest, Detail: "the query is malformed"}
+		return nil, badRequest("the query is malformed")
 	}
 	out := map[string]string{}
 	for _, k := range known {
 		if v := values[k]; len(v) == 1 {
 			out[k] = v[0]
 		} else if len(v) > 1 {
-			return nil, &service.Error{Code: api.CodeBadRequest, Detail: "query parameter " + k + " is there twice"}
+			return nil, badRequest("query parameter " + k + " is there twice")
 		}
 		delete(values, k)
 	}
 	if len(values) > 0 {
-		err = &service.Error{Code: api.CodeBadRequest, Detail: "unknown query parameter"}
+		err = badRequest("unknown query parameter")
 	}
 	return out, err
 }
@@ -346,7 +346,7 @@ func (x *call) page() (after string, limit int, err error) {
 	}
 	limit, err = strconv.Atoi(q["limit"])
 	if err != nil || limit < 1 || limit > 1000 {
-		return "", 0, &service.Error{Code: api.CodeBadRequest, Detail: "limit is 1 to 1000"}
+		return "", 0, badRequest("limit is 1 to 1000")
 	}
 	return q["after"], limit, nil
 }

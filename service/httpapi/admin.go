@@ -62,7 +62,7 @@ func (s *server) audit(x *call, _ *service.Caller, _ none) (api.Audit, error) {
 	var seq int64
 	if after != "" {
 		if seq, err = strconv.ParseInt(after, 10, 64); err != nil || seq < 0 {
-			return api.Audit{}, &service.Error{Code: api.CodeBadRequest, Detail: "after is an entry's number"}
+			return api.Audit{}, badRequest("after is an entry's number")
 		}
 	}
 	return s.svc.Audit(x.ctx(), seq, limit)

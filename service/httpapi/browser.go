@@ -55,7 +55,7 @@ func (s *server) presented(r *http.Request) (cred credential, cookie bool, err e
 	case 1:
 		return credential{token: values[0]}, true, nil
 	}
-	return cred, false, &service.Error{Code: api.CodeBadRequest, Detail: "more than one cookie " + api.Cookie}
+	return cred, false, badRequest("more than one cookie " + api.Cookie)
 }
 
 // token is the token that a request to the authority's own endpoint came with.

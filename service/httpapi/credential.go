@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"strings"
 
-	"macaroond/service"
 	"macaroond/service/api"
 	"macaroond/service/dpop"
 )
@@ -25,10 +24,10 @@ func credentialOf(r *http.Request) (credential, error) {
 		return credential{}, nil
 	case 1:
 	default:
-		return credential{}, &service.Error{Code: api.CodeBadRequest, Detail: "more than one Authorization header"}
+		return credential{}, badRequest("more than one Authorization header")
 	}
 	if hasCookie(r) {
-		return credential{}, &service.Error{Code: api.CodeBadRequest, Detail: "an Authorization header and the cookie " + api.Cookie + ": send one of them"}
+		return credential{}, badRequest("an Authorization header and the cookie " + api.Cookie + ": send one of them")
 	}
 	scheme, rest, _ := strings.Cut(values[0], " ")
 	if bound := strings.EqualFold(scheme, "DPoP"); bound || strings.EqualFold(scheme, "Bearer") {

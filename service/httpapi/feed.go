@@ -65,22 +65,22 @@ func (x *call) feedQuestion() (q service.FeedQuestion, err error) {
 	var continued, placed bool
 	q.Generation, continued = params["generation"]
 	if continued && q.Generation == "" {
-		return q, &service.Error{Code: api.CodeBadRequest, Detail: "generation is empty: leave it out to read from the start"}
+		return q, badRequest("generation is empty: leave it out to read from the start")
 	}
 	if text, there := params["after"]; there {
 		n, err := strconv.ParseUint(text, 10, 63)
 		if err != nil {
-			return q, &service.Error{Code: api.CodeBadRequest, Detail: "after is a sequence: a whole number, 0 or more"}
+			return q, badRequest("after is a sequence: a whole number, 0 or more")
 		}
 		q.After, placed = int64(n), true
 	}
 	if placed && !continued {
-		return q, &service.Error{Code: api.CodeBadRequest, Detail: "after means nothing without the generation that it is of"}
+		return q, badRequest("after means nothing without the generation that it is of")
 	}
 	if text, there := params["wait"]; there {
 		n, err := strconv.ParseUint(text, 10, 8)
 		if q.Wait = time.Duration(n) * time.Second; err != nil || q.Wait > api.MaxFeedWait {
-			return q, &service.Error{Code: api.CodeBadRequest, Detail: fmt.Sprintf("wait is 0 to %d whole seconds", api.MaxFeedWait/time.Second)}
+			return q, badRequest(fmt.Sprintf("wait is 0 to %d whole seconds", api.MaxFeedWait/time.Second))
 		}
 	}
 	if x.gin.Request.Method == http.MethodHead {

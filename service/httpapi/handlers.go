@@ -23,7 +23,7 @@ func (s *server) login(x *call, in api.LoginIn) (api.Grant, error) {
 	}
 	if cred.name != "" || cred.secret != "" {
 		if in.Username != "" || in.Password != "" {
-			return api.Grant{}, &service.Error{Code: api.CodeBadRequest, Field: "/username", Detail: "the credentials are there twice: in HTTP Basic and in the body"}
+			return api.Grant{}, badField("/username", "the credentials are there twice: in HTTP Basic and in the body")
 		}
 		in.Username, in.Password = cred.name, cred.secret
 	}
@@ -82,7 +82,7 @@ func (s *server) revokeDevices(x *call, in api.Proof) (either, error) {
 		return either{}, err
 	}
 	if e, there := q["except"]; there && e != "current" {
-		return either{}, &service.Error{Code: api.CodeBadRequest, Detail: "except is \"current\" or left out"}
+		return either{}, badRequest("except is \"current\" or left out")
 	}
 	butThis := q["except"] == "current"
 	c, err := x.user("devices:revoke", service.NoProof(in), s.svc.MayRemove(x.ctx(), "", butThis, in))
@@ -118,7 +118,7 @@ func (s *server) verify(x *call, in api.VerifyIn) (api.Decision, error) {
 // root, the holder caveats of a branch.
 func (s *server) revoke(x *call, in api.RevokeIn) (api.RevokeOut, error) {
 	if (in.Token == "") == (in.Caveats == nil) {
-		return api.RevokeOut{}, &service.Error{Code: api.CodeBadRequest, Field: "/token", Detail: "send either token or caveats"}
+		return api.RevokeOut{}, badField("/token", "send either token or caveats")
 	}
 	if in.Caveats != nil {
 		c, err := x.owner("revoke")
@@ -143,7 +143,7 @@ func (s *server) revoke(x *call, in api.RevokeIn) (api.RevokeOut, error) {
 	out, err := s.svc.Revoke(x.ctx(), in.Token, owner, x.source())
 	if refused, ok := errors.AsType[*api.Refusal](err); ok && owner != nil {
 		// The credential is good: a 401 would send its holder to log in again.
-		return out, &service.Error{Code: api.CodeBadRequest, Field: "/token", Detail: refused.Reason}
+		return out, badField("/token", refused.Reason)
 	}
 	return out, err
 }

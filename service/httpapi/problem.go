@@ -50,3 +50,11 @@ func (s *server) problem(c *gin.Context, err error) *api.Problem {
 	}
 	return p
 }
+
+func badRequest(detail string) error { return badField("", detail) }
+
+// badField is a bad request whose fault is in one field: a JSON pointer into the
+// body.
+func badField(field, detail string) error {
+	return &service.Error{Code: api.CodeBadRequest, Field: field, Detail: detail}
+}
