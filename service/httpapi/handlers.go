@@ -40,6 +40,19 @@ func (s *server) recover(x *call, in api.RecoverIn) (api.Grant, error) {
 	return x.granted(s.svc.Recover(x.ctx(), in, x.source()))
 }
 
+// renew takes the root from the header or the cookie. The one verdict on it is
+// the service's, which is told how it came.
+func (s *server) renew(x *call, _ none) (api.Grant, error) {
+	cred, err := x.token()
+	if err != nil {
+		return api.Grant{}, err
+	}
+	if cred.bound {
+		return api.Grant{}, &api.Refusal{Code: api.CodeRefused, Reason: "a bare root is bound to no key, so it is not one for the scheme DPoP: send it as Bearer"}
+	}
+	return x.granted(s.svc.Renew(x.ctx(), cred.token, x.facts("renew"), x.source()))
+}
+
 func (s *server) logout(x *call, c *service.Caller, _ none) (none, error) {
 	if err := s.svc.Logout(x.ctx(), c, x.source()); err != nil {
 		return none{}, err
@@ -147,5 +160,7 @@ func (s *server) revoke(x *call, in api.RevokeIn) (api.RevokeOut, error) {
 	}
 	return out, err
 }
+
+func (s *server) seal(_ *call, in api.SealIn) (api.SealOut, error) { return s.svc.Seal(in) }
 
 func (s *server) version(*call, none) (api.Version, error) { return s.Version, nil }

@@ -6,10 +6,13 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/gin-gonic/gin"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"macaroond/service"
 	"macaroond/service/api"
@@ -89,4 +92,32 @@ func requestID(id string) bool {
 		}
 	}
 	return true
+}
+
+// Requests counts requests by route and status. There are few of both, so each
+// pair's observer is looked for once.
+type Requests struct {
+	*prometheus.HistogramVec
+	known sync.Map // of answered
+}
+
+type answered struct {
+	route  string
+	status int
+}
+
+// NewRequests makes the collector.
+func NewRequests() *Requests {
+	return &Requests{HistogramVec: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "macaroond_http_request_seconds", Help: "Requests, by route and status.",
+		Buckets: []float64{.0005, .002, .01, .05, .2, 1, 5},
+	}, []string{"route", "status"})}
+}
+
+func (r *Requests) observe(route string, status int, took time.Duration) {
+	o, ok := r.known.Load(answered{route, status})
+	if !ok {
+		o, _ = r.known.LoadOrStore(answered{route, status}, r.WithLabelValues(route, strconv.Itoa(status)))
+	}
+	o.(prometheus.Observer).Observe(took.Seconds())
 }

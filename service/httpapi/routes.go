@@ -5,13 +5,9 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
-	"strconv"
 	"strings"
-	"sync"
-	"time"
 
 	"github.com/gin-gonic/gin"
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/cors"
 
 	"macaroond/caveats"
@@ -96,7 +92,7 @@ func (s *server) routes(g *gin.Engine) {
 	g.POST("/v1/verify", do(s, http.StatusOK, s.verify))
 	g.POST("/v1/revoke", do(s, http.StatusOK, s.revoke))
 	get(g, "/v1/revocations", s.revocations)
-	s.sealRoutes(g)
+	g.POST("/v1/seal", do(s, http.StatusOK, s.seal))
 
 	g.POST("/oauth2/introspect", s.oauth(s.introspect))
 	g.POST("/oauth2/revoke", s.oauth(s.oauthRevoke))
@@ -180,32 +176,4 @@ func (s *server) withCORS(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
-}
-
-// Requests counts requests by route and status. There are few of both, so each
-// pair's observer is looked for once.
-type Requests struct {
-	*prometheus.HistogramVec
-	known sync.Map // of answered
-}
-
-type answered struct {
-	route  string
-	status int
-}
-
-// NewRequests makes the collector.
-func NewRequests() *Requests {
-	return &Requests{HistogramVec: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name: "macaroond_http_request_seconds", Help: "Requests, by route and status.",
-		Buckets: []float64{.0005, .002, .01, .05, .2, 1, 5},
-	}, []string{"route", "status"})}
-}
-
-func (r *Requests) observe(route string, status int, took time.Duration) {
-	o, ok := r.known.Load(answered{route, status})
-	if !ok {
-		o, _ = r.known.LoadOrStore(answered{route, status}, r.WithLabelValues(route, strconv.Itoa(status)))
-	}
-	o.(prometheus.Observer).Observe(took.Seconds())
 }
