@@ -14,18 +14,14 @@ func (s *Service) ReplaceRecoveryCodes(ctx context.Context, c *Caller, p api.Pro
 		return api.RecoveryCodes{}, nil, unknownHere(err)
 	}
 	codes, hashes := newRecoveryCodes(c.User)
-	ev := s.eventOf(EventCodesReplaced, c.User, src)
-	ev.DeviceID = c.Device
-	d, err := s.store.ReplaceRecoveryCodes(ctx, c.User, hashes, &act, ev)
+	d, err := s.store.ReplaceRecoveryCodes(ctx, c.User, hashes, &act, s.eventBy(EventCodesReplaced, c, src))
 	return api.RecoveryCodes{RecoveryCodes: codes}, delayedOut(d, c.Device), unknownHere(settle(err))
 }
 
 // RecoveryCodesFor gives a user new codes, as an operator.
 func (s *Service) RecoveryCodesFor(ctx context.Context, id, actor string, src Source) (api.RecoveryCodes, error) {
 	codes, hashes := newRecoveryCodes(id)
-	ev := s.event(EventCodesReplaced, actor, src)
-	ev.UserID = id
-	_, err := s.store.ReplaceRecoveryCodes(ctx, id, hashes, nil, ev)
+	_, err := s.store.ReplaceRecoveryCodes(ctx, id, hashes, nil, s.eventAbout(EventCodesReplaced, actor, id, src))
 	return api.RecoveryCodes{RecoveryCodes: codes}, err
 }
 
@@ -54,8 +50,7 @@ func (s *Service) ChangePassword(ctx context.Context, c *Caller, in api.ChangePa
 	if err != nil {
 		return nil, settle(err)
 	}
-	ev := s.eventOf(EventPasswordSet, c.User, src)
-	ev.DeviceID = c.Device
+	ev := s.eventBy(EventPasswordSet, c, src)
 	entries, d, err := s.store.ChangePassword(ctx, storage.ChangePassword{Hash: phc, KeepDevices: in.KeepDevices}, act, ev)
 	return delayedOut(d, c.Device), unknownHere(settle(s.ended(ctx, entries, err)))
 }
@@ -80,9 +75,7 @@ func (s *Service) SetRole(ctx context.Context, id, role, actor string, mayBeLast
 
 // DeleteUser removes a user and everything that says who it was.
 func (s *Service) DeleteUser(ctx context.Context, id, actor string, src Source) error {
-	ev := s.event(EventUserDeleted, actor, src)
-	ev.UserID = id
-	return s.deleteUser(ctx, storage.DeleteUser{UserID: id}, ev)
+	return s.deleteUser(ctx, storage.DeleteUser{UserID: id}, s.eventAbout(EventUserDeleted, actor, id, src))
 }
 
 // DeleteSelf is the user's own wish. It cannot be taken back, so a login a

@@ -42,9 +42,9 @@ func (s *Service) proved(ctx context.Context, c *Caller, kind, target string, p 
 	act = storage.Act{
 		UserID: c.User, DeviceID: c.Device, RootKeyID: id.RootKeyID, Epoch: id.Epoch, Kind: kind, Target: target,
 		ID: token.NewID("act_"), Delay: actDelay, Keep: actKeep, Max: maxActs, Local: kind != actRemove && kind != actDelete,
-		Begun: s.eventOf(EventActDelayed, c.User, src),
+		Begun: s.eventBy(EventActDelayed, c, src),
 	}
-	act.Begun.DeviceID, act.Begun.Detail = c.Device, kind
+	act.Begun.Detail = kind
 	if target != "" {
 		act.Begun.Detail += " " + target
 	}
@@ -77,8 +77,8 @@ func (s *Service) proved(ctx context.Context, c *Caller, kind, target string, p 
 			return loggedOut(err)
 		}
 		attempt.fail()
-		ev := s.eventOf(EventProofFailed, c.User, src)
-		ev.DeviceID, ev.Detail = c.Device, kind
+		ev := s.eventBy(EventProofFailed, c, src)
+		ev.Detail = kind
 		s.note(ctx, ev)
 		return refuse(api.CodeProofRefused, "the password or the code is wrong")
 	}
@@ -175,8 +175,8 @@ func (s *Service) OwnAct(ctx context.Context, id string) func(*Caller) error {
 
 // CancelDelayed forgets one. Any device of the user may.
 func (s *Service) CancelDelayed(ctx context.Context, c *Caller, id string, src Source) error {
-	ev := s.eventOf(EventActCancelled, c.User, src)
-	ev.DeviceID, ev.Detail = c.Device, id
+	ev := s.eventBy(EventActCancelled, c, src)
+	ev.Detail = id
 	return s.store.CancelDelayed(ctx, c.User, id, ev)
 }
 

@@ -78,10 +78,22 @@ func (s *Service) event(kind string, actor string, src Source) storage.Event {
 	return storage.Event{Time: s.now(), Type: kind, Actor: actor, ClientIP: src.address()}
 }
 
-// eventOf is an event that a user causes about themselves.
-func (s *Service) eventOf(kind, user string, src Source) storage.Event {
-	ev := s.event(kind, user, src)
+// eventAbout is an event that somebody causes about a user or a service.
+func (s *Service) eventAbout(kind, actor, user string, src Source) storage.Event {
+	ev := s.event(kind, actor, src)
 	ev.UserID = user
+	return ev
+}
+
+// eventOf is an event that a user or a service causes about itself.
+func (s *Service) eventOf(kind, user string, src Source) storage.Event {
+	return s.eventAbout(kind, user, user, src)
+}
+
+// eventBy is an event that a caller causes about themselves, with their device.
+func (s *Service) eventBy(kind string, c *Caller, src Source) storage.Event {
+	ev := s.eventOf(kind, c.User, src)
+	ev.DeviceID = c.Device
 	return ev
 }
 

@@ -58,8 +58,7 @@ func (s *Service) authenticate(ctx context.Context, id, secret string, src Sourc
 	if good {
 		return svc, with, nil
 	}
-	ev := s.event(EventServiceRefused, "", src)
-	ev.UserID = svc.ID
+	ev := s.eventAbout(EventServiceRefused, "", svc.ID, src)
 	if attempt, err := s.attempts.try("service "+id, src.address()); err == nil {
 		attempt.fail()
 		attempt.end()
@@ -120,9 +119,7 @@ func (s *Service) AddService(ctx context.Context, in api.ServiceIn, actor string
 	if slices.ContainsFunc(there, func(v storage.Service) bool { return nameKey(v.Name) == key }) {
 		return api.Service{}, storage.ErrNameTaken
 	}
-	ev := s.event(EventServiceAdded, actor, src)
-	ev.UserID = rec.ID
-	if err := s.store.AddService(ctx, rec, ev); err != nil {
+	if err := s.store.AddService(ctx, rec, s.eventAbout(EventServiceAdded, actor, rec.ID, src)); err != nil {
 		return api.Service{}, err
 	}
 	s.learnServices(ctx)
@@ -226,9 +223,7 @@ func (s *Service) Services(ctx context.Context) (api.Services, error) {
 // RemoveService ends a credential, every token that was minted with its secrets,
 // and the devices of its users: its next request is refused.
 func (s *Service) RemoveService(ctx context.Context, id, actor string, src Source) error {
-	ev := s.event(EventServiceRemoved, actor, src)
-	ev.UserID = id
-	entries, err := s.store.RemoveService(ctx, id, s.longestServiceToken(), ev)
+	entries, err := s.store.RemoveService(ctx, id, s.longestServiceToken(), s.eventAbout(EventServiceRemoved, actor, id, src))
 	if err := s.ended(ctx, entries, err); err != nil {
 		return err
 	}

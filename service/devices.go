@@ -108,8 +108,8 @@ func (s *Service) RenameDevice(ctx context.Context, c *Caller, id, name string, 
 	if err != nil {
 		return api.Device{}, err
 	}
-	ev := s.event(EventDeviceRenamed, c.User, src)
-	ev.UserID, ev.DeviceID = c.User, id
+	ev := s.eventOf(EventDeviceRenamed, c.User, src)
+	ev.DeviceID = id
 	d, err := s.store.RenameDevice(ctx, c.User, id, name, ev)
 	if err != nil {
 		return api.Device{}, err
@@ -164,8 +164,8 @@ func (s *Service) removeKnown(ctx context.Context, c *Caller, in storage.RevokeD
 	if err != nil {
 		return nil, err
 	}
-	ev := s.event(EventDeviceRevoked, c.User, src)
-	ev.UserID, ev.Detail = c.User, in.Reason
+	ev := s.eventOf(EventDeviceRevoked, c.User, src)
+	ev.Detail = in.Reason
 	entries, later, err := s.store.RemoveDevices(ctx, in, act, ev)
 	return later, settle(s.ended(ctx, entries, err))
 }

@@ -51,9 +51,7 @@ func (s *Service) OpenLink(ctx context.Context, c *Caller, p api.Proof, src Sour
 	l := storage.Link{ID: token.NewID(linkPrefix), UserID: c.User, DeviceID: c.Device, Tries: linkTries, CreatedAt: now, ExpiresAt: now.Add(linkTTL)}
 	code := newLinkCode(l.ID)
 	l.Code = s.sealing.LinkCode(c.User, plainCode(code))
-	ev := s.eventOf(EventLinkOpened, c.User, src)
-	ev.DeviceID = c.Device
-	d, err := s.store.OpenLink(ctx, l, act, ev)
+	d, err := s.store.OpenLink(ctx, l, act, s.eventBy(EventLinkOpened, c, src))
 	return api.LinkCode{ID: l.ID, Code: code, ExpiresAt: api.At(l.ExpiresAt)}, delayedOut(d, c.Device), unknownHere(settle(err))
 }
 
@@ -91,8 +89,7 @@ func (s *Service) ClaimLink(ctx context.Context, in api.LinkIn, src Source) (api
 	}
 	claim, hash := newClaim(open.ID)
 	ask.LinkClaim = storage.LinkClaim{Claim: hash, Name: device.Name, InstallID: device.InstallID, ClientIP: src.address()}
-	failed := s.event(EventLinkFailed, "", src)
-	failed.UserID = user.ID
+	failed := s.eventAbout(EventLinkFailed, "", user.ID, src)
 	l, ok, err := s.store.ClaimLink(ctx, ask, s.eventOf(EventLinkClaimed, user.ID, src), failed)
 	if err != nil {
 		return api.LinkPending{}, err
@@ -189,14 +186,14 @@ func (s *Service) Links(ctx context.Context, c *Caller) (api.Links, error) {
 
 // ApproveLink lets the new device in, by the device that opened the link.
 func (s *Service) ApproveLink(ctx context.Context, c *Caller, id string, src Source) error {
-	ev := s.eventOf(EventLinkApproved, c.User, src)
-	ev.DeviceID, ev.Detail = c.Device, id
+	ev := s.eventBy(EventLinkApproved, c, src)
+	ev.Detail = id
 	return s.store.ApproveLink(ctx, c.User, c.Device, id, ev)
 }
 
 // CloseLink refuses it, by any device of the user.
 func (s *Service) CloseLink(ctx context.Context, c *Caller, id string, src Source) error {
-	ev := s.eventOf(EventLinkClosed, c.User, src)
-	ev.DeviceID, ev.Detail = c.Device, id
+	ev := s.eventBy(EventLinkClosed, c, src)
+	ev.Detail = id
 	return s.store.CloseLink(ctx, c.User, id, ev)
 }

@@ -57,8 +57,7 @@ func (s *Service) Login(ctx context.Context, in api.LoginIn, src Source) (api.Gr
 		if !ok {
 			attempt.fail()
 			s.metrics.logins.WithLabelValues("refused").Inc()
-			ev := s.event(EventLoginFailed, "", src)
-			ev.UserID = user.ID
+			ev := s.eventAbout(EventLoginFailed, "", user.ID, src)
 			s.note(ctx, ev)
 			return api.Grant{}, errBadCredentials()
 		}
@@ -130,8 +129,7 @@ func (s *Service) decoy(ctx context.Context, nameKey string) (string, error) {
 func (s *Service) rehash(ctx context.Context, user storage.User, password string) {
 	phc, err := s.hasher.hash(ctx, password)
 	if err == nil {
-		ev := s.event(EventRehashed, "", Source{}) // nobody set a password
-		ev.UserID = user.ID
+		ev := s.eventAbout(EventRehashed, "", user.ID, Source{}) // nobody set a password
 		_, err = s.store.SetPassword(ctx, storage.SetPassword{UserID: user.ID, Hash: phc, Was: &user.PasswordHash}, ev)
 	}
 	if err != nil {

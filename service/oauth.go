@@ -141,8 +141,7 @@ func (s *Service) oauthOut(text string, expires time.Time, actions []string) api
 // mintService stores that the secret's root key has a token until expires, and
 // only then makes it.
 func (s *Service) mintService(ctx context.Context, svc storage.Service, with storage.ServiceSecret, expires time.Time, limits []caveats.Caveat, src Source) (*token.Token, error) {
-	ev := s.event(EventServiceToken, svc.ID, src)
-	ev.UserID = svc.ID
+	ev := s.eventOf(EventServiceToken, svc.ID, src)
 	id := token.Identifier{RootKeyID: with.RootKeyID}
 	err := s.withSigning(ctx, func(epoch uint32) error {
 		id.Epoch = epoch

@@ -99,8 +99,7 @@ func (s *Service) MintFor(ctx context.Context, svc storage.Service, epoch uint32
 			return api.Grant{}, err
 		}
 		grant, err = s.mint(ctx, user, m.ttl, storage.IssueDevice{Device: m.device, AskedIn: epoch}, func(d storage.IssueDevice) (storage.Device, error) {
-			ev := s.event(EventMinted, svc.ID, src)
-			ev.UserID = user.ID
+			ev := s.eventAbout(EventMinted, svc.ID, user.ID, src)
 			stored, revoked, err := s.store.IssueSubject(ctx, user, d, ev)
 			s.revoked(revoked...)
 			return stored, err

@@ -20,9 +20,7 @@ func (s *Service) Administrator(ctx context.Context, c *Caller, src Source) erro
 	}
 	if u.Role != RoleAdmin || !u.SuspendedAt.IsZero() || u.Owner != "" { // another backend's user never has one
 		if s.attempts.admin(c.User) == nil { // the audit of a flood is bounded by the limiter
-			ev := s.event(EventAdminRefused, c.User, src)
-			ev.UserID = c.User
-			s.note(ctx, ev)
+			s.note(ctx, s.eventOf(EventAdminRefused, c.User, src))
 		}
 		return refuse(api.CodeForbidden, "this is for administrators")
 	}
@@ -90,17 +88,13 @@ func (s *Service) FindUser(ctx context.Context, who string) (api.User, error) {
 
 // SuspendUser refuses further logins and revokes every device, at once.
 func (s *Service) SuspendUser(ctx context.Context, id, actor string, src Source) error {
-	ev := s.event(EventUserSuspended, actor, src)
-	ev.UserID = id
-	entries, err := s.store.SuspendUser(ctx, id, ev)
+	entries, err := s.store.SuspendUser(ctx, id, s.eventAbout(EventUserSuspended, actor, id, src))
 	return s.ended(ctx, entries, err)
 }
 
 // ResumeUser allows logins again. No device comes back.
 func (s *Service) ResumeUser(ctx context.Context, id, actor string, src Source) error {
-	ev := s.event(EventUserResumed, actor, src)
-	ev.UserID = id
-	return s.store.ResumeUser(ctx, id, ev)
+	return s.store.ResumeUser(ctx, id, s.eventAbout(EventUserResumed, actor, id, src))
 }
 
 // SetPassword replaces a password and revokes every device.
@@ -116,8 +110,6 @@ func (s *Service) SetPassword(ctx context.Context, id, password, actor string, s
 	if err != nil {
 		return err
 	}
-	ev := s.event(EventPasswordSet, actor, src)
-	ev.UserID = id
-	entries, err := s.store.SetPassword(ctx, storage.SetPassword{UserID: id, Hash: phc, Revoke: true}, ev)
+	entries, err := s.store.SetPassword(ctx, storage.SetPassword{UserID: id, Hash: phc, Revoke: true}, s.eventAbout(EventPasswordSet, actor, id, src))
 	return s.ended(ctx, entries, err)
 }
