@@ -92,37 +92,36 @@ func (s *Service) MintFor(ctx context.Context, svc storage.Service, epoch uint32
 	if err != nil {
 		return api.Grant{}, err
 	}
-	var grant api.Grant
-	for try := 0; ; try++ {
-		user, err := s.subject(ctx, svc, in.Subject, m.name)
-		if err != nil {
-			return api.Grant{}, err
-		}
-		grant, err = s.mint(ctx, user, m.ttl, storage.IssueDevice{Device: m.device, AskedIn: epoch}, func(d storage.IssueDevice) (storage.Device, error) {
-			ev := s.eventAbout(EventMinted, svc.ID, user.ID, src)
-			stored, revoked, err := s.store.IssueSubject(ctx, user, d, ev)
-			s.revoked(revoked...)
-			return stored, err
-		})
-		if errors.Is(err, storage.ErrNameTaken) && try == 0 {
-			continue // the subject's first two mints at once: the other one made it
-		}
-		if errors.Is(err, storage.ErrServiceGone) {
-			err = errWrongSecret()
-		}
-		if errors.Is(err, storage.ErrRevoked) {
-			err = &api.Refusal{Code: api.CodeInvalid, Reason: "the epoch of the token has just been retired"}
-		}
-		if err != nil {
-			return api.Grant{}, err
-		}
-		break
+	grant, err := s.mintSubject(ctx, svc, epoch, in.Subject, m, src)
+	if errors.Is(err, storage.ErrNameTaken) { // the subject's first two mints at once: the other one made it
+		grant, err = s.mintSubject(ctx, svc, epoch, in.Subject, m, src)
+	}
+	switch {
+	case errors.Is(err, storage.ErrServiceGone):
+		return api.Grant{}, errWrongSecret()
+	case errors.Is(err, storage.ErrRevoked):
+		return api.Grant{}, &api.Refusal{Code: api.CodeInvalid, Reason: "the epoch of the token has just been retired"}
+	case err != nil:
+		return api.Grant{}, err
 	}
 	if err := s.addAccess(&grant, m.access); err != nil {
 		return api.Grant{}, err
 	}
 	s.metrics.logins.WithLabelValues("minted").Inc()
 	return grant, nil
+}
+
+// mintSubject mints for the subject as it is known now.
+func (s *Service) mintSubject(ctx context.Context, svc storage.Service, epoch uint32, subject string, m subjectMint, src Source) (api.Grant, error) {
+	user, err := s.subject(ctx, svc, subject, m.name)
+	if err != nil {
+		return api.Grant{}, err
+	}
+	return s.mint(ctx, user, m.ttl, storage.IssueDevice{Device: m.device, AskedIn: epoch}, func(d storage.IssueDevice) (storage.Device, error) {
+		stored, revoked, err := s.store.IssueSubject(ctx, user, d, s.eventAbout(EventMinted, svc.ID, user.ID, src))
+		s.revoked(revoked...)
+		return stored, err
+	})
 }
 
 // subject is the service's user as stored, or one to be stored. name, unless it
