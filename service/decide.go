@@ -8,7 +8,6 @@ import (
 	"net/url"
 	"strings"
 	"sync"
-	"time"
 
 	"macaroond/caveats"
 	"macaroond/service/api"
@@ -246,17 +245,6 @@ func (s *Service) decision(ctx context.Context, v *verify.Verdict) api.Decision 
 	}
 	d.ExpiresAt, d.Caveats = apiTime(v.Expires), v.Caveats()
 	return d
-}
-
-func (s *Service) nameOf(ctx context.Context, id string) userInfo {
-	return s.nameWithin(ctx, id, nameTimeout)
-}
-
-func (s *Service) nameWithin(ctx context.Context, id string, wait time.Duration) userInfo {
-	if strings.HasPrefix(id, token.ServicePrefix) {
-		return userInfo{name: s.services.Load().byID[id].Name}
-	}
-	return s.names.get(ctx, id, wait)
 }
 
 // Gateway judges a request that a gateway asks about. At a gateway, as at any

@@ -80,6 +80,16 @@ func (s *Service) catchUp(ctx context.Context, fresh time.Duration) error {
 	return nil
 }
 
+// changed makes what was just stored known here, by the one way by which this
+// node learns of anything. A command on the server follows nothing: the running
+// servers find it.
+func (s *Service) changed(ctx context.Context) error {
+	if s.list.AsOf().IsZero() {
+		return nil
+	}
+	return s.CatchUp(context.WithoutCancel(ctx))
+}
+
 // readRevocations adds what the table has after a sequence. One goroutine reads
 // while another adds: at a start there can be a million entries.
 func (s *Service) readRevocations(ctx context.Context, after int64, recent *tail) (err error) {

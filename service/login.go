@@ -272,35 +272,6 @@ func (s *Service) issue(ctx context.Context, user storage.User, in storage.Issue
 	})
 }
 
-// mint stores a device under a fresh root key and only then makes the token.
-// ttl 0 is the configured time.
-func (s *Service) mint(ctx context.Context, user storage.User, ttl time.Duration, in storage.IssueDevice, store func(storage.IssueDevice) (storage.Device, error)) (api.Grant, error) {
-	set := s.Settings()
-	var stored storage.Device
-	var id token.Identifier
-	now := s.now()
-	in.UserID, in.Device.CreatedAt, in.MaxDevices = user.ID, now, set.MaxDevices
-	in.Device.TTL = ttl
-	if ttl == 0 {
-		ttl = set.RootTTL
-	}
-	if set.SessionMax > 0 {
-		ttl = min(ttl, set.SessionMax)
-	}
-	// Whole seconds, rounded up: nobody gets less than was asked for.
-	expires := now.Add(ttl + time.Second - 1).UTC().Truncate(time.Second)
-	err := s.withSigning(ctx, func(epoch uint32) (err error) {
-		id = token.Identifier{Epoch: epoch, RootKeyID: token.NewRootKeyID()}
-		in.RootKey = storage.RootKey{ID: id.RootKeyID, Epoch: id.Epoch, ExpiresAt: expires}
-		stored, err = store(in)
-		return err
-	})
-	if err != nil {
-		return api.Grant{}, err
-	}
-	return s.rootGrant(ctx, id, token.Identity{User: user.ID, Device: stored.ID, Expires: expires}, user.Name, stored.Name)
-}
-
 // deviceOf takes what a client says of its device.
 func deviceOf(in api.DeviceIn) (storage.Device, error) {
 	d := storage.Device{ID: token.NewID(token.DevicePrefix), Name: "unnamed device", InstallID: in.InstallID}

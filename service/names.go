@@ -212,3 +212,14 @@ func (c *nameCache) clear() {
 	c.cleared++
 	c.cache.InvalidateAll()
 }
+
+func (s *Service) nameOf(ctx context.Context, id string) userInfo {
+	return s.nameWithin(ctx, id, nameTimeout)
+}
+
+func (s *Service) nameWithin(ctx context.Context, id string, wait time.Duration) userInfo {
+	if strings.HasPrefix(id, token.ServicePrefix) {
+		return userInfo{name: s.services.Load().byID[id].Name}
+	}
+	return s.names.get(ctx, id, wait)
+}

@@ -138,28 +138,6 @@ func (s *Service) oauthOut(text string, expires time.Time, actions []string) api
 	}
 }
 
-// mintService stores that the secret's root key has a token until expires, and
-// only then makes it.
-func (s *Service) mintService(ctx context.Context, svc storage.Service, with storage.ServiceSecret, expires time.Time, limits []caveats.Caveat, src Source) (*token.Token, error) {
-	ev := s.eventOf(EventServiceToken, svc.ID, src)
-	id := token.Identifier{RootKeyID: with.RootKeyID}
-	err := s.withSigning(ctx, func(epoch uint32) error {
-		id.Epoch = epoch
-		return s.store.MintService(ctx, storage.MintService{ServiceID: svc.ID, SecretID: with.ID, Epoch: epoch, ExpiresAt: expires}, ev)
-	})
-	if err != nil {
-		return nil, err
-	}
-	key, ok := s.keyring.RootKey(id)
-	if !ok {
-		return nil, errors.New("the signing epoch is not on the ring")
-	}
-	if err := s.heardElsewhere(ctx, id.Epoch); err != nil {
-		return nil, err
-	}
-	return token.Mint(&key, s.Settings().Issuer, id, token.Identity{User: svc.ID, Device: with.DeviceID, Expires: expires}, limits...)
-}
-
 // targetOf is the one audience that the service's token is for.
 func targetOf(asked string, svc storage.Service, own string) (string, error) {
 	switch {

@@ -116,16 +116,6 @@ func (s *Service) RemovePolicy(ctx context.Context, id, actor string, src Source
 	return storage.ErrNotFound
 }
 
-// changed makes what was just stored known here, by the one way by which this
-// node learns of anything. A command on the server follows nothing: the running
-// servers find it.
-func (s *Service) changed(ctx context.Context) error {
-	if s.list.AsOf().IsZero() {
-		return nil
-	}
-	return s.CatchUp(context.WithoutCancel(ctx))
-}
-
 // policyEvent names the policy and whom it is for; its reason is in the table.
 func (s *Service) policyEvent(kind string, p storage.Policy, actor string, src Source) storage.Event {
 	ev := s.event(kind, actor, src)
