@@ -55,10 +55,7 @@ func (s *Service) Login(ctx context.Context, in api.LoginIn, src Source) (api.Gr
 			return api.Grant{}, err
 		}
 		if !ok {
-			attempt.fail()
-			s.metrics.logins.WithLabelValues("refused").Inc()
-			ev := s.eventAbout(EventLoginFailed, "", user.ID, src)
-			s.note(ctx, ev)
+			s.loginFailed(ctx, attempt, EventLoginFailed, user.ID, src)
 			return api.Grant{}, errBadCredentials()
 		}
 		grant, err = s.issue(ctx, user, storage.IssueDevice{Device: device, PasswordHash: &user.PasswordHash}, ttl, s.eventOf(EventLogin, user.ID, src))
@@ -85,6 +82,14 @@ func (s *Service) Login(ctx context.Context, in api.LoginIn, src Source) (api.Gr
 	}
 	s.metrics.logins.WithLabelValues("ok").Inc()
 	return grant, nil
+}
+
+// loginFailed counts and audits an attempt that was judged and is wrong. user is
+// whose account was tried; empty for nobody's.
+func (s *Service) loginFailed(ctx context.Context, attempt *attempt, kind, user string, src Source) {
+	attempt.fail()
+	s.metrics.logins.WithLabelValues("refused").Inc()
+	s.note(ctx, s.eventAbout(kind, "", user, src))
 }
 
 // checkLogin reports whether a password is the one of the user of that name, at the
@@ -235,19 +240,14 @@ func (s *Service) Recover(ctx context.Context, in api.RecoverIn, src Source) (ap
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return api.Grant{}, err
 	}
-	if err != nil {
+	known := user.ID // empty for a stranger
+	if known == "" {
 		user.ID = "usr_" // nobody's: the same transaction fails for a stranger as for a wrong code
 	}
 	hash := recoveryHash(user.ID, in.Code)
 	grant, err := s.issue(ctx, user, storage.IssueDevice{Device: device, RecoveryCode: &hash}, 0, s.eventOf(EventRecovered, user.ID, src))
 	if errors.Is(err, storage.ErrNotFound) || errors.Is(err, storage.ErrCodeUnknown) {
-		attempt.fail()
-		s.metrics.logins.WithLabelValues("refused").Inc()
-		ev := s.event(EventRecoveryFailed, "", src)
-		if user.Name != "" {
-			ev.UserID = user.ID
-		}
-		s.note(ctx, ev)
+		s.loginFailed(ctx, attempt, EventRecoveryFailed, known, src)
 		return api.Grant{}, refuse(api.CodeBadCredentials, "the name or the code is wrong")
 	}
 	if err == nil && in.Mode == api.ModeCookie {

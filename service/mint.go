@@ -52,14 +52,7 @@ func (s *Service) mintService(ctx context.Context, svc storage.Service, with sto
 	if err != nil {
 		return nil, err
 	}
-	key, ok := s.keyring.RootKey(id)
-	if !ok {
-		return nil, errors.New("the signing epoch is not on the ring")
-	}
-	if err := s.heardElsewhere(ctx, id.Epoch); err != nil {
-		return nil, err
-	}
-	return token.Mint(&key, s.Settings().Issuer, id, token.Identity{User: svc.ID, Device: with.DeviceID, Expires: expires}, limits...)
+	return s.mintStored(ctx, id, token.Identity{User: svc.ID, Device: with.DeviceID, Expires: expires}, limits...)
 }
 
 // withSigning runs what stores something for a token of the signing epoch. A
@@ -89,19 +82,24 @@ func (s *Service) rootKey(ctx context.Context, id token.Identifier) (key token.R
 	return key, known, nil
 }
 
-// rootGrant makes the root macaroon that was stored, and what is answered with it.
-func (s *Service) rootGrant(ctx context.Context, id token.Identifier, who token.Identity, username, device string) (api.Grant, error) {
+// mintStored makes a token whose root key is stored, when every process knows its epoch.
+func (s *Service) mintStored(ctx context.Context, id token.Identifier, who token.Identity, limits ...caveats.Caveat) (*token.Token, error) {
 	key, known, err := s.rootKey(ctx, id)
 	if err != nil {
-		return api.Grant{}, err
+		return nil, err
 	}
 	if !known {
-		return api.Grant{}, errors.New("the epoch of a root macaroon is not on the ring")
+		return nil, errors.New("the epoch of a token that was stored is not on the ring")
 	}
 	if err := s.heardElsewhere(ctx, id.Epoch); err != nil {
-		return api.Grant{}, err
+		return nil, err
 	}
-	t, err := token.Mint(&key, s.Settings().Issuer, id, who)
+	return token.Mint(&key, s.Settings().Issuer, id, who, limits...)
+}
+
+// rootGrant makes the root macaroon that was stored, and what is answered with it.
+func (s *Service) rootGrant(ctx context.Context, id token.Identifier, who token.Identity, username, device string) (api.Grant, error) {
+	t, err := s.mintStored(ctx, id, who)
 	if err != nil {
 		return api.Grant{}, err
 	}
