@@ -17,8 +17,8 @@ const metadataPath = "/.well-known/oauth-authorization-server"
 // oauthRoutes are those of OAuth clients that know nothing of macaroons.
 func (s *server) oauthRoutes(g *gin.Engine) {
 	g.POST("/oauth2/token", s.oauth(s.token))
-	get(g, metadataPath, do(s, http.StatusOK, s.metadata))
-	get(g, metadataPath+"/*path", do(s, http.StatusOK, s.metadata))
+	get(g, "/.well-known/oauth-authorization-server", do(s, http.StatusOK, s.metadata))
+	get(g, "/.well-known/oauth-authorization-server/*path", do(s, http.StatusOK, s.metadata))
 }
 
 // token is RFC 6749's token endpoint. There is no password grant: a client that
