@@ -240,9 +240,9 @@ func (s *Service) Recover(ctx context.Context, in api.RecoverIn, src Source) (ap
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return api.Grant{}, err
 	}
-	known := user.ID // empty for a stranger
-	if known == "" {
-		user.ID = "usr_" // nobody's: the same transaction fails for a stranger as for a wrong code
+	known := user.ID
+	if err != nil {
+		known, user.ID = "", "usr_" // nobody's: the same transaction fails for a stranger as for a wrong code
 	}
 	hash := recoveryHash(user.ID, in.Code)
 	grant, err := s.issue(ctx, user, storage.IssueDevice{Device: device, RecoveryCode: &hash}, 0, s.eventOf(EventRecovered, user.ID, src))

@@ -233,7 +233,7 @@ const plenty = 1e6
 // guard is one for photos, whose list is complete. change may change its options.
 func (a *authority) guard(change func(*guard.Options)) *guard.Guard {
 	a.t.Helper()
-	o := guard.Options{Authority: a.url, Credential: a.credential("photos"), Audience: "photos", Introspections: plenty, IntrospectionsPerClient: plenty}
+	o := guard.Options{Authority: a.url, Credential: a.credential("photos"), Audience: "photos", Introspections: plenty, IntrospectionsPerClient: plenty, Log: slog.New(slog.DiscardHandler)}
 	if change != nil {
 		change(&o)
 	}

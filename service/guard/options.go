@@ -49,7 +49,7 @@ type Options struct {
 
 	Client  client.Options    // how the authority is reached
 	Observe func(Observation) // is told of every verdict; for metrics
-	Log     *slog.Logger      // nil: nothing
+	Log     *slog.Logger      // says why the authority cannot be asked, which no answer does; nil: slog.Default()
 	Now     func() time.Time  // nil: time.Now
 }
 
@@ -75,7 +75,7 @@ func (o Options) withDefaults() Options {
 	o.IntrospectionsPerClient = cmp.Or(o.IntrospectionsPerClient, 50)
 	o.Prefixes = cmp.Or(o.Prefixes, 100_000)
 	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
+		o.Log = slog.Default()
 	}
 	if o.Now == nil {
 		o.Now = time.Now

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -64,7 +65,7 @@ func (w *world) startEdge(id, secret string) {
 	e := &edge{a: w.a, polls: make(chan *poll, 1), refused: map[string]bool{}}
 	e.Guard = must(guard.New(context.Background(), guard.Options{
 		Authority: "http://127.0.0.1", Audience: "photos", Credential: client.Basic(id, secret),
-		Introspections: 1e9, IntrospectionsPerClient: 1e9, Prefixes: 100, Now: w.a.clock.Now, Client: client.Options{Transport: e},
+		Introspections: 1e9, IntrospectionsPerClient: 1e9, Prefixes: 100, Now: w.a.clock.Now, Client: client.Options{Transport: e}, Log: slog.New(slog.DiscardHandler),
 	}))
 	w.edge = e
 }
