@@ -102,7 +102,7 @@ func TestAlerts(t *testing.T) {
 }
 
 // docs/api.md has every code that the service answers and every route that it
-// serves, and names no route that is not there.
+// serves, in its index too, and names no route that is not there.
 func TestAPIPage(t *testing.T) {
 	b, err := os.ReadFile("../../docs/api.md")
 	must(t, err)
@@ -146,6 +146,9 @@ func TestAPIPage(t *testing.T) {
 	for _, h := range regexp.MustCompile("(?m)^### `([^`]+)`$").FindAllStringSubmatch(page, -1) {
 		if !known[h[1]] {
 			t.Errorf("%s is described and not served", h[1])
+		}
+		if !strings.Contains(page, "[`"+h[1]+"`](#") {
+			t.Errorf("%s is not in the page's index", h[1])
 		}
 	}
 }
