@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -121,7 +122,7 @@ func (w *world) askEdge(t *tok) {
 		}
 		then, _ := w.verdict(t, q)
 		w.house = is
-		if young := !w.now.After(e.asOf.Add(30 * time.Second)); young || then[0] == api.CodeRevoked { // which it holds to
+		if young := !w.now.After(e.asOf.Add(30 * time.Second)); young || slices.Contains(then, api.CodeRevoked) { // which it holds to
 			right[then[0] == api.CodeOK] = true
 		}
 	}
