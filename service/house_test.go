@@ -7,6 +7,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"macaroond/caveats"
 	"macaroond/service/api"
 	"macaroond/service/token"
@@ -103,16 +105,19 @@ func TestSweep(t *testing.T) {
 }
 
 // A clock that was wrong at the start deletes no revocation: nothing goes before
-// it can have been set.
+// it can have been set, nor while it is seen to be wrong.
 func TestNothingExpiresSoonAfterAStart(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "db")
 	synctest.Test(t, func(t *testing.T) {
 		k := newFeedKit(t, path)
-		entries, err := k.store.RevokeRootKey(t.Context(), [16]byte{1}, time.Now().Add(-time.Hour), storage.Event{Time: time.Now(), Type: "test"})
-		if err != nil {
-			t.Fatal(err)
+		over := func(n byte, in time.Duration) {
+			entries, err := k.store.RevokeRootKey(t.Context(), [16]byte{n}, time.Now().Add(in), storage.Event{Time: time.Now(), Type: "test"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			k.revoked(entries...)
 		}
-		k.revoked(entries...)
+		over(1, -time.Hour)
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan struct{})
 		go func() { k.keepHouse(ctx); close(ended) }()
@@ -124,6 +129,19 @@ func TestNothingExpiresSoonAfterAStart(t *testing.T) {
 		time.Sleep(sweepInterval + time.Second)
 		if k.list.Len() != 0 {
 			t.Error("it stays for ever")
+		}
+		// Nor while the wall clock has jumped: it is as if it had begun two hours before.
+		over(2, time.Second)
+		begun := time.Now().Add(-time.Hour)
+		k.clock.Start(begun, begun.Add(-2*time.Hour))
+		time.Sleep(storage.ClockSkew + 2*sweepInterval)
+		if got := gauge(t, k.metrics.clockJumped); k.list.Len() != 1 || got != 1 {
+			t.Errorf("%d entries while the clock has jumped, and the metric says %v", k.list.Len(), got)
+		}
+		k.clock.Start(begun, begun)
+		time.Sleep(storage.ClockSkew + 2*sweepInterval)
+		if got := gauge(t, k.metrics.clockJumped); k.list.Len() != 0 || got != 0 {
+			t.Errorf("%d entries when it has not, and the metric says %v", k.list.Len(), got)
 		}
 	})
 }
@@ -172,5 +190,41 @@ func TestRevokedWhileTheClockIsAhead(t *testing.T) {
 				t.Errorf("%s that seems to be over: %d entries", row.what, n)
 			}
 		}
+		// By its caveats a branch is revoked under every root that may be good by then.
+		asked := &rootsAsked{Store: k.store}
+		k.Service.store = asked
+		v := k.verifier()
+		chain, who, code := v.Authenticate(root.Text())
+		if code != "" {
+			t.Fatal(code)
+		}
+		if _, err := k.RevokeByCaveats(t.Context(), &Caller{who, chain}, []string{"audience photos"}, Source{}); err != nil {
+			t.Fatal(err)
+		}
+		if want := start.Add(time.Minute - storage.ClockSkew); !asked.since.Equal(want) {
+			t.Errorf("asked for roots that were good at %v, want %v", asked.since, want)
+		}
 	})
+}
+
+func gauge(t *testing.T, g prometheus.Gauge) float64 {
+	t.Helper()
+	all := prometheus.NewRegistry()
+	all.MustRegister(g)
+	got, err := all.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got[0].GetMetric()[0].GetGauge().GetValue()
+}
+
+// rootsAsked keeps since when the roots of a device were asked for.
+type rootsAsked struct {
+	storage.Store
+	since time.Time
+}
+
+func (r *rootsAsked) Roots(ctx context.Context, key [16]byte, since time.Time) ([]storage.Root, bool, error) {
+	r.since = since
+	return r.Store.Roots(ctx, key, since)
 }

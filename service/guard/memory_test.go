@@ -1,10 +1,12 @@
 package guard
 
 import (
+	"log/slog"
 	"testing"
 	"time"
 
 	"macaroond/caveats"
+	"macaroond/service/client"
 	"macaroond/service/revocation"
 	"macaroond/service/token"
 	"macaroond/service/verify"
@@ -82,7 +84,18 @@ func TestNothingIsSweptWhileTheClockIsAhead(t *testing.T) {
 	if g.sweepBy(now.Add(-2*time.Hour), now); list.Len() != 1 {
 		t.Error("it is gone before the authority's time")
 	}
+	if g.sweepBy(now, now.Add(-2*time.Hour)); list.Len() != 1 {
+		t.Error("it is gone before the guard's own time")
+	}
 	if g.sweepBy(now, now); list.Len() != 0 {
 		t.Error("it stays")
+	}
+	made, err := New(t.Context(), Options{Authority: "http://127.0.0.1:1", Credential: client.Basic("svc_0000000000000000", "secret"), Audience: "photos", Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer made.Close()
+	if _, elapsed := made.clock.Jumped(time.Now().Add(time.Hour)); elapsed < time.Hour {
+		t.Error("a guard's clock has no start")
 	}
 }
