@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -126,6 +127,9 @@ func (e *env) password(ctx context.Context, file string) (string, error) {
 func findUser(c *cobra.Command, s *service.Service, who string) (api.User, error) {
 	u, err := s.FindUser(c.Context(), who)
 	if err != nil && service.AsError(err).Code == api.CodeNotFound {
+		if strings.Contains(who, ":") { // as the list shows a service's users; no name of another's has one
+			return u, fmt.Errorf("a service's user is given by id, not as %q (see macaroond user list)", who)
+		}
 		return u, fmt.Errorf("there is no user %q (see macaroond user list)", who)
 	}
 	return u, err
