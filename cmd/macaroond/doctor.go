@@ -98,6 +98,7 @@ func (e *env) diagnose(ctx context.Context, cfg *config) []finding {
 	}
 	add("server", askReady(ctx, cfg), "answers on %s and is ready", cfg.Listen)
 	add("leak scanner", nil, "tokens match %s", leakPattern(cfg.Issuer))
+	add("leak scanner", nil, "tokens in the JSON form match %s", leakPatternJSON)
 	add("leak scanner", nil, "service secrets match mds_[A-Za-z0-9_-]{43}")
 	return out
 }
@@ -189,6 +190,10 @@ func askReady(ctx context.Context, cfg *config) error {
 	}
 	return nil
 }
+
+// leakPatternJSON is for tokens as js-macaroon sends them: it writes {"v":2,"s64":
+// first, whosever they are.
+const leakPatternJSON = "eyJ2IjoyLCJzNjQiOi[A-Za-z0-9_-]{200,}"
 
 // leakPattern is a regular expression for this authority's tokens. A token
 // begins with the version and the location, so its first characters are known. Of
