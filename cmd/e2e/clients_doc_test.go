@@ -112,6 +112,35 @@ func TestClientsPage(t *testing.T) {
 	}
 }
 
+// TestClientsPageShares: the page's token for somebody else works and is ended by
+// its caveats, with each of the page's ways of narrowing in Python.
+func TestClientsPageShares(t *testing.T) {
+	for _, r := range recipes {
+		if r.client != "call.py" {
+			continue
+		}
+		t.Run(r.narrow, func(t *testing.T) {
+			interpreter := r.run(t)
+			a := sharedAuthority(t)
+			u := a.user(t)
+			all, file := snippets(t), filepath.Join(r.lay(t), "shares.py")
+			if err := os.WriteFile(file, []byte(all["call.py"]+all["share.py"]), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			out, err := tool(t, "", []string{
+				"MACAROON_SERVER=" + a.url, "MACAROON_USER=" + u.Username, "MACAROON_PASSWORD=" + u.Password, "INSTALL_ID=" + t.Name(),
+				"PYTHONIOENCODING=utf-8", "PYTHONDONTWRITEBYTECODE=1",
+			}, interpreter, file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.HasSuffix(string(out), "\n1 shared\nrevoked\n") {
+				t.Errorf("it printed %q, want one device that was shared, then a token that is revoked", out)
+			}
+		})
+	}
+}
+
 // TestClientsPageNarrows: what each recipe of the page makes of a root is the
 // same token, in the promised order, and the server takes it for what it says.
 func TestClientsPageNarrows(t *testing.T) {
