@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -87,6 +88,9 @@ func startApplication(t *testing.T, a *authority) *application {
 		}
 		if strings.Contains(r.Header.Get("X-Auth-User"), "forged") {
 			app.leaked = append(app.leaked, "a forged user: "+r.RequestURI)
+		}
+		if path, _, _ := strings.Cut(r.RequestURI, "?"); path != "/" && path != "/live" && r.Header.Get("X-Auth-User") == "" {
+			app.leaked = append(app.leaked, "a path that nobody judged: "+r.RequestURI)
 		}
 		app.mu.Unlock()
 		mux.ServeHTTP(w, r)
@@ -165,10 +169,14 @@ func (app *application) ask(ctx context.Context, in api.VerifyIn) (d api.Decisio
 	return d, json.NewDecoder(res.Body).Decode(&d)
 }
 
-// browserProxy is nginx with the documented configuration of browser mode.
-var browserProxy = product{
-	name: "nginx", config: "browser.conf", listen: products[0].listen, listens: products[0].listens,
-	command: products[0].command, prepare: products[0].prepare,
+// browserProxies are the gateways with their documented configurations of browser mode.
+func browserProxies() []product {
+	all := slices.Clone(products)
+	for name, config := range map[string]string{"nginx": "browser.conf", "caddy": "browser.Caddyfile"} {
+		at := slices.IndexFunc(all, func(p product) bool { return p.name == name })
+		all[at].config = config
+	}
+	return all
 }
 
 // What the driver saw.
@@ -211,8 +219,14 @@ type (
 // configuration, does what pages do; pages of another site and of another port
 // try the same, in the same browser, and change nothing.
 func TestBrowser(t *testing.T) {
+	for _, p := range browserProxies() {
+		t.Run(p.name, func(t *testing.T) { testBrowser(t, p) })
+	}
+}
+
+func testBrowser(t *testing.T, p product) {
 	node, executable := chromium(t)
-	program(t, "nginx")
+	program(t, p.name)
 	a, err := startAuthority(t.TempDir(), []string{"MACAROOND_BROWSER_AUDIENCES=" + audience}, "--dev")
 	if err != nil {
 		t.Fatal(err)
@@ -227,7 +241,7 @@ func TestBrowser(t *testing.T) {
 	})
 	alice, mallory := a.user(t), a.user(t)
 	app := startApplication(t, a)
-	g := startGatewayBefore(t, browserProxy, a.addr(), app.addr)
+	g := startGatewayBefore(t, p, a.addr(), app.addr)
 	_, foreign := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		http.ServeFile(w, r, absolute(t, "testdata/browser/foreign.html"))
 	}))
@@ -332,6 +346,29 @@ func TestBrowser(t *testing.T) {
 	}
 	if len(saw.CookiesAfterDead) != 0 || len(saw.CookiesAfterDeadOwn) != 0 {
 		t.Errorf("a dead cookie stays: %+v %+v", saw.CookiesAfterDead, saw.CookiesAfterDeadOwn)
+	}
+}
+
+// What Caddyfile deletes from a client's request, browser.Caddyfile deletes, too.
+func TestBrowserCaddyfileDeletesAsMuch(t *testing.T) {
+	read := func(name string) string {
+		text, err := os.ReadFile(absolute(t, "docs/gateways", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	browser, found := read("browser.Caddyfile"), 0
+	for line := range strings.Lines(read("Caddyfile")) {
+		if line = strings.TrimSpace(line); strings.HasPrefix(line, "request_header ") && !strings.Contains(line, "@") {
+			found++
+			if !strings.Contains(browser, "\t\t"+line+"\n") {
+				t.Errorf("browser.Caddyfile lacks %s", line)
+			}
+		}
+	}
+	if found < 20 {
+		t.Errorf("Caddyfile has %d such lines", found)
 	}
 }
 
