@@ -50,7 +50,7 @@ func (s *Service) AuthorizeService(ctx context.Context, in Shown, ready ...func(
 		return storage.Service{}, 0, err
 	}
 	if v.ByPolicy() {
-		return storage.Service{}, 0, refuse(api.CodeForbidden, "the token is good, and %s", v.Reason())
+		return storage.Service{}, 0, refuse(api.CodeForbidden, "the token is good, but not under %s", v.Reason())
 	}
 	if !v.Allowed() {
 		return storage.Service{}, 0, refusalOf(v)

@@ -87,7 +87,7 @@ func (s *Service) Authorize(ctx context.Context, in Shown, ready ...func(*Caller
 		return nil, err
 	}
 	if v.ByPolicy() {
-		return nil, refuse(api.CodeForbidden, "the token is good, and %s", v.Reason())
+		return nil, refuse(api.CodeForbidden, "the token is good, but not under %s", v.Reason())
 	}
 	if !v.Allowed() {
 		return nil, refusalOf(v)

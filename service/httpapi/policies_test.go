@@ -121,7 +121,7 @@ func TestPoliciesAtTheAuthority(t *testing.T) {
 		{method: "POST", path: "/v1/verify", body: `{"token":"AA","request":{}}`},
 	} {
 		q.auth = bearer(alice.Token)
-		if p := a.do(q).want(403, "forbidden"); !strings.Contains(p.Detail, "a policy: ") {
+		if p := a.do(q).want(403, "forbidden"); !strings.Contains(p.Detail, "the token is good, but not under a policy: ") {
 			t.Errorf("%s: %q", q.path, p.Detail)
 		}
 	}
