@@ -39,7 +39,8 @@ says so when some of them may not be known any more.`,
 			if err != nil {
 				return err
 			}
-			return a.revokeBy(c, func() (string, error) { return c.client.RevokeBranch(ctx, cred, branch) })
+			const done = "revoked whatever begins with exactly these caveats: one that is mistyped revokes nothing"
+			return a.revokeBy(c, done, func() (string, error) { return c.client.RevokeBranch(ctx, cred, branch) })
 		}
 		tok, err := a.presented(ctx, &t)
 		if err != nil {
@@ -65,7 +66,7 @@ func (a *app) revokeToken(ctx context.Context, c chosen, t *token.Token) error {
 	if user, _, ok := claims(t.UnverifiedCaveats()); ok && !stored && c.login != nil && c.login.User.ID == user {
 		owner = client.Bearer(c.login.Token)
 	}
-	err := a.revokeBy(c, func() (string, error) {
+	err := a.revokeBy(c, "revoked the branch: this token and everything derived from it", func() (string, error) {
 		grain, err := c.client.Revoke(ctx, owner, t.Text())
 		if owner != (client.Credential{}) && codeOf(err) == exitNoLogin { // no owner any more, and no need to be
 			grain, err = c.client.Revoke(ctx, client.Credential{}, t.Text())
@@ -81,7 +82,8 @@ func (a *app) revokeToken(ctx context.Context, c chosen, t *token.Token) error {
 	return err
 }
 
-func (a *app) revokeBy(c chosen, revoke func() (grain string, err error)) error {
+// revokeBy revokes, and says what is done, in the words given if it is a branch.
+func (a *app) revokeBy(c chosen, branch string, revoke func() (grain string, err error)) error {
 	var grain string
 	err := a.waiting(c.client.URL(), func() (err error) { grain, err = revoke(); return err })
 	if err != nil {
@@ -94,7 +96,7 @@ func (a *app) revokeBy(c chosen, revoke func() (grain string, err error)) error 
 	case "device":
 		a.note("revoked the device, and every token derived from its root")
 	default:
-		a.note("revoked the branch: this token and everything derived from it")
+		a.note("%s", branch)
 	}
 	return nil
 }
