@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -13,6 +14,9 @@ import (
 const (
 	maxSeen  = 8192 // devices
 	maxRoots = 4    // root macaroons of one device
+	// touchLimit is how many are written in one transaction, for which whatever else
+	// is to be written waits: each may be on pages that nobody has read for long.
+	touchLimit = 256
 )
 
 // sightings collects what was seen in use, between two writes: devices, and
@@ -123,7 +127,11 @@ func (s *Service) flushSeen(ctx context.Context) {
 	if len(batch) == 0 {
 		return
 	}
-	if err := s.store.TouchDevices(ctx, batch); err != nil {
-		s.log.Warn("last-seen times lost", "devices", len(batch), "error", err)
+	for some := range slices.Chunk(batch, touchLimit) {
+		if err := s.store.TouchDevices(ctx, some); err != nil {
+			s.log.Warn("last-seen times lost", "devices", len(batch), "error", err)
+			return
+		}
+		batch = batch[len(some):]
 	}
 }

@@ -1,11 +1,14 @@
 package service
 
 import (
+	"context"
 	"encoding/binary"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"macaroond/service/token"
+	"macaroond/storage"
 )
 
 func keyNumber(n int) (id token.RootKeyID) {
@@ -70,6 +73,33 @@ func TestSightingsOnTheirWayCount(t *testing.T) {
 	done()
 	if got := d.of(keyNumber(1)); len(got) != 1 || !got[0].First.Equal(time.Unix(2, 0)) {
 		t.Errorf("after the write: %+v", got)
+	}
+}
+
+// touches is what was written at a time.
+type touches struct {
+	storage.Store
+	most, all int
+}
+
+func (s *touches) TouchDevices(ctx context.Context, seen []storage.Sighting) error {
+	s.most, s.all = max(s.most, len(seen)), s.all+len(seen)
+	return s.Store.TouchDevices(ctx, seen)
+}
+
+// A login that comes while very many were seen waits for a few of them.
+func TestSightingsAreWrittenInSmallSteps(t *testing.T) {
+	k := newFeedKit(t, filepath.Join(t.TempDir(), "db"))
+	steps := &touches{Store: k.store}
+	k.Service.store = steps
+	const n = 1000
+	who := token.Identity{Device: "dev_a", Expires: time.Unix(1000, 0)}
+	for i := range n {
+		k.seen.mark(keyNumber(i), &who, time.Unix(1, 0))
+	}
+	k.flushSeen(t.Context())
+	if steps.all != n || steps.most > 256 {
+		t.Errorf("%d of %d, and %d in one transaction", steps.all, n, steps.most)
 	}
 }
 
