@@ -33,7 +33,9 @@ type ServiceSecrets interface {
 	RemoveServiceSecret(ctx context.Context, serviceID, secretID string, until time.Time, ev Event) ([]Revocation, error)
 	// RemoveService ends a service: all its secrets as RemoveServiceSecret does,
 	// and the devices of its users (reason "service removed"), who have nobody
-	// left to answer for them. ErrNotFound.
+	// left to answer for them. Very many users do not go in one transaction: when
+	// that is interrupted, the service is there without secrets, and what is
+	// revoked by then is returned with the error. ErrNotFound.
 	RemoveService(ctx context.Context, id string, until time.Time, ev Event) ([]Revocation, error)
 	// MintService is the transaction without which no token of a service leaves.
 	// It re-reads the secret and the epoch, and stores the root key with its

@@ -103,7 +103,9 @@ func (t *tx) revokeAllBut(userID, keep, reason string, now time.Time) ([]storage
 	if err := t.forgetLinks(userID); err != nil {
 		return nil, err
 	}
-	keys, err := list(t, scanKeyID, `SELECT id FROM root_keys k WHERE user_id = ? AND `+keyUntil+` >= ? ORDER BY id`,
+	// A root key stays as long as its tokens. Who logs in every minute has tens of
+	// thousands, all but a few of them on the list.
+	keys, err := list(t, scanKeyID, `SELECT id FROM root_keys k WHERE user_id = ? AND `+unlisted+` AND `+keyUntil+` >= ? ORDER BY id`,
 		userID, milli(now.Add(-storage.ClockSkew)))
 	if err != nil {
 		return nil, err
@@ -118,6 +120,9 @@ func (t *tx) revokeAllBut(userID, keep, reason string, now time.Time) ([]storage
 	}
 	return out, nil
 }
+
+// unlisted holds for a root key k that is not on the list.
+const unlisted = `NOT EXISTS (SELECT 1 FROM revocations WHERE root_key_id = k.id AND fingerprint = x'' AND epoch = 0)`
 
 func scanKeyID(r scanner) (id [16]byte, err error) {
 	var b []byte

@@ -78,36 +78,120 @@ func (t *tx) removeSecret(out []storage.Revocation, v storage.ServiceSecret, unt
 	return t.revokeKey(out, v.RootKeyID, until)
 }
 
-// RemoveService implements [storage.Store].
+const (
+	// ownedPage is how many users of a service are read at a time; with fewer the
+	// service goes in one transaction.
+	ownedPage = 64
+	// revokedAtOnce is after how many entries a transaction of very many ends.
+	revokedAtOnce = 128
+	// rest is between two of them: another process that waits for the lock looks for
+	// it only every so often.
+	rest = 50 * time.Millisecond
+)
+
+// RemoveService implements [storage.Store]. Whatever else is to be written waits
+// for a transaction, so very many users do not go in one: their service's secrets
+// go first, then the users by and by, and at last the service, with those of them
+// who have got a device meanwhile. If that is interrupted the service is still
+// there, to be removed again.
 func (s *Store) RemoveService(ctx context.Context, id string, until time.Time, ev storage.Event) ([]storage.Revocation, error) {
-	return change(ctx, s, func(t *tx) ([]storage.Revocation, error) {
-		secrets, err := list(t, scanSecret, selectSecrets+`WHERE service_id = ? ORDER BY id`, id)
+	var revoked []storage.Revocation
+	step := func(run func(*tx) ([]storage.Revocation, error)) error {
+		out, err := change(ctx, s, run)
+		revoked = append(revoked, out...)
+		return err
+	}
+	which := owned
+	users, err := s.Subjects(ctx, id, "", ownedPage)
+	for err == nil && (len(users) == ownedPage || len(users) > 0 && which != owned) {
+		if which == owned {
+			which = ownedAndIn
+			if err = step(func(t *tx) ([]storage.Revocation, error) { return t.removeSecrets(id, until) }); err != nil {
+				break
+			}
+		}
+		var done int
+		if err = step(func(t *tx) (out []storage.Revocation, err error) {
+			out, done, err = t.revokeSome(users, "service removed", ev.Time)
+			return out, err
+		}); err != nil {
+			break
+		}
+		select {
+		case <-time.After(rest):
+			users, err = s.Subjects(ctx, id, users[done-1].Subject, ownedPage)
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+	}
+	if err == nil {
+		err = step(func(t *tx) ([]storage.Revocation, error) { return t.removeService(id, which, until, ev) })
+	}
+	return revoked, err
+}
+
+// A service's users, all of them or those with a live device.
+const (
+	owned      = `SELECT id FROM users u WHERE owner = ? AND owner <> '' `
+	ownedAndIn = owned + `AND EXISTS (SELECT 1 FROM devices WHERE user_id = u.id AND revoked_at = 0) `
+)
+
+func (t *tx) removeService(id, which string, until time.Time, ev storage.Event) ([]storage.Revocation, error) {
+	revoked, err := t.removeSecrets(id, until)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.must(`DELETE FROM services WHERE id = ?`, id); err != nil {
+		return nil, err
+	}
+	users, err := list(t, column[string], which+`ORDER BY id`, id)
+	if err != nil {
+		return nil, err
+	}
+	for _, user := range users {
+		entries, err := t.revokeAll(user, "service removed", ev.Time)
 		if err != nil {
 			return nil, err
 		}
-		var revoked []storage.Revocation
-		for _, v := range secrets {
-			if revoked, err = t.removeSecret(revoked, v, until); err != nil {
-				return nil, err
-			}
-		}
-		if err := t.must(`DELETE FROM services WHERE id = ?`, id); err != nil {
+		revoked = append(revoked, entries...)
+	}
+	return revoked, t.audit(ev)
+}
+
+// removeSecrets is for a service that is there.
+func (t *tx) removeSecrets(service string, until time.Time) ([]storage.Revocation, error) {
+	there, err := exists(t, `SELECT 1 FROM services WHERE id = ?`, service)
+	if err == nil && !there {
+		err = storage.ErrNotFound
+	}
+	if err != nil {
+		return nil, err
+	}
+	secrets, err := list(t, scanSecret, selectSecrets+`WHERE service_id = ? ORDER BY id`, service)
+	if err != nil {
+		return nil, err
+	}
+	var revoked []storage.Revocation
+	for _, v := range secrets {
+		if revoked, err = t.removeSecret(revoked, v, until); err != nil {
 			return nil, err
 		}
-		users, err := list(t, column[string], `SELECT id FROM users WHERE owner = ? AND owner <> '' ORDER BY id`, id)
+	}
+	t.st.revision++
+	return revoked, nil
+}
+
+// revokeSome revokes all of some users, as many as one transaction takes; it tells
+// how many.
+func (t *tx) revokeSome(users []storage.User, reason string, now time.Time) (revoked []storage.Revocation, done int, err error) {
+	for done < len(users) && len(revoked) < revokedAtOnce {
+		entries, err := t.revokeAll(users[done].ID, reason, now)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
-		for _, user := range users {
-			entries, err := t.revokeAll(user, "service removed", ev.Time)
-			if err != nil {
-				return nil, err
-			}
-			revoked = append(revoked, entries...)
-		}
-		t.st.revision++
-		return revoked, t.audit(ev)
-	})
+		revoked, done = append(revoked, entries...), done+1
+	}
+	return revoked, done, nil
 }
 
 // MintService implements [storage.Store].
