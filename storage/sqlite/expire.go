@@ -9,8 +9,13 @@ import (
 )
 
 // rowUntil is as much of keyUntil as the root key's own row says. It has an index,
-// so that keys that stay only for tokens of a lost history are not looked at.
-const rowUntil = `MAX(known_until, unknown_until)`
+// so that keys that stay only for tokens of a lost history are not looked at. After
+// a restore that keeps the tokens it is the same for all that there are: the order
+// of oldest is the index's own, or each step would sort them all.
+const (
+	rowUntil = `MAX(known_until, unknown_until)`
+	oldest   = ` ORDER BY ` + rowUntil + `, rowid `
+)
 
 // Expire implements [storage.Store].
 func (s *Store) Expire(ctx context.Context, in storage.Expire) (storage.Expired, error) {
@@ -25,13 +30,13 @@ func (s *Store) Expire(ctx context.Context, in storage.Expire) (storage.Expired,
 		// epoch goes when no key is of it any more. (A dead one's may be gone.)
 		if _, err := t.exec(`UPDATE root_keys SET (epoch, known_until) =
 			(SELECT next_epoch, next_expires_at FROM renewals WHERE root_key_id = id ORDER BY expires_at DESC LIMIT 1)
-			WHERE id IN (SELECT id FROM root_keys WHERE `+rowUntil+` < ?1 ORDER BY `+rowUntil+`, id LIMIT ?2)
+			WHERE id IN (SELECT id FROM root_keys WHERE `+rowUntil+` < ?1`+oldest+`LIMIT ?2)
 			AND EXISTS (SELECT 1 FROM renewals WHERE root_key_id = id AND next_expires_at >= ?1)`, skewed, in.Limit); err != nil {
 			return storage.Expired{}, err
 		}
 		// An entry's expiry has the skew in it. A key goes after its device, an
 		// epoch after its keys.
-		const keys = `(SELECT id FROM root_keys k WHERE ` + rowUntil + ` < ?1 AND ` + keyExpires + ` < ?1 ORDER BY ` + rowUntil + `, id LIMIT ?2)`
+		const keys = `(SELECT id FROM root_keys k WHERE ` + rowUntil + ` < ?1 AND ` + keyExpires + ` < ?1` + oldest + `LIMIT ?2)`
 		for _, step := range []struct {
 			count *int
 			query string
