@@ -118,7 +118,7 @@ func (s *Store) RemoveService(ctx context.Context, id string, until time.Time, e
 			break
 		}
 		select {
-		case <-time.After(rest):
+		case <-time.After(s.rest):
 			users, err = s.Subjects(ctx, id, users[done-1].Subject, ownedPage)
 		case <-ctx.Done():
 			err = ctx.Err()

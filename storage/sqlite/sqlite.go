@@ -53,6 +53,7 @@ type Store struct {
 	alone bool    // no other process has it open: see dsn
 	read  *sql.DB // query_only
 	w     *writer
+	rest  time.Duration // between two transactions of one change
 
 	closing sync.Once
 	err     error // of closing
@@ -81,10 +82,10 @@ func Open(ctx context.Context, path string, opt Options) (*Store, error) {
 	if err != nil {
 		return nil, fileFault(err)
 	}
-	s := &Store{file: file{path, info}, opt: opt}
+	s := &Store{file: file{path, info}, opt: opt, rest: rest}
 	err = s.file.explain(s.open(ctx))
 	if opt.AllowReadOnly && noIndex(err) {
-		s = &Store{file: s.file, opt: opt, alone: true}
+		s = &Store{file: s.file, opt: opt, rest: rest, alone: true}
 		err = s.file.explain(s.open(ctx))
 	}
 	if err != nil {
